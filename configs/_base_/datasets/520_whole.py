@@ -1,0 +1,11 @@
+# MaskCLIP's protocol: the photo inside 520 x 520, its ratio kept, in one piece.
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(pipeline=[
+        dict(type='LoadImage'),
+        dict(type='Resize', scale=(520, 520)),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs')]))

@@ -1,0 +1,3 @@
+_base_ = './520_whole.py'
+vocabulary = 'pascal_context_59'
+test_dataloader = dict(dataset=dict(type='ImageFolderDataset', data_root='demo/photos'))

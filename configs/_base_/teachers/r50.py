@@ -1,0 +1,2 @@
+_base_ = './maskclip.py'
+model = dict(backbone=dict(model='RN50-quickgelu'))

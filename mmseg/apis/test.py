@@ -1,0 +1,113 @@
+"""Evaluate, draw and write the labels of a config's model on a config's data set."""
+
+import argparse
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.utils.dl_utils import collect_env
+
+from mmseg.engine import SegRunner, device_of, init_processes, load_config
+from mmseg.errors import UserError
+from mmseg.evaluation import score_table
+from mmseg.utils import atomic_path, digest_state, output_dir
+
+from .command import add_config_arguments
+
+METRICS = {'mIoU': 'IoUMetric'}
+
+
+def test(config, checkpoint=None, *, metrics=('mIoU',), work_dir=None, show_dir=None, out_dir=None,
+         save_scores=False, device=None, launcher='none'):
+    """Run the test set of a config through its model.
+
+    Args:
+        config: a Config of `mmseg.engine.load_config`.
+        checkpoint: weights of the CLIP backbone in any layout of `mmseg.clip`; replaces the config's.
+        metrics: of METRICS; empty for data without masks.
+        work_dir: folder of the log and of the result's JSON; default work_dirs/<config's name>.
+        show_dir, out_dir: folders for pictures and for label PNGs; None for none.
+        save_scores: also write the class scores beside the labels.
+        device: 'cpu', an accelerator's name, or None for the best there is.
+        launcher: 'none', 'pytorch' (torchrun) or 'slurm'.
+
+    Returns:
+        {'aAcc', 'mIoU', ...} in fractions, {} without metrics.
+
+    Raises:
+        UserError: whatever the user can mend, named.
+    """
+    name = Path(config.filename).stem
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / name)
+    folders = [output_dir(d) for d in (config.work_dir, show_dir, out_dir) if d is not None]
+    if checkpoint is not None:
+        config.model.backbone.pretrained = str(checkpoint)
+    config.device = init_processes(launcher, device_of(device))
+    config.launcher = launcher
+    config.test_evaluator = [dict(type=METRICS[metric]) for metric in metrics]
+    config.custom_hooks = [*config.get('custom_hooks', []), *_output_hooks(show_dir, out_dir, save_scores)]
+    runner = SegRunner.from_cfg(config)
+    started = time.monotonic()
+    values = runner.test()
+    if metrics and is_main_process():
+        _report(runner, config, values, folders[0], time.monotonic() - started)
+    return values
+
+
+def _output_hooks(show_dir, out_dir, save_scores):
+    hooks = []
+    if show_dir is not None:
+        hooks.append(dict(type='SegVisualizationHook', out_dir=str(show_dir)))
+    if out_dir is not None:
+        hooks.append(dict(type='LabelWriterHook', out_dir=str(out_dir), save_scores=save_scores))
+    return hooks
+
+
+def _report(runner, config, values, work_dir, seconds):
+    evaluator: Evaluator = runner.test_loop.evaluator
+    print(score_table(evaluator.dataset_meta['classes'], evaluator.metrics[0].scores))
+    stamp = datetime.now().strftime('%Y%m%d_%H%M%S')
+    path = work_dir / f'eval_single_scale_{stamp}.json'
+    photos = len(runner.test_dataloader.dataset)
+    report = dict(config=str(config.filename), metric=values, photos=photos,
+                  seconds=round(seconds, 2), weights_sha256=digest_state(_all_weights(runner.model)),
+                  environment={key: str(value) for key, value in collect_env().items()},
+                  device=config.device)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=1))
+    print(f'{photos} photos in {seconds:.1f} s; written to {path}')
+
+
+def _all_weights(model):
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description='Evaluate, draw or write labels of a test set.')
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', nargs='?', help="weights in place of the config's")
+    parser.add_argument('--eval', nargs='+', choices=list(METRICS), metavar='METRIC',
+                        help='mIoU: the table per class; the default unless --show-dir or --out')
+    parser.add_argument('--show-dir', help='draw photo | truth | prediction there')
+    parser.add_argument('--out', help='write label PNGs there')
+    parser.add_argument('--save-scores', action='store_true', help='with --out: class scores too')
+    parser.add_argument('--work-dir', help='where the log and the result go')
+    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """The command line `tools/test.py`."""
+    args = parse_arguments(argv)
+    if args.save_scores and not args.out:
+        raise UserError('--save-scores needs --out DIR, where the scores go beside the labels')
+    default = () if args.show_dir or args.out else ('mIoU',)
+    config = load_config(args.config, args.cfg_options)
+    test(config, args.checkpoint, metrics=args.eval or default, work_dir=args.work_dir,
+         show_dir=args.show_dir, out_dir=args.out, save_scores=args.save_scores,
+         device=args.device, launcher=args.launcher)

@@ -1,0 +1,156 @@
+"""Class names -> text embeddings: computed with the CLIP's own text tower, cached, or read."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import text_global_pool
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmseg.errors import UserError
+from mmseg.utils import Progress, atomic_path, digest_state
+from mmseg.vocabularies import resolve_templates
+
+
+def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=None):
+    """Vocabulary and templates -> (C, D): `embed_prompts`, kept on disk.
+
+    The key of the cache is a digest of everything that goes in: the text tower's weights and its
+    construction, the prompts, the templates, the normalisation.
+
+    Args:
+        clip: a LoadedCLIP with a text tower.
+        cache_dir: folder of the cache; default `$MMSEG_CACHE` or `~/.cache/mmseg-maskclip`.
+
+    Raises:
+        UserError: the CLIP came without its text tower.
+    """
+    if not clip.has_text:
+        raise UserError(f'{clip.source} holds no text tower to embed the classes with; name a file of '
+                        'embeddings (text.file) or weights with both towers')
+    templates = resolve_templates(templates)
+    path = _cache_dir(cache_dir) / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
+    try:
+        return load_file(path)['text']
+    except OSError:
+        pass                                        # not cached yet, or no cache can be read
+    rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file({'text': rows}, temporary)
+    except OSError:
+        pass                                        # a read-only home: computed again next time
+    return rows
+
+
+@torch.no_grad()
+def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> Tensor:
+    """(C) tuples of synonyms, templates -> (C, D): the mean of the sentences' unit embeddings.
+
+    Args:
+        renormalize: scale the means to unit length (the original's weigher leaves them out, Q9).
+        batch: sentences at a time.
+    """
+    sentences = [[template.format(prompt) for prompt in synonyms for template in templates]
+                 for synonyms in prompts]
+    flat = list(dict.fromkeys(s for group in sentences for s in group))
+    rows = _encode(clip, flat, batch)
+    place = {sentence: i for i, sentence in enumerate(flat)}
+    means = torch.stack([rows[[place[s] for s in group]].mean(dim=0) for group in sentences])
+    return F.normalize(means, dim=-1) if renormalize else means
+
+
+def _encode(clip, sentences, batch):
+    """sentences -> (S, D) unit rows"""
+    tokenize = open_clip.get_tokenizer(clip.name) if clip.name != 'custom' else open_clip.tokenize
+    limit = getattr(clip.model, 'context_length', 77)
+    tokens = tokenize(sentences, context_length=limit)
+    rows = []
+    with Progress(len(sentences), 'text', unit='sentence') as progress:
+        for part in tokens.split(batch):
+            rows.append(F.normalize(encode_text(clip.model, part), dim=-1))
+            progress.update(len(part))
+    return torch.cat(rows)
+
+
+def encode_text(model, tokens):
+    """(S, L) token ids -> (S, D), as `model.encode_text`, but without the padding's cost.
+
+    In a causal tower nothing behind the end-of-text token reaches it, so the sequence may end there.
+    """
+    causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
+    if not causal or model.text_pool_type != 'argmax' or not torch.is_tensor(model.text_projection):
+        return model.encode_text(tokens)
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    tokens = tokens[:, :length]
+    hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+    hidden = text_global_pool(model.ln_final(hidden), tokens, 'argmax')
+    return hidden @ model.text_projection
+
+
+def _cache_key(clip, vocabulary, templates, renormalize):
+    text = {k: v for k, v in clip.model.state_dict().items() if not k.startswith('visual.')}
+    structure = str([m for n, m in clip.model.named_modules() if n and not n.startswith('visual')])
+    content = [digest_state(text), structure, clip.name, vocabulary.prompts, templates, renormalize]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _cache_dir(cache_dir):
+    chosen = cache_dir or os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip'
+    return Path(chosen)
+
+
+def read_text_embeddings(path, vocabulary, *, dim=None):
+    """.pth, .npy or .safetensors of one (C, D) matrix -> (C, D) float32, as it stands in the file.
+
+    Args:
+        vocabulary: its length is what the rows must number.
+        dim: the width D that the tower's features have, when known.
+
+    Raises:
+        UserError: the file is missing, is no single matrix, or has other rows or columns.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == '.npy':
+            rows = torch.from_numpy(np.load(path, allow_pickle=False))
+        elif path.suffix == '.safetensors':
+            rows = load_file(path)
+        else:
+            rows = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:     # three readers, three families of errors
+        reason = 'there is no such file' if not path.exists() else str(error).splitlines()[0]
+        raise UserError(f'the text embeddings {path} cannot be read: {reason}; make them with '
+                        'tools/embed_text.py') from error
+    if isinstance(rows, dict) and len(rows) == 1:
+        rows = next(iter(rows.values()))
+    if not torch.is_tensor(rows) or rows.ndim != 2:
+        raise UserError(f'the text embeddings {path} are no single matrix of classes x width; '
+                        'make them with tools/embed_text.py')
+    if len(rows) != len(vocabulary):
+        raise UserError(f'the text embeddings {path} have {len(rows)} rows, but the vocabulary '
+                        f'{vocabulary.name} has {len(vocabulary)} classes')
+    if dim is not None and rows.shape[1] != dim:
+        raise UserError(f'the text embeddings {path} are {rows.shape[1]} wide, but the image tower '
+                        f'gives {dim}; they belong to another CLIP')
+    return rows.float()
+
+
+def write_text_embeddings(path, rows):
+    """Write (C, D) as .npy, .safetensors or .pth, beside and then renamed."""
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == '.npy':
+            np.save(temporary, rows.numpy())
+        elif path.suffix == '.safetensors':
+            save_file({'text': rows}, temporary)
+        else:
+            torch.save(rows, temporary)

@@ -1,0 +1,187 @@
+"""The three kinds of CLIP image tower, each as trunk, dense readout and image embedding.
+
+`trunk` is everything before the last attention; `dense` reads that attention's value path out at
+every place; `pool` finishes the tower as CLIP does. None of them copies a weight.
+"""
+
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from timm.layers import AttentionPool2d, AttentionPoolLatent, Format, RotAttentionPool2d
+from torch import nn
+
+from mmseg.errors import UserError
+
+
+def build_tower(visual, *, project_keys=False):
+    """open_clip's `visual` -> the adapter with trunk, dense, pool, `stride` and `must_pad`."""
+    if isinstance(visual, VisionTransformer):
+        return ViTTower(visual, project_keys=project_keys)
+    if isinstance(visual, ModifiedResNet):
+        return ResNetTower(visual)
+    if isinstance(visual, TimmModel):
+        return TimmTower(visual)
+    raise UserError(f'no dense features are known of the image tower {type(visual).__name__}; '
+                    'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool')
+
+
+def resize_positions(positions, grid):
+    """(1 + g*g, D), (h, w) -> (1 + h*w, D): bicubic over the grid, the class row untouched."""
+    size = round((positions.shape[0] - 1) ** 0.5)
+    if grid == (size, size):
+        return positions
+    square = positions[1:].T.reshape(1, -1, size, size)
+    square = F.interpolate(square.float(), size=grid, mode='bicubic', align_corners=False)
+    return torch.cat([positions[:1], square.flatten(2)[0].T.to(positions.dtype)], dim=0)
+
+
+def to_grid(tokens, grid):
+    """(N, h*w, D), (h, w) -> (N, D, h, w)"""
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+class ViTTower(nn.Module):
+    """open_clip's VisionTransformer with a class token."""
+
+    must_pad = True
+
+    def __init__(self, visual, *, project_keys=False):
+        super().__init__()
+        blocks = visual.transformer.resblocks
+        if visual.attn_pool is not None or not isinstance(blocks[-1], ResidualAttentionBlock):
+            raise UserError('no dense features are known of a ViT with an attentional pooler or '
+                            'custom blocks (CoCa and kin); use a plain CLIP ViT')
+        self.visual, self.project_keys = visual, project_keys
+        self.stride = visual.patch_size[0]
+
+    def trunk(self, image):
+        """(N, 3, H, W) normalised -> ((N, 1 + h*w, width) before the last block, (h, w))"""
+        visual = self.visual
+        patches = visual.conv1(image)
+        grid = tuple(patches.shape[-2:])
+        tokens = patches.flatten(2).transpose(1, 2)
+        first = visual.class_embedding.expand(len(tokens), 1, -1)
+        tokens = torch.cat([first, tokens], dim=1) + resize_positions(visual.positional_embedding, grid)
+        tokens = visual.ln_pre(tokens)
+        for block in visual.transformer.resblocks[:-1]:
+            tokens = block(tokens)
+        return tokens, grid
+
+    def dense(self, trunk):
+        """trunk -> (N, D, h, w), (N, h*w, width): MaskCLIP, section 3.2, with residual and MLP."""
+        tokens, grid = trunk
+        block, patches = self.visual.transformer.resblocks[-1], tokens[:, 1:]
+        _, key_weight, value_weight = block.attn.in_proj_weight.chunk(3, dim=0)
+        _, key_bias, value_bias = block.attn.in_proj_bias.chunk(3, dim=0)
+        normed = block.ln_1(patches)
+        keys = F.linear(normed, key_weight, key_bias)
+        if self.project_keys:
+            keys = block.attn.out_proj(keys)
+        values = block.attn.out_proj(F.linear(normed, value_weight, value_bias))
+        patches = patches + block.ls_1(values)
+        patches = patches + block.ls_2(block.mlp(block.ln_2(patches)))
+        return to_grid(self.visual.ln_post(patches) @ self.visual.proj, grid), keys
+
+    def pool(self, trunk):
+        """trunk -> (N, D): the last block with its attention, then open_clip's own pooling."""
+        pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk[0]))
+        return pooled @ self.visual.proj
+
+
+class ResNetTower(nn.Module):
+    """open_clip's ModifiedResNet: the attention pool read out per place (its positions unused)."""
+
+    must_pad = False
+    stride = 32
+
+    def __init__(self, visual):
+        super().__init__()
+        self.visual = visual
+
+    def trunk(self, image):
+        """(N, 3, H, W) normalised -> (N, C, H // 32, W // 32)"""
+        features = self.visual.stem(image)
+        for layer in (self.visual.layer1, self.visual.layer2, self.visual.layer3, self.visual.layer4):
+            features = layer(features)
+        return features
+
+    def dense(self, trunk):
+        """trunk -> (N, D, h, w), (N, h*w, C)"""
+        pool, places = self.visual.attnpool, trunk.flatten(2).transpose(1, 2)
+        values = pool.c_proj(pool.v_proj(places))
+        return to_grid(values, tuple(trunk.shape[-2:])), pool.k_proj(places)
+
+    def pool(self, trunk):
+        """trunk -> (N, D): the mean's query over mean and places, positions resized to the grid."""
+        pool, places = self.visual.attnpool, trunk.flatten(2).transpose(1, 2)
+        tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
+        tokens = tokens + resize_positions(pool.positional_embedding, tuple(trunk.shape[-2:]))
+        query, keys, values = (
+            proj(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for proj, x in
+            ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens)))
+        pooled = F.scaled_dot_product_attention(query, keys, values)
+        return pool.c_proj(pooled.transpose(1, 2).flatten(1))
+
+
+class TimmTower(nn.Module):
+    """A timm trunk that ends in an attention pool: CLIP's 2-D ones, or SigLIP's latent one."""
+
+    must_pad = True
+
+    def __init__(self, visual):
+        super().__init__()
+        self.visual, trunk = visual, visual.trunk
+        self.attention_pool = getattr(visual.head, 'pool', None) or getattr(trunk, 'attn_pool', None)
+        if isinstance(self.attention_pool, (AttentionPool2d, RotAttentionPool2d)):
+            self.stride = trunk.feature_info[-1]['reduction']
+        elif isinstance(self.attention_pool, AttentionPoolLatent):
+            _take_any_size(trunk)
+            self.stride = trunk.patch_embed.patch_size[0]
+        else:
+            raise UserError(f'the timm tower {type(trunk).__name__} has no attention pool, so no '
+                            'value path to read dense features from; use one with timm_pool abs_attn, '
+                            'rot_attn or map')
+
+    def trunk(self, image):
+        """(N, 3, H, W) normalised -> ((N, C, h, w) or (N, prefix + h*w, C), (h, w))"""
+        grid = tuple(side // self.stride for side in image.shape[-2:])
+        return self.visual.trunk.forward_features(image), grid
+
+    def dense(self, trunk):
+        """trunk -> (N, D, h, w), (N, h*w, K)"""
+        features, grid = trunk
+        pool = self.attention_pool
+        if features.ndim == 4:
+            features = features.flatten(2).transpose(1, 2)
+        places = features[:, -grid[0] * grid[1]:]
+        if isinstance(pool, AttentionPoolLatent):
+            keys, values = pool.kv(places).chunk(2, dim=-1)
+            values = pool.proj(values)
+            values = values + pool.mlp(pool.norm(values)) if pool.mlp is not None else values
+        else:
+            _, keys, values = pool.qkv(places).chunk(3, dim=-1)
+            values = pool.proj(values)
+        return to_grid(self._project(values), grid), keys
+
+    def pool(self, trunk):
+        """trunk -> (N, D): timm's own head, then open_clip's."""
+        return self.visual.head(self.visual.trunk.forward_head(trunk[0]))
+
+    def _project(self, values):
+        """What open_clip and timm put behind the pool: a linear or MLP head, or nothing."""
+        trunk, head = self.visual.trunk, self.visual.head
+        if isinstance(self.attention_pool, AttentionPoolLatent):
+            values = trunk.head(trunk.fc_norm(values))
+        for name, layer in head.named_children():
+            values = values if name == 'pool' else layer(values)
+        return values
+
+
+def _take_any_size(trunk):
+    """Let a timm ViT resize its position embeddings to whatever comes."""
+    trunk.dynamic_img_size = True
+    trunk.patch_embed.strict_img_size = False
+    trunk.patch_embed.flatten = False
+    trunk.patch_embed.output_fmt = Format.NHWC

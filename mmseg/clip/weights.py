@@ -1,0 +1,170 @@
+"""A CLIP by name and source: any open_clip architecture, with a tag's, a file's or random weights."""
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+from torch import nn
+
+from mmseg.errors import UserError
+from mmseg.utils import nearest
+
+from .state_dict import read_clip_state
+
+logger = logging.getLogger(__name__)
+
+# What a file may lack: only the image-level embedding needs it.
+POOL_ONLY = ('visual.attnpool.positional_embedding',)
+
+
+@dataclass(frozen=True)
+class LoadedCLIP:
+    """An open_clip model and what is known of it.
+
+    Attributes:
+        model: open_clip's module; `model.visual` is the image tower.
+        name: the architecture, for its tokenizer.
+        mean, std: RGB, for values in 0..1.
+        has_text: the text tower has weights (a file may hold the image tower alone).
+        can_pool: the image-level embedding has all its weights.
+        source: where the weights came from, for messages.
+    """
+
+    model: nn.Module
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    has_text: bool
+    can_pool: bool
+    source: str
+
+
+def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
+    """Build an open_clip model in fp32, in eval mode, with all its weights or an error.
+
+    Args:
+        model: an open_clip architecture ('ViT-B-16-quickgelu', 'RN50', 'hf-hub:org/name'), or a
+            JSON file, or a dict, with `embed_dim`, `vision_cfg` and `text_cfg`.
+        pretrained: a file (layouts: `read_clip_state`), a tag of open_clip ('openai',
+            'laion2b_s34b_b88k'), or 'random' for untrained weights.
+        pretrain_dir: where `<model>.pt` of the tag 'openai' is looked for before the network is.
+
+    Raises:
+        UserError: an unknown name or tag, weights that cannot be fetched, or that do not fit.
+    """
+    config, preprocess = _architecture(model)
+    name = model if isinstance(model, str) else 'custom'
+    if pretrained is None:
+        raise UserError(f'no weights are named for {name}; set pretrained to a file, to a tag of '
+                        "open_clip such as 'openai', or to 'random'")
+    file = _local_file(name, str(pretrained), Path(pretrain_dir))
+    if config is None or (file is None and pretrained != 'random'):
+        return _from_tag(name, pretrained)
+    if file is None:
+        logger.warning('%s has RANDOM weights: its labels mean nothing', name)
+        network, missing = _build(config), set()
+    else:
+        state, by_openai = read_clip_state(file)
+        network = _build(dict(config, quick_gelu=config.get('quick_gelu', False) or by_openai))
+        missing = _load_strictly(network, state, f'{file} does not fit {name}')
+    return LoadedCLIP(network, name, tuple(preprocess['mean']), tuple(preprocess['std']),
+                      has_text=not any(key for key in missing if not key.startswith('visual.')),
+                      can_pool=not missing.intersection(POOL_ONLY),
+                      source=str(file or pretrained))
+
+
+def _architecture(model):
+    """Name, JSON file or dict -> (config, {'mean', 'std'}); config None for a hub's own."""
+    preprocess = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    if isinstance(model, str) and model.startswith(('hf-hub:', 'local-dir:')):
+        return None, preprocess
+    if isinstance(model, str) and not model.endswith('.json'):
+        config = open_clip.get_model_config(model)
+        if config is None:
+            raise UserError(f'open_clip has no model {model!r}'
+                            f'{nearest(model, open_clip.list_models())}; see open_clip.list_models()')
+        return config, preprocess
+    if isinstance(model, str):
+        try:
+            model = json.loads(Path(model).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f'{model} is no readable JSON description of a CLIP: {error}') from error
+    lacking = {'embed_dim', 'vision_cfg', 'text_cfg'} - set(model)
+    if lacking:
+        raise UserError(f'the description of a CLIP lacks {", ".join(sorted(lacking))}')
+    preprocess.update({k: v for k, v in model.get('preprocess_cfg', {}).items() if k in preprocess})
+    return {k: v for k, v in model.items() if k not in ('preprocess_cfg', 'note')}, preprocess
+
+
+def _local_file(name, pretrained, pretrain_dir):
+    """The file that `pretrained` means, or None when it is a tag (or 'random')."""
+    if os.path.isfile(pretrained):
+        return pretrained
+    if pretrained == 'openai':
+        archive = pretrain_dir / f'{name.removesuffix("-quickgelu")}.pt'
+        return archive if archive.is_file() else None
+    if os.sep in pretrained or pretrained.endswith(('.pt', '.pth', '.bin', '.safetensors')):
+        raise UserError(f'no weights file {pretrained}; put it there, or set pretrained to a tag '
+                        "that open_clip knows, such as 'openai'")
+    return None
+
+
+def _build(config):
+    config = dict(config, vision_cfg=dict(config['vision_cfg']), text_cfg=dict(config['text_cfg']))
+    custom = config.pop('custom_text', False) or 'hf_model_name' in config['text_cfg']
+    for tower, own in (('vision_cfg', 'timm_model'), ('text_cfg', 'hf_model')):
+        if f'{own}_name' in config[tower]:
+            config[tower][f'{own}_pretrained'] = False
+    network = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+    return network.float().eval()
+
+
+def _load_strictly(network, state, problem):
+    """Load a state; return the names that it may lack and does. Anything else missing is an error."""
+    own = network.state_dict()
+    missing, unexpected = set(own) - set(state), set(state) - set(own)
+    image_only = all(name.startswith('visual.') for name in state)
+    needed = [name for name in missing - set(POOL_ONLY)
+              if name.startswith('visual.') or not image_only]
+    wrong = [f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
+             for name in set(own) & set(state) if state[name].shape != own[name].shape]
+    reasons = [f'{what}: {_some(names)}' for what, names in
+               (('missing', needed), ('unexpected', unexpected), ('shapes', wrong)) if names]
+    if reasons:
+        raise UserError(f'{problem}: {"; ".join(reasons)}; name the architecture that they are of')
+    network.load_state_dict(state, strict=False)
+    return missing
+
+
+def _some(names, most=3):
+    names = sorted(names)
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
+
+
+def _from_tag(name, tag):
+    """open_clip's own loading, which may use the network: say so first, and how to do without."""
+    hub = name.startswith(('hf-hub:', 'local-dir:'))
+    cleaned = name.replace('/', '-')
+    tags = [] if hub else open_clip.list_pretrained_tags_by_model(cleaned)
+    if not hub and tag not in tags:
+        raise UserError(f'{name} has no pretrained tag {tag!r}{nearest(tag, tags)}; '
+                        f'known: {", ".join(tags) or "none"}')
+    known = {} if hub else open_clip.get_pretrained_cfg(cleaned, tag)
+    logger.warning('weights %s: open_clip fetches them, or finds them in its cache', f'{name}:{tag}')
+    try:
+        network = open_clip.create_model(name, None if hub else tag,
+                                         force_quick_gelu=bool(known.get('quick_gelu')))
+    except Exception as error:       # the hub client's errors have no common type
+        raise UserError(
+            f'the weights {name}:{tag} could not be fetched ({str(error).splitlines()[0][:200]}); '
+            f'without a network, put the file at pretrain/{name.removesuffix("-quickgelu")}.pt '
+            'or set pretrained to a file') from error
+    preprocess = open_clip.get_model_preprocess_cfg(network)
+    return LoadedCLIP(network.eval(), name, tuple(preprocess['mean']), tuple(preprocess['std']),
+                      has_text=True, can_pool=True, source=f'{name}:{tag}')
+
+

@@ -1,0 +1,24 @@
+import numpy as np
+import torch
+
+from mmseg.registry import TRANSFORMS
+from mmseg.structures import SegDataSample
+
+
+@TRANSFORMS.register_module()
+class PackSegInputs:
+    """results -> {'inputs': (3, H, W) uint8 RGB, 'data_samples': SegDataSample}."""
+
+    META = ('img_path', 'seg_map_path', 'ori_shape')
+
+    def __call__(self, results):
+        sample = SegDataSample(metainfo={key: results[key] for key in self.META})
+        if 'gt_sem_seg' in results:
+            sample.gt_sem_seg = torch.from_numpy(results['gt_sem_seg'])
+        if 'view' in results:
+            sample.view = _to_chw(results['view'])
+        return dict(inputs=_to_chw(results['img']), data_samples=sample)
+
+
+def _to_chw(image):
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,85 @@
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, resize
+
+from mmseg.errors import UserError
+from mmseg.registry import TRANSFORMS
+
+IGNORE = 255
+
+
+def read_photo(path):
+    """File -> PIL RGB image, turned as its EXIF says.
+
+    Raises:
+        UserError: missing, truncated or no photo.
+    """
+    return _read(path, lambda image: ImageOps.exif_transpose(image).convert('RGB'))
+
+
+def _read(path, convert):
+    try:
+        with Image.open(path) as image:
+            return convert(image)
+    except FileNotFoundError as error:
+        raise UserError(f'no such image: {path}') from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError,
+            Image.DecompressionBombError) as error:
+        reason = 'no image' if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f'the image {path} cannot be read: {reason}') from error
+
+
+def clip_view(photo, size):
+    """PIL RGB -> (size, size, 3) uint8: CLIP's view, short side bicubic to `size`, centre crop."""
+    photo = resize(photo, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return np.asarray(center_crop(photo, size))
+
+
+@TRANSFORMS.register_module()
+class LoadImage:
+    """img_path -> img (H, W, 3) uint8 RGB, ori_shape (H, W); view too where the data set asks."""
+
+    def __call__(self, results):
+        photo = read_photo(results['img_path'])
+        results['img'] = np.asarray(photo)
+        results['ori_shape'] = results['img'].shape[:2]
+        if results.get('clip_view'):
+            results['view'] = clip_view(photo, results['clip_view'])
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations:
+    """seg_map_path -> gt_sem_seg (H, W) uint8 or int16, photo size, 255 ignored; none for no path.
+
+    Raises:
+        UserError: a mask that is missing, of another size than the photo, not of class indices, or
+            with ids that the vocabulary does not have.
+    """
+
+    def __call__(self, results):
+        if results['seg_map_path'] is not None:
+            results['gt_sem_seg'] = read_mask(
+                results['seg_map_path'], results['ori_shape'], num_classes=results['num_classes'],
+                reduce_zero_label=results['reduce_zero_label'])
+        return results
+
+
+def read_mask(path, shape, *, num_classes, reduce_zero_label):
+    """File -> (H, W) labels in 0..C-1 or 255; see `LoadAnnotations` for what is refused."""
+    image = _read(path, lambda opened: opened.copy())
+    if image.mode not in ('L', 'P', 'I', 'I;16'):
+        raise UserError(f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel')
+    mask = np.asarray(image)
+    if mask.shape != tuple(shape):
+        raise UserError(f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo '
+                        f'{shape[1]}x{shape[0]}')
+    if reduce_zero_label:
+        mask = np.where((mask == 0) | (mask == IGNORE), IGNORE, mask - 1)
+    unknown = (mask >= num_classes) & (mask != IGNORE)
+    if unknown.any():
+        ids = np.unique(mask[unknown]) + reduce_zero_label
+        raise UserError(f'the mask {path} holds the ids {", ".join(map(str, ids[:5]))}, but there are '
+                        f'{num_classes} classes; is it of another vocabulary?')
+    return mask.astype(np.uint8 if num_classes <= IGNORE else np.int16)

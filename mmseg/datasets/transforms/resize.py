@@ -1,0 +1,46 @@
+import cv2
+import numpy as np
+from PIL import Image
+
+from mmseg.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class Resize:
+    """img -> img as large as fits into `scale`, keeping the ratio, by OpenCV's bilinear.
+
+    Args:
+        scale: (long, short): the long side is at most the larger, the short side at most the smaller.
+    """
+
+    def __init__(self, scale):
+        self.long, self.short = max(scale), min(scale)
+
+    def __call__(self, results):
+        height, width = results['img'].shape[:2]
+        factor = min(self.long / max(height, width), self.short / min(height, width))
+        size = max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+        results['img'] = cv2.resize(results['img'], size, interpolation=cv2.INTER_LINEAR)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ResizeShortSide:
+    """img -> img with this short side, both sides rounded to a multiple, by Pillow's bicubic.
+
+    Args:
+        size: pixels of the short side.
+        multiple: what both sides are rounded to.
+    """
+
+    def __init__(self, size, multiple=1):
+        self.size, self.multiple = size, multiple
+
+    def __call__(self, results):
+        height, width = results['img'].shape[:2]
+        factor = self.size / min(height, width)
+        new = tuple(max(1, round(side * factor / self.multiple)) * self.multiple
+                    for side in (width, height))
+        resized = Image.fromarray(results['img']).resize(new, Image.Resampling.BICUBIC)
+        results['img'] = np.asarray(resized)
+        return results

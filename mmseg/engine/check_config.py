@@ -1,0 +1,85 @@
+"""Every `type` and key of a config, checked before anything is built."""
+
+import inspect
+
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmseg.errors import UserError
+from mmseg.registry import REGISTRIES, SCOPE
+from mmseg.utils import nearest
+
+OWN_KEYS = {'vocabulary', 'class_weight', 'device'}
+LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn'}
+
+
+def check_config(config):
+    """Walk a Config; the first unknown key or type is named with the nearest right one.
+
+    Raises:
+        UserError: that key or type, and where it stands.
+    """
+    for registry in REGISTRIES:
+        registry.import_from_location()
+    known = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | OWN_KEYS
+    _require_known(set(config.keys()), known, 'the config')
+    for key, value in config.items():
+        if key.endswith('_dataloader') and value is not None:
+            parameters = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
+            _require_known(set(value), parameters | LOADER_KEYS, key)
+        _check(value, key)
+
+
+def _check(value, where):
+    if isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            _check(item, f'{where}[{i}]')
+    elif isinstance(value, dict):
+        if isinstance(value.get('type'), str):
+            accepted = accepted_keys(_find(value['type'], where))
+            if accepted is not None:
+                _require_known(set(value) - {'type', '_scope_'}, accepted,
+                               f'{where} (type {value["type"]})')
+        for key, item in value.items():
+            _check(item, f'{where}.{key}')
+
+
+def _find(name, where):
+    for registry in REGISTRIES:
+        found = registry.get(name)
+        if found is not None:
+            return found
+    names = {name for registry in REGISTRIES for name in _names(registry)}
+    raise UserError(f'{where}: no type is called {name!r}{nearest(name, names)}')
+
+
+def _names(registry):
+    while registry is not None:
+        yield from registry.module_dict
+        registry = registry.parent if registry.scope == SCOPE else None
+
+
+def accepted_keys(built):
+    """A class or builder -> the keys that its config may have, or None for any.
+
+    With `**kwargs` the keys of the base class count too, or those of a builder's `options_of`; a
+    builder's `not_from_config` are the parameters that its caller fills in.
+    """
+    keys, queue = set(), list(inspect.getmro(built)) if inspect.isclass(built) else [built]
+    while queue:
+        item = queue.pop(0)
+        function = item.__init__ if inspect.isclass(item) else item
+        if inspect.isclass(item) and '__init__' not in vars(item):
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        keys |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            return keys - {'self'} - getattr(built, 'not_from_config', set())
+        if hasattr(item, 'options_of'):
+            queue.append(item.options_of)
+    return None
+
+
+def _require_known(keys, known, where):
+    for key in sorted(keys - known):
+        raise UserError(f'{where} has no key {key!r}{nearest(key, known)}')

@@ -1,0 +1,122 @@
+"""What happens beside the evaluation: progress, pictures, label files."""
+
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from PIL import Image
+
+from mmseg.datasets.transforms.loading import read_photo
+from mmseg.errors import UserError
+from mmseg.registry import HOOKS
+from mmseg.utils import Progress, atomic_path
+from mmseg.visualization import overlay_with_legend, panels
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """A bar on a terminal, plain lines in a log; the first process speaks for all."""
+
+    def before_test_epoch(self, runner):
+        total = len(runner.test_dataloader.dataset)
+        self.progress = Progress(total, 'test', unit='photo', quiet=not is_main_process())
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.progress.update(len(outputs) * get_world_size())
+
+    def after_test_epoch(self, runner, metrics=None):
+        self.progress.close()
+
+
+class _OutputHook(Hook):
+    """Files named after the photos, in one folder, each written beside and renamed."""
+
+    def __init__(self, out_dir):
+        self.out_dir = Path(out_dir)
+
+    def before_test_epoch(self, runner):
+        dataset = runner.test_dataloader.dataset
+        self.meta = dataset.metainfo
+        paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
+        self.names = _unique_names(paths)
+
+    def target(self, sample, suffix):
+        return self.out_dir / f'{self.names[sample.img_path]}{suffix}'
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(_OutputHook):
+    """Pictures: photo | truth | prediction where there is truth, else the overlay; with a legend."""
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        names, palette = self.meta['classes'], self.meta['palette']
+        for sample in outputs:
+            photo = np.asarray(read_photo(sample.img_path))
+            labels = sample.pred_sem_seg.cpu().numpy()
+            if 'gt_sem_seg' in sample:
+                truth = sample.gt_sem_seg.cpu().numpy()
+                picture = panels(photo, truth, labels, names, palette)
+            else:
+                picture = overlay_with_legend(photo, labels, names, palette)
+            _save_image(Image.fromarray(picture), self.target(sample, '.png'))
+
+
+@HOOKS.register_module()
+class LabelWriterHook(_OutputHook):
+    """Label PNGs with the vocabulary's palette, and the class scores where asked.
+
+    Args:
+        out_dir: where to write `<photo>.png` and `<photo>.npz`.
+        save_scores: also write `scores` (C, h, w) float16 at the network's resolution, and `labels`,
+            the class names.
+    """
+
+    def __init__(self, out_dir, save_scores=False):
+        super().__init__(out_dir)
+        self.save_scores = save_scores
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for sample in outputs:
+            image = Image.fromarray(sample.pred_sem_seg.cpu().numpy())
+            if image.mode == 'L':
+                image.putpalette(np.asarray(self.meta['palette'], np.uint8).tobytes())
+            _save_image(image, self.target(sample, '.png'))
+            if self.save_scores:
+                with _writing(self.target(sample, '.npz')) as path:
+                    np.savez_compressed(path, scores=sample.seg_logits.half().cpu().numpy(),
+                                        labels=np.array(self.meta['classes']))
+
+
+def _save_image(image, target):
+    with _writing(target) as path:
+        image.save(path)
+
+
+class _writing:
+    """`atomic_path` that makes the folder and names the file when the disk refuses."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __enter__(self):
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.context = atomic_path(self.target)
+        return self.context.__enter__()
+
+    def __exit__(self, kind, error, trace):
+        self.context.__exit__(kind, error, trace)
+        if isinstance(error, OSError):
+            raise UserError(f'cannot write {self.target}: {error.strerror}') from error
+
+
+def _unique_names(paths):
+    """Paths -> {path: name to write under}: the stem, or the path below the common folder."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return {str(path): stem for path, stem in zip(paths, stems)}
+    root = Path(paths[0]).parent
+    while not all(path.is_relative_to(root) for path in paths):
+        root = root.parent
+    relative = [str(path.relative_to(root)) for path in paths]
+    return {str(path): name.replace('.', '_') for path, name in zip(paths, relative)}

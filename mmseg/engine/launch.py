@@ -1,0 +1,51 @@
+"""Processes and devices: one place decides both."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from mmengine.device import get_device
+
+from mmseg.errors import UserError
+
+
+def device_of(name=None):
+    """'cpu', an accelerator's name, or None for the best there is -> the device's name.
+
+    Raises:
+        UserError: no such device here.
+    """
+    best = get_device()
+    if name is None:
+        return best
+    kind = str(name).split(':')[0]
+    if kind not in ('cpu', best.split(':')[0]):
+        raise UserError(f'no device {name!r} here; found: cpu' + (f', {best}' if best != 'cpu' else ''))
+    return str(name)
+
+
+def init_processes(launcher, device):
+    """Join the process group that torchrun or slurm describes; return this process's device.
+
+    NCCL on accelerators, gloo on CPUs (mmengine's own start assumes an accelerator).
+    """
+    if launcher == 'none':
+        return device
+    if launcher == 'slurm':
+        os.environ.setdefault('RANK', os.environ.get('SLURM_PROCID', '0'))
+        os.environ.setdefault('WORLD_SIZE', os.environ.get('SLURM_NTASKS', '1'))
+        os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
+    if 'RANK' not in os.environ or 'MASTER_ADDR' not in os.environ:
+        raise UserError(f'--launcher {launcher} needs the variables of torchrun (RANK, WORLD_SIZE, '
+                        'MASTER_ADDR, MASTER_PORT); start with tools/dist_test.sh')
+    if device == 'cpu':
+        dist.init_process_group('gloo')
+        return device
+    module = torch.get_device_module(device)
+    rank = int(os.environ['LOCAL_RANK'])
+    if rank >= module.device_count():
+        raise UserError(f'process {rank} of this machine has no device of its own: '
+                        f'{module.device_count()} found; start no more processes than devices')
+    module.set_device(rank)
+    dist.init_process_group()
+    return f'{device.split(":")[0]}:{rank}'

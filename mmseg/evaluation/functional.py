@@ -1,0 +1,37 @@
+"""IoU and its kin from one confusion matrix."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Scores(NamedTuple):
+    """Fractions in 0..1; NaN where a class gives no ground to judge by (mmsegmentation's way).
+
+    Attributes:
+        iou, acc, prec: (C) intersection over union, recall of pixels, precision of pixels.
+        all_acc: () share of labelled pixels that are right.
+        present: (C) bool, the class occurs in the truth.
+    """
+
+    iou: Tensor
+    acc: Tensor
+    prec: Tensor
+    all_acc: Tensor
+    present: Tensor
+
+
+def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
+    """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction."""
+    kept = truth != ignore_index
+    index = truth[kept].long() * num_classes + pred[kept].long()
+    return torch.bincount(index, minlength=num_classes ** 2).view(num_classes, num_classes)
+
+
+def scores_of(confusion) -> Scores:
+    """(C, C) -> Scores; a class predicted but absent from the truth has IoU 0, one in neither NaN."""
+    right = confusion.diagonal().double()
+    truth, pred = confusion.sum(dim=1).double(), confusion.sum(dim=0).double()
+    return Scores(iou=right / (truth + pred - right), acc=right / truth, prec=right / pred,
+                  all_acc=right.sum() / truth.sum(), present=truth > 0)

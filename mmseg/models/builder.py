@@ -1,0 +1,133 @@
+"""From a config to a model: the only place of `models` that reads files (weights, text)."""
+
+from torch import nn
+
+from mmseg.clip import CLIPDenseExtractor, load_clip, read_text_embeddings, text_embeddings
+from mmseg.errors import UserError
+from mmseg.registry import MODELS
+from mmseg.utils import nearest
+from mmseg.vocabularies import load_vocabulary
+
+from .class_weight import ClassWeight
+from .decode_heads import MaskClipHead
+from .segmentors import MaskClip
+from .text_classifier import TextClassifier
+
+
+@MODELS.register_module(name='MaskClip')
+def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resize_twice=False):
+    """Config of the model `MaskClip` -> MaskClip.
+
+    Args:
+        backbone: see `build_extractor`.
+        decode_head: see `build_head`.
+        vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
+        class_weight: see `build_class_weight`, and `reweight` for `mode` and `signed`; None for none.
+        resize_twice: see `MaskClip`.
+    """
+    vocabulary = load_vocabulary(vocabulary)
+    clip, extractor = build_extractor(**_without_type(backbone))
+    weight, weigher, how = None, None, {}
+    if class_weight is not None:
+        weight, weigher = build_class_weight(clip, vocabulary, **_without_type(class_weight))
+        how = {f'weight_{key}': class_weight[key] for key in ('mode', 'signed') if key in class_weight}
+    head = build_head(clip, vocabulary, weight, **how, **_without_type(decode_head))
+    return MaskClip(extractor, head, weigher=weigher, resize_twice=resize_twice,
+                    weigher_view=(class_weight or {}).get('view', 'clip'))
+
+
+@MODELS.register_module(name='CLIPDenseExtractor')
+def build_extractor(model, pretrained, *, act=None, norm_eps=None, mean=None, std=None,
+                    project_keys=False, pad=True):
+    """Config of a CLIP backbone -> (LoadedCLIP, CLIPDenseExtractor).
+
+    Args:
+        model, pretrained: see `mmseg.clip.load_clip`.
+        act: 'gelu' puts plain GELU into the image tower (as the original does, Q3); None keeps CLIP's.
+        norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
+        mean, std: RGB in 0..1; None takes the CLIP's own.
+        project_keys, pad: see `CLIPDenseExtractor`.
+    """
+    clip = load_clip(model, pretrained)
+    if act is not None:
+        _replace_activation(clip.model.visual, act)
+    for module in clip.model.visual.modules():
+        if norm_eps is not None and isinstance(module, nn.LayerNorm):
+            module.eps = norm_eps
+    extractor = CLIPDenseExtractor(clip.model.visual, mean=mean or clip.mean, std=std or clip.std,
+                                   project_keys=project_keys, pad=pad)
+    return clip, extractor
+
+
+@MODELS.register_module(name='MaskClipHead')
+def build_head(clip, vocabulary, class_weight=None, *, text, **options):
+    """Config of the head -> MaskClipHead; `text` is `build_text`'s, the rest is the head's own."""
+    rows = build_text(clip, vocabulary, **text)
+    return MaskClipHead(TextClassifier(rows, normalize=True), class_weight, **options)
+
+
+build_head.options_of = MaskClipHead        # whose keys a config may use besides `text`
+build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight', 'weight_mode',
+                              'weight_signed'}
+
+
+@MODELS.register_module(name='ClassWeight')
+def build_class_weight(clip, vocabulary, *, tau, text, view='clip', weigher=None, sum_to_one=False,
+                       mode='multiply', signed=False):
+    """Config of the class weight -> ClassWeight, and the extractor behind it or None.
+
+    Args:
+        tau, sum_to_one: see `ClassWeight`.
+        text: see `build_text`; the weigher's own embeddings.
+        view: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
+        weigher: another CLIP, as `build_extractor` reads it; None for the backbone's own.
+        mode, signed: for the head; see `reweight`.
+    """
+    for name, value, known in (('view', view, ('clip', 'image')), ('mode', mode, ('multiply', 'add'))):
+        if value not in known:
+            raise UserError(f'class_weight.{name} is one of {known}, not {value!r}')
+    extractor = None
+    if weigher is not None:
+        clip, extractor = build_extractor(**_without_type(weigher))
+    if not clip.can_pool:
+        raise UserError(f"{clip.source} lacks the attention pool's position embeddings, so it has no "
+                        'image-level embedding for a class weight; use a complete CLIP as the weigher')
+    rows = build_text(clip, vocabulary, **text)
+    return ClassWeight(rows, tau=tau, sum_to_one=sum_to_one), extractor
+
+
+build_class_weight.not_from_config = {'clip', 'vocabulary'}
+
+
+def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormalize=True):
+    """Config of text embeddings -> (C, D): read from `file`, or computed and cached.
+
+    Args:
+        templates: a name of `mmseg.vocabularies.TEMPLATES` or a list of sentences with {}.
+        file: .pth, .npy or .safetensors; its rows are taken as they are.
+        renormalize: see `mmseg.clip.embed_prompts`.
+    """
+    if file is not None:
+        return read_text_embeddings(file, vocabulary, dim=_width(clip))
+    return text_embeddings(clip, vocabulary, templates, renormalize=renormalize)
+
+
+def _width(clip):
+    """The width of the space that image and text share, where the tower tells it."""
+    visual = clip.model.visual
+    if hasattr(visual, 'output_dim'):
+        return visual.output_dim
+    pool = getattr(visual.head, 'pool', None)
+    return getattr(pool, 'out_features', None)
+
+
+def _replace_activation(visual, act):
+    known = {'gelu': nn.GELU}
+    if act not in known:
+        raise UserError(f'act {act!r} is not known{nearest(act, known)}; known: {", ".join(known)}')
+    for block in visual.transformer.resblocks:
+        block.mlp.gelu = known[act]()
+
+
+def _without_type(config):
+    return {key: value for key, value in config.items() if key != 'type'}

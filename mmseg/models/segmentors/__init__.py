@@ -1,0 +1,3 @@
+from .maskclip import MaskClip
+
+__all__ = ['MaskClip']

@@ -1,0 +1,13 @@
+from mmengine.structures import BaseDataElement
+
+
+class SegDataSample(BaseDataElement):
+    """What is known of one photo besides its pixels.
+
+    Fields, each only where it exists:
+        gt_sem_seg: (H, W) uint8 or int16 labels, 255 ignored; photo size at test.
+        pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
+        seg_logits: (C, h, w) scores at the network's resolution.
+        view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.
+    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo.
+    """

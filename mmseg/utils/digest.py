@@ -1,0 +1,14 @@
+import hashlib
+
+
+def digest_state(module_or_state):
+    """nn.Module or {name: tensor} -> sha256 hex of all names, dtypes, shapes and values."""
+    state = module_or_state
+    if hasattr(state, 'state_dict'):
+        state = state.state_dict()
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f'{name} {tensor.dtype} {tuple(tensor.shape)};'.encode())
+        sha.update(tensor.flatten().view(-1).numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,55 @@
+"""One way to show that long work is alive: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from datetime import timedelta
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Count `total` items of work; use as a context manager and call `update(n)`.
+
+    Args:
+        total: how many items there are.
+        label: what is being done, e.g. 'test'.
+        unit: what one item is, e.g. 'photo'.
+        every: seconds between two lines where the output is no terminal.
+        quiet: show nothing (every process but the first).
+    """
+
+    def __init__(self, total, label, *, unit='it', every=10.0, quiet=False):
+        self.total, self.label, self.unit = total, label, unit
+        self.every, self.quiet = every, quiet
+        self.done, self.started, self.shown = 0, time.monotonic(), time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty() and not quiet:
+            self.bar = tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True)
+
+    def update(self, n=1):
+        self.done = min(self.done + n, self.total)
+        if self.bar is not None:
+            self.bar.update(self.done - self.bar.n)
+        elif time.monotonic() - self.shown >= self.every:
+            self._line()
+
+    def _line(self):
+        self.shown = time.monotonic()
+        elapsed = max(self.shown - self.started, 1e-9)
+        rate = self.done / elapsed
+        left = timedelta(seconds=round((self.total - self.done) / rate)) if rate else '?'
+        if not self.quiet:
+            print(f'{self.label}: {self.done}/{self.total} {self.unit}s, '
+                  f'{rate:.2f} {self.unit}s/s, {left} left', file=sys.stderr, flush=True)
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+        elif self.done:
+            self._line()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

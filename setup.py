@@ -1,0 +1,15 @@
+from setuptools import find_packages, setup
+
+setup(
+    name='maskclip-plus',
+    version='0.1.0',
+    description='Segment any photo into any classes named in words, without annotation',
+    packages=find_packages(include=['mmseg', 'mmseg.*']),
+    package_data={'mmseg.vocabularies': ['data/*.txt']},
+    python_requires='>=3.10',
+    install_requires=[
+        'torch>=2.6', 'torchvision', 'open_clip_torch>=3.0', 'timm>=1.0.15', 'mmengine-lite>=0.10.7',
+        'opencv-python-headless', 'matplotlib', 'packaging', 'numpy', 'pillow>=10.1', 'safetensors',
+        'tqdm'],
+    extras_require={'tests': ['pytest', 'ruff', 'torchmetrics', 'transformers', 'scikit-learn']},
+)
