@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.utils.dl_utils import collect_env
 
-from mmseg.engine import SegRunner, device_of, init_processes, load_config
+from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.utils import atomic_path, digest_state, output_dir
@@ -111,3 +111,4 @@ def main(argv=None):
     test(config, args.checkpoint, metrics=args.eval or default, work_dir=args.work_dir,
          show_dir=args.show_dir, out_dir=args.out, save_scores=args.save_scores,
          device=args.device, launcher=args.launcher)
+    end_processes()

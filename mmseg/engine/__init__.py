@@ -1,8 +1,8 @@
 from .check_config import check_config
 from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
-from .launch import device_of, init_processes
+from .launch import device_of, end_processes, init_processes
 from .runner import SegRunner
 
 __all__ = ['LabelWriterHook', 'ProgressHook', 'SegRunner', 'SegVisualizationHook', 'check_config',
-           'device_of', 'init_processes', 'load_config']
+           'device_of', 'end_processes', 'init_processes', 'load_config']

@@ -38,6 +38,9 @@ def init_processes(launcher, device):
     if 'RANK' not in os.environ or 'MASTER_ADDR' not in os.environ:
         raise UserError(f'--launcher {launcher} needs the variables of torchrun (RANK, WORLD_SIZE, '
                         'MASTER_ADDR, MASTER_PORT); start with tools/dist_test.sh')
+    share = max(1, (os.cpu_count() or 1) // int(os.environ.get('LOCAL_WORLD_SIZE', '1')))
+    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(variable, str(share))
     if device == 'cpu':
         dist.init_process_group('gloo')
         return device
@@ -49,3 +52,9 @@ def init_processes(launcher, device):
     module.set_device(rank)
     dist.init_process_group()
     return f'{device.split(":")[0]}:{rank}'
+
+
+def end_processes():
+    """Leave the process group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

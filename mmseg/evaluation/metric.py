@@ -21,6 +21,8 @@ class IoUMetric(BaseMetric):
         ignore_index: label of the truth that is not judged.
     """
 
+    default_prefix = ''
+
     def __init__(self, ignore_index=255):
         super().__init__()
         self.ignore_index = ignore_index

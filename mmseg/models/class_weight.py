@@ -1,5 +1,6 @@
 """The class weight: one vector per image that lifts the classes CLIP sees in it."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,9 +35,8 @@ def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:
     Args:
         mode: 'multiply' scales the scores (as published); 'add' adds log(weight) / 100 to cosines,
             which multiplies the class probabilities softmax(100 * scores) by the weight.
-        signed: multiply negative scores as they are (as published, Q4): there a class that is held
-            absent wins. By default scores are multiplied from the image's lowest score up whenever
-            that one is negative.
+        signed: multiply negative scores too (as published, Q4): among them the class that is held
+            absent wins. By default they are divided by the weight, so that more weight always lifts.
     """
     if weight is None:
         return scores
@@ -45,5 +45,4 @@ def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:
         return scores + weight.log() / LOGIT_SCALE
     if signed:
         return scores * weight
-    floor = scores.amin(dim=(1, 2, 3), keepdim=True).clamp_max(0)
-    return scores * weight - floor * (weight - 1)
+    return torch.where(scores < 0, scores / weight, scores * weight)

@@ -2,7 +2,6 @@
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(pipeline=[
         dict(type='LoadImage'),

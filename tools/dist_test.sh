@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# bash tools/dist_test.sh CONFIG GPUS [what tools/test.py takes]: one process a GPU (or CPU process).
+set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: bash tools/dist_test.sh CONFIG GPUS [ARGUMENTS OF tools/test.py]" >&2; exit 1; }
+config=$1 gpus=$2
+shift 2
+exec python -m torch.distributed.run --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
+    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" --nproc-per-node="$gpus" \
+    "$(dirname "$0")/test.py" "$config" "$@" --launcher pytorch
