@@ -4,6 +4,7 @@ set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash tools/dist_test.sh CONFIG GPUS [ARGUMENTS OF tools/test.py]" >&2; exit 1; }
 config=$1 gpus=$2
 shift 2
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(( $(nproc) > gpus ? $(nproc) / gpus : 1 ))}"
 exec python -m torch.distributed.run --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
     --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" --nproc-per-node="$gpus" \
     "$(dirname "$0")/test.py" "$config" "$@" --launcher pytorch

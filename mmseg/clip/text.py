@@ -35,6 +35,8 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         raise UserError(f'{clip.source} holds no text tower to embed the classes with; name a file of '
                         'embeddings (text.file) or weights with both towers')
     templates = resolve_templates(templates)
+    if clip.source == 'random':
+        return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     path = _cache_dir(cache_dir) / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
     try:
         return load_file(path)['text']

@@ -1,43 +1,13 @@
-"""Low-resolution class scores -> a label map, without ever holding all scores at full size."""
+"""Low-resolution class scores -> a label map, without ever holding all scores at full size.
+
+Bilinear resizing is linear and separable: two small matrices say all of it, resizing twice in a row is
+their product, and slab after slab of the photo comes out of one matrix product.
+"""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 16       # rows of the photo at a time: 59 classes of a 500-wide slab fit a core's cache
-
-
-def upsample_argmax(scores, size, *, step=None) -> Tensor:
-    """(C, h, w) -> (H, W) labels: bilinear (align_corners=False) to `size`, then the best class.
-
-    Args:
-        scores: class scores of one photo.
-        size: (H, W) of the photo.
-        step: grid cells per photo pixel, down and across; default (h / H, w / W), the whole grid over
-            the whole photo. A grid that was padded covers more than the photo: a smaller step.
-
-    Returns:
-        uint8 for up to 256 classes, int16 beyond.
-    """
-    (h, w), (height, width) = scores.shape[1:], size
-    step_down, step_across = step or (h / height, w / width)
-    left, right, across = _taps(width, w, step_across, scores)
-    above, below, down = _taps(height, h, step_down, scores)
-    wide = torch.lerp(scores[:, :, left], scores[:, :, right], across)           # (C, h, W)
-    out = torch.empty(size, dtype=torch.uint8 if len(scores) <= 256 else torch.int16,
-                      device=scores.device)
-    for rows in torch.arange(height, device=scores.device).split(ROWS):
-        slab = torch.lerp(wide[:, above[rows]], wide[:, below[rows]], down[rows, None])
-        out[rows[0]:rows[-1] + 1] = slab.argmax(dim=0)
-    return out
-
-
-def _taps(size, cells, step, like):
-    """Where each of `size` pixels reads in `cells`: two indices and the second one's share."""
-    at = (torch.arange(size, device=like.device, dtype=torch.float64) + 0.5) * step - 0.5
-    at = at.clamp_(0, cells - 1)
-    first = at.floor().long()
-    return first, (first + 1).clamp_max(cells - 1), (at - first).to(like.dtype)
+ROWS = 16       # rows of the photo at a time: with 59 classes a slab fits a core's cache
 
 
 def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False) -> Tensor:
@@ -49,8 +19,44 @@ def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False)
         twice: as the original (Q15): stretch the grid over the input as if nothing had been padded,
             resize to the input's size, and from there to the photo's.
     """
-    if twice:
-        scores = F.interpolate(scores[None], size=input_size, mode='bilinear', align_corners=False)[0]
-        return upsample_argmax(scores, photo_size)
-    step = tuple(i / (stride * p) for i, p in zip(input_size, photo_size))
-    return upsample_argmax(scores, photo_size, step=step)
+    maps = []
+    for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size):
+        if twice:
+            maps.append(bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells))
+        else:
+            maps.append(bilinear_matrix(photo, cells, step=pixels / (stride * photo)))
+    return resize_argmax(scores, *maps)
+
+
+def bilinear_matrix(size, cells, *, step=None) -> Tensor:
+    """(size, cells) float64: row i mixes the cells that pixel i reads (align_corners=False).
+
+    Args:
+        step: cells per pixel; default cells / size, all cells over all pixels. A grid that was
+            padded reaches beyond the photo: a smaller step.
+    """
+    at = (torch.arange(size, dtype=torch.float64) + 0.5) * (step or cells / size) - 0.5
+    at = at.clamp(0, cells - 1)
+    first = at.floor().long()
+    pixel, share = torch.arange(size), at - first
+    matrix = torch.zeros(size, cells, dtype=torch.float64)
+    matrix[pixel, first] = 1 - share
+    matrix[pixel, (first + 1).clamp_max(cells - 1)] += share
+    return matrix
+
+
+def resize_argmax(scores, down, across) -> Tensor:
+    """(C, h, w), (H, h), (W, w) -> (H, W): the best class of `down @ scores @ across.T`.
+
+    Returns:
+        uint8 for up to 256 classes, int16 beyond.
+    """
+    scores = scores.float()
+    down, across = down.to(scores), across.to(scores)
+    wide = (scores @ across.T).transpose(0, 1).flatten(1)                       # (h, C * W)
+    labels = torch.empty(len(down), len(across), device=scores.device,
+                         dtype=torch.uint8 if len(scores) <= 256 else torch.int16)
+    for slab, rows in zip(labels.split(ROWS), down.split(ROWS)):
+        full = (rows @ wide).unflatten(1, (len(scores), len(across)))           # (rows, C, W)
+        slab.copy_(full.max(dim=1).indices)
+    return labels
