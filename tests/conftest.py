@@ -57,3 +57,72 @@ def hashed_clip(golden, hashed, tmp_path_factory):
             save_file(hashed.load(golden / f'keys_clip_{name}.json'), path)
         return str(path)
     return make
+
+
+TEXT = dict(context_length=77, vocab_size=49408, width=64, heads=2, layers=2)
+TINY = {
+    'vit': dict(embed_dim=32, vision_cfg=dict(image_size=64, layers=3, width=64, head_width=32,
+                                              patch_size=16), text_cfg=TEXT),
+    'resnet': dict(embed_dim=32, vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16,
+                                                 head_width=32), text_cfg=TEXT),
+    'abs_attn': dict(embed_dim=32, vision_cfg=dict(
+        timm_model_name='resnet10t', timm_pool='abs_attn', timm_proj='', image_size=224),
+        text_cfg=TEXT),
+    'siglip': dict(embed_dim=192, vision_cfg=dict(
+        timm_model_name='vit_tiny_patch16_224', timm_pool='map', timm_proj='none', image_size=224),
+        text_cfg=TEXT),
+}
+
+
+@pytest.fixture(scope='session')
+def tiny_clip():
+    """A kind of TINY -> a LoadedCLIP with random weights of that architecture."""
+    from mmseg.clip import load_clip
+
+    def make(kind):
+        torch.manual_seed(0)
+        return load_clip(TINY[kind], 'random')
+    return make
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A VOC-like folder: five photos in two sizes, masks of ids 0..3 and 255, the split list."""
+    import numpy as np
+    from PIL import Image
+    rng = np.random.default_rng(0)
+    root = tmp_path / 'data'
+    for folder in ('JPEGImages', 'SegmentationClass', 'ImageSets'):
+        (root / folder).mkdir(parents=True)
+    for i in range(5):
+        height, width = ((60, 80), (75, 50))[i % 2]
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+        coarse.resize((width, height)).save(root / 'JPEGImages' / f'p{i}.jpg')
+        mask = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (3, 4))
+        mask = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        mask.save(root / 'SegmentationClass' / f'p{i}.png')
+    (root / 'ImageSets' / 'val.txt').write_text('p0\np1\np2\np3\np4\n')
+    return root
+
+
+@pytest.fixture
+def tiny_config(tmp_path, photos):
+    """A config file of a tiny random CLIP on `photos`, as a user would write it."""
+    import json
+    (tmp_path / 'clip.json').write_text(json.dumps(TINY['vit']))
+    text = torch.nn.functional.normalize(torch.randn(3, 32, generator=torch.manual_seed(1)), dim=1)
+    torch.save(text, tmp_path / 'text.pth')
+    path = tmp_path / 'tiny.py'
+    path.write_text(f'''
+_base_ = ['{ROOT}/configs/_base_/datasets/520_whole.py', '{ROOT}/configs/_base_/default_runtime.py']
+vocabulary = ['cat', 'dog | puppy', 'sky']
+randomness = dict(seed=0)
+model = dict(
+    type='MaskClip',
+    backbone=dict(type='CLIPDenseExtractor', model='{tmp_path}/clip.json', pretrained='random'),
+    decode_head=dict(type='MaskClipHead', text=dict(file='{tmp_path}/text.pth')))
+test_dataloader = dict(num_workers=0, dataset=dict(
+    type='SegDataset', data_root='{photos}', img_dir='JPEGImages', ann_dir='SegmentationClass',
+    split='ImageSets/val.txt', reduce_zero_label=True))
+''')
+    return path
