@@ -18,5 +18,7 @@ def _other_mmseg():
 
 
 if (_other := _other_mmseg()) is not None:
-    print(f'note: another mmseg is installed at {_other}; this run uses {Path(__file__).parent}',
-          file=sys.stderr)
+    print(
+        f'note: another mmseg is installed at {_other}; this run uses {Path(__file__).parent}',
+        file=sys.stderr,
+    )

@@ -17,9 +17,21 @@ METRICS = _child('metric', root.METRICS, 'evaluation')
 HOOKS = _child('hook', root.HOOKS, 'engine')
 
 # Nothing of ours in these yet, but mmengine warns of every registry that a scope lacks.
-_OTHERS = [_child(parent.name, parent, 'registry') for parent in (
-    root.DATA_SAMPLERS, root.EVALUATOR, root.FUNCTIONS, root.LOG_PROCESSORS, root.LOOPS,
-    root.OPTIM_WRAPPERS, root.OPTIM_WRAPPER_CONSTRUCTORS, root.OPTIMIZERS, root.PARAM_SCHEDULERS,
-    root.VISBACKENDS, root.VISUALIZERS)]
+_OTHERS = [
+    _child(parent.name, parent, 'registry')
+    for parent in (
+        root.DATA_SAMPLERS,
+        root.EVALUATOR,
+        root.FUNCTIONS,
+        root.LOG_PROCESSORS,
+        root.LOOPS,
+        root.OPTIM_WRAPPERS,
+        root.OPTIM_WRAPPER_CONSTRUCTORS,
+        root.OPTIMIZERS,
+        root.PARAM_SCHEDULERS,
+        root.VISBACKENDS,
+        root.VISUALIZERS,
+    )
+]
 
 REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS, *_OTHERS)

@@ -49,6 +49,7 @@ def hashed(golden):
 def hashed_clip(golden, hashed, tmp_path_factory):
     """'vit16' or 'rn50' -> a .safetensors file of that CLIP's hashed weights."""
     from safetensors.numpy import save_file
+
     folder = tmp_path_factory.mktemp('clip')
 
     def make(name):
@@ -56,21 +57,39 @@ def hashed_clip(golden, hashed, tmp_path_factory):
         if not path.exists():
             save_file(hashed.load(golden / f'keys_clip_{name}.json'), path)
         return str(path)
+
     return make
 
 
 TEXT = dict(context_length=77, vocab_size=49408, width=64, heads=2, layers=2)
 TINY = {
-    'vit': dict(embed_dim=32, vision_cfg=dict(image_size=64, layers=3, width=64, head_width=32,
-                                              patch_size=16), text_cfg=TEXT),
-    'resnet': dict(embed_dim=32, vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16,
-                                                 head_width=32), text_cfg=TEXT),
-    'abs_attn': dict(embed_dim=32, vision_cfg=dict(
-        timm_model_name='resnet10t', timm_pool='abs_attn', timm_proj='', image_size=224),
-        text_cfg=TEXT),
-    'siglip': dict(embed_dim=192, vision_cfg=dict(
-        timm_model_name='vit_tiny_patch16_224', timm_pool='map', timm_proj='none', image_size=224),
-        text_cfg=TEXT),
+    'vit': dict(
+        embed_dim=32,
+        vision_cfg=dict(image_size=64, layers=3, width=64, head_width=32, patch_size=16),
+        text_cfg=TEXT,
+    ),
+    'resnet': dict(
+        embed_dim=32,
+        vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16, head_width=32),
+        text_cfg=TEXT,
+    ),
+    'abs_attn': dict(
+        embed_dim=32,
+        vision_cfg=dict(
+            timm_model_name='resnet10t', timm_pool='abs_attn', timm_proj='', image_size=224
+        ),
+        text_cfg=TEXT,
+    ),
+    'siglip': dict(
+        embed_dim=192,
+        vision_cfg=dict(
+            timm_model_name='vit_tiny_patch16_224',
+            timm_pool='map',
+            timm_proj='none',
+            image_size=224,
+        ),
+        text_cfg=TEXT,
+    ),
 }
 
 
@@ -82,6 +101,7 @@ def tiny_clip():
     def make(kind):
         torch.manual_seed(0)
         return load_clip(TINY[kind], 'random')
+
     return make
 
 
@@ -90,6 +110,7 @@ def photos(tmp_path):
     """A VOC-like folder: five photos in two sizes, masks of ids 0..3 and 255, the split list."""
     import numpy as np
     from PIL import Image
+
     rng = np.random.default_rng(0)
     root = tmp_path / 'data'
     for folder in ('JPEGImages', 'SegmentationClass', 'ImageSets'):
@@ -109,11 +130,12 @@ def photos(tmp_path):
 def tiny_config(tmp_path, photos):
     """A config file of a tiny random CLIP on `photos`, as a user would write it."""
     import json
+
     (tmp_path / 'clip.json').write_text(json.dumps(TINY['vit']))
     text = torch.nn.functional.normalize(torch.randn(3, 32, generator=torch.manual_seed(1)), dim=1)
     torch.save(text, tmp_path / 'text.pth')
     path = tmp_path / 'tiny.py'
-    path.write_text(f'''
+    path.write_text(f"""
 _base_ = ['{ROOT}/configs/_base_/datasets/520_whole.py', '{ROOT}/configs/_base_/default_runtime.py']
 vocabulary = ['cat', 'dog | puppy', 'sky']
 randomness = dict(seed=0)
@@ -124,5 +146,5 @@ model = dict(
 test_dataloader = dict(num_workers=0, dataset=dict(
     type='SegDataset', data_root='{photos}', img_dir='JPEGImages', ann_dir='SegmentationClass',
     split='ImageSets/val.txt', reduce_zero_label=True))
-''')
+""")
     return path

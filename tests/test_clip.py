@@ -9,8 +9,13 @@ import torch
 from conftest import TINY
 from safetensors.torch import save_file
 
-from mmseg.clip import (CLIPDenseExtractor, embed_prompts, load_clip, read_text_embeddings,
-                        text_embeddings)
+from mmseg.clip import (
+    CLIPDenseExtractor,
+    embed_prompts,
+    load_clip,
+    read_text_embeddings,
+    text_embeddings,
+)
 from mmseg.clip.text import encode_text
 from mmseg.clip.towers import resize_positions
 from mmseg.errors import UserError
@@ -47,12 +52,15 @@ def test_full_size_towers_against_open_clip(name):
     extractor = CLIPDenseExtractor(clip.model.visual, mean=clip.mean, std=clip.std)
     tokens = open_clip.tokenize(['a photo of a cat.', 'a much longer sentence about two dogs'])
     with torch.no_grad():
-        ready = (view / 255 - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(
-            clip.std).view(3, 1, 1)
-        torch.testing.assert_close(extractor.embed(view),
-                                   clip.model.encode_image(ready, normalize=True), atol=1e-5, rtol=0)
-        torch.testing.assert_close(encode_text(clip.model, tokens), clip.model.encode_text(tokens),
-                                   atol=1e-5, rtol=1e-5)
+        ready = (view / 255 - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(
+            3, 1, 1
+        )
+        torch.testing.assert_close(
+            extractor.embed(view), clip.model.encode_image(ready, normalize=True), atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            encode_text(clip.model, tokens), clip.model.encode_text(tokens), atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize('kind', ['resnet', 'abs_attn', 'siglip'])
@@ -77,7 +85,8 @@ def test_vit_dense_is_the_last_block_with_the_identity_as_attention(tiny_clip):
     tokens, grid = extractor.trunk(pixels(64, 64))
     block = visual.transformer.resblocks[-1]
     x = tokens[:, 1:]
-    # Attention of a token to itself alone is softmax over one entry: each token as its own sequence.
+    # Attention of a token to itself alone is softmax over one entry: each token as its own
+    # sequence.
     with torch.no_grad():
         alone = block(x.reshape(-1, 1, x.shape[-1])).reshape(x.shape)
         expected = visual.ln_post(alone) @ visual.proj
@@ -134,14 +143,19 @@ def maskclip_layout(state):
             if parts[-1] != 'positional_embedding':
                 projections.setdefault(parts[1], {})[parts[2]] = tensor
         elif 'proj' in visual:
-            name = name.replace('class_embedding', 'cls_token').replace('conv1', 'patch_embed.projection')
+            name = name.replace('class_embedding', 'cls_token').replace(
+                'conv1', 'patch_embed.projection'
+            )
             name = name.replace('positional_embedding', 'pos_embed')
             name = name.replace('ln_pre', 'ln0').replace('ln_post', 'ln1')
             name = name.replace('transformer.resblocks', 'layers').replace('attn.', 'attn.attn.')
             name = name.replace('ln_', 'ln').replace('mlp.c_fc', 'ffn.layers.0.0')
             name = name.replace('mlp.c_proj', 'ffn.layers.1')
-            trunk[name] = tensor[None, None] if name == 'cls_token' else (
-                tensor[None] if name == 'pos_embed' else tensor)
+            trunk[name] = (
+                tensor[None, None]
+                if name == 'cls_token'
+                else (tensor[None] if name == 'pos_embed' else tensor)
+            )
         else:
             if parts[0] in stem:
                 name = f'stem.{stem[parts[0]]}.{parts[1]}'
@@ -158,24 +172,38 @@ def saved(tmp_path, layout, state):
         save_file(state, tmp_path / 'clip.safetensors')
         return tmp_path / 'clip.safetensors'
     if layout == 'image tower alone':
-        save_file({k.removeprefix('visual.'): v for k, v in state.items() if 'visual.' in k},
-                  tmp_path / 'visual.safetensors')
+        save_file(
+            {k.removeprefix('visual.'): v for k, v in state.items() if 'visual.' in k},
+            tmp_path / 'visual.safetensors',
+        )
         return tmp_path / 'visual.safetensors'
     if layout == 'open_clip training checkpoint':
-        torch.save({'epoch': 3, 'state_dict': {f'module.{k}': v for k, v in state.items()}},
-                   tmp_path / 'epoch_3.pt')
+        torch.save(
+            {'epoch': 3, 'state_dict': {f'module.{k}': v for k, v in state.items()}},
+            tmp_path / 'epoch_3.pt',
+        )
         return tmp_path / 'epoch_3.pt'
     torch.save({**projections, 'clip': trunk}, tmp_path / 'RN50_clip_weights.pth')
     if layout == 'clip_weights':
         return tmp_path / 'RN50_clip_weights.pth'
-    torch.save({'meta': {}, 'state_dict': {f'backbone.{k}': v for k, v in trunk.items()}},
-               tmp_path / 'RN50_clip_backbone.pth')
+    torch.save(
+        {'meta': {}, 'state_dict': {f'backbone.{k}': v for k, v in trunk.items()}},
+        tmp_path / 'RN50_clip_backbone.pth',
+    )
     return tmp_path / 'RN50_clip_backbone.pth'
 
 
 @pytest.mark.parametrize('kind', ['vit', 'resnet'])
-@pytest.mark.parametrize('layout', ['safetensors', 'image tower alone', 'clip_weights',
-                                    'clip_backbone', 'open_clip training checkpoint'])
+@pytest.mark.parametrize(
+    'layout',
+    [
+        'safetensors',
+        'image tower alone',
+        'clip_weights',
+        'clip_backbone',
+        'open_clip training checkpoint',
+    ],
+)
 def test_weight_files(tiny_clip, tmp_path, kind, layout):
     clip = tiny_clip(kind)
     path = saved(tmp_path, layout, clip.model.state_dict())
@@ -224,13 +252,16 @@ def test_openai_archive(tmp_path, monkeypatch):
         torch.testing.assert_close(tensor, model.state_dict()[name].float(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('model, pretrained, message', [
-    ('ViT-B-61', 'openai', "no model 'ViT-B-61' .nearest: 'ViT-B-16'"),
-    ('ViT-B-16', 'openia', "no pretrained tag 'openia' .nearest: 'openai'"),
-    ('ViT-B-16', 'pretrain/nowhere.pt', 'no weights file pretrain/nowhere.pt'),
-    ('ViT-B-16', None, 'no weights are named'),
-    ('nowhere.json', 'random', 'no readable JSON'),
-])
+@pytest.mark.parametrize(
+    'model, pretrained, message',
+    [
+        ('ViT-B-61', 'openai', "no model 'ViT-B-61' .nearest: 'ViT-B-16'"),
+        ('ViT-B-16', 'openia', "no pretrained tag 'openia' .nearest: 'openai'"),
+        ('ViT-B-16', 'pretrain/nowhere.pt', 'no weights file pretrain/nowhere.pt'),
+        ('ViT-B-16', None, 'no weights are named'),
+        ('nowhere.json', 'random', 'no readable JSON'),
+    ],
+)
 def test_bad_names(model, pretrained, message):
     with pytest.raises(UserError, match=message):
         load_clip(model, pretrained)
@@ -242,18 +273,24 @@ def test_bad_files(tiny_clip, tmp_path):
     with pytest.raises(UserError, match='does not fit custom: missing: visual.attnpool'):
         load_clip(TINY['resnet'], str(tmp_path / 'vit.safetensors'))
     content = (tmp_path / 'vit.safetensors').read_bytes()
-    (tmp_path / 'cut.safetensors').write_bytes(content[:len(content) // 2])
+    (tmp_path / 'cut.safetensors').write_bytes(content[: len(content) // 2])
     torch.save(state, tmp_path / 'vit.pt')
     (tmp_path / 'cut.pt').write_bytes((tmp_path / 'vit.pt').read_bytes()[:-1000])
     (tmp_path / 'text.pt').write_text('no weights')
     torch.save({'model': torch.nn.Linear(1, 1)}, tmp_path / 'pickle.pt')
-    for name, message in (('cut.safetensors', 'damaged'), ('cut.pt', 'damaged'),
-                          ('text.pt', 'damaged'), ('pickle.pt', 'would run code')):
+    for name, message in (
+        ('cut.safetensors', 'damaged'),
+        ('cut.pt', 'damaged'),
+        ('text.pt', 'damaged'),
+        ('pickle.pt', 'would run code'),
+    ):
         with pytest.raises(UserError, match=f'{name} is .*{message}'):
             load_clip(TINY['vit'], str(tmp_path / name))
     trunk, _ = maskclip_layout(state)
-    torch.save({'state_dict': {f'backbone.{k}': v for k, v in trunk.items()}},
-               tmp_path / 'ViT16_clip_backbone.pth')
+    torch.save(
+        {'state_dict': {f'backbone.{k}': v for k, v in trunk.items()}},
+        tmp_path / 'ViT16_clip_backbone.pth',
+    )
     with pytest.raises(UserError, match='put ViT16_clip_weights.pth beside it'):
         load_clip(TINY['vit'], str(tmp_path / 'ViT16_clip_backbone.pth'))
 
@@ -266,7 +303,8 @@ def test_text_is_the_mean_of_unit_sentences(tiny_clip):
     rows = embed_prompts(clip, [('cat',), ('dog', 'puppy')], ('a {}.', 'the {}.'))
     with torch.no_grad():
         sentences = clip.model.encode_text(
-            open_clip.tokenize(['a dog.', 'the dog.', 'a puppy.', 'the puppy.']), normalize=True)
+            open_clip.tokenize(['a dog.', 'the dog.', 'a puppy.', 'the puppy.']), normalize=True
+        )
     expected = torch.nn.functional.normalize(sentences.mean(dim=0), dim=0)
     torch.testing.assert_close(rows[1], expected, atol=1e-6, rtol=0)
     short = embed_prompts(clip, [('cat',)], ('a {}.', 'the {}.'), renormalize=False)
@@ -275,17 +313,21 @@ def test_text_is_the_mean_of_unit_sentences(tiny_clip):
 
 def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path):
     clip = tiny_clip('vit')
-    object.__setattr__(clip, 'source', 'a file')            # random weights are not cached
+    object.__setattr__(clip, 'source', 'a file')  # random weights are not cached
     words = load_vocabulary(['cat', 'dog'])
     first = text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    clip.model.encode_text = None                            # a second look must not compute
+    clip.model.encode_text = None  # a second look must not compute
     assert torch.equal(text_embeddings(clip, words, 'plain', cache_dir=tmp_path), first)
     del clip.model.encode_text
     for change in (dict(words=['cat', 'cow']), dict(templates='name'), dict(renormalize=False)):
-        text_embeddings(clip, load_vocabulary(change.get('words', ['cat', 'dog'])),
-                        change.get('templates', 'plain'), cache_dir=tmp_path,
-                        renormalize=change.get('renormalize', True))
+        text_embeddings(
+            clip,
+            load_vocabulary(change.get('words', ['cat', 'dog'])),
+            change.get('templates', 'plain'),
+            cache_dir=tmp_path,
+            renormalize=change.get('renormalize', True),
+        )
     clip.model.ln_final.bias.data += 1
     text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 5

@@ -18,8 +18,10 @@ from mmseg.structures import SegDataSample
 from mmseg.vocabularies import load_vocabulary
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
-LEAVES = {name: f'{name}_520x520_pascal_context_59.py'
-          for name in ('maskclip_vit16', 'maskclip_r50', 'maskclip_text_vit16', 'maskclip_text_r50')}
+LEAVES = {
+    name: f'{name}_520x520_pascal_context_59.py'
+    for name in ('maskclip_vit16', 'maskclip_r50', 'maskclip_text_vit16', 'maskclip_text_r50')
+}
 CASES = {'base': (0, 0), 'pd': (0.5, 0), 'ks': (0, 1.0), 'pdks': (0.5, 1.0)}
 
 
@@ -50,6 +52,7 @@ def build(golden, hashed_clip, tmp_path_factory):
             model.class_weight.weigher.pretrained = hashed_clip('vit16')
         model.pop('type')
         return build_maskclip(**model)
+
     return make
 
 
@@ -58,7 +61,7 @@ def run(model, photo):
     image = torch.from_numpy(photo['img'].copy()).permute(2, 0, 1)
     sample = SegDataSample(metainfo=dict(ori_shape=photo['ori_shape']))
     sample.view = torch.from_numpy(photo['view'].copy()).permute(2, 0, 1)
-    sample, = model([image], [sample], mode='predict')
+    (sample,) = model([image], [sample], mode='predict')
     return sample.seg_logits.numpy(), sample.pred_sem_seg.numpy()
 
 
@@ -84,21 +87,26 @@ def test_maskclip_scores_thresholds_and_labels(golden, photo, build, leaf, short
         scores, labels = run(model, photo)
         tolerance = dict(rtol=1e-4, atol=1e-2) if ks else dict(rtol=0, atol=1e-5)
         np.testing.assert_allclose(scores, expected[f'scores_{case}'], **tolerance)
-        if not ks:              # key-smoothed maps are nearly one class: judged by their scores
+        if not ks:  # key-smoothed maps are nearly one class: judged by their scores
             assert agreement(labels, expected[f'label_{case}']) >= 0.999
 
 
-@pytest.mark.parametrize('leaf, short, file', [
-    ('maskclip_text_vit16', 'vit16', 'p1_maskclip_cw_vit16_tau1.npz'),
-    ('maskclip_text_r50', 'rn50', 'p1_maskclip_cw_rn50_tau0.25.npz')])
+@pytest.mark.parametrize(
+    'leaf, short, file',
+    [
+        ('maskclip_text_vit16', 'vit16', 'p1_maskclip_cw_vit16_tau1.npz'),
+        ('maskclip_text_r50', 'rn50', 'p1_maskclip_cw_rn50_tau0.25.npz'),
+    ],
+)
 def test_class_weight(golden, photo, build, leaf, short, file):
     expected = np.load(golden / file)
     model = build(leaf, short)
     assert model.decode_head.class_weight.tau == expected['tau']
     view = torch.from_numpy(photo['view'].copy()).permute(2, 0, 1)[None]
     normalised = ((view - model.weigher.mean) / model.weigher.std)[0]
-    np.testing.assert_allclose(normalised[:, 100:108, 100:108], expected['weigher_input_crop'],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        normalised[:, 100:108, 100:108], expected['weigher_input_crop'], atol=1e-5
+    )
     embedding = model.weigher.embed(view)
     np.testing.assert_allclose(embedding, expected['image_embedding'], atol=1e-5)
     weights = model.decode_head.class_weight(embedding)
@@ -131,7 +139,6 @@ def test_metric(golden):
         truth = np.where(mask > 0, mask - 1, 255)
         total += confusion_matrix(torch.from_numpy(pred), torch.from_numpy(truth), 59)
     assert total.diagonal().tolist() == expected['intersect']
-    scores = scores_of(total)
     values = IoUMetric.named(scores_of(total), load_vocabulary('pascal_context_59').labels)
     for key, value in expected['evaluate'].items():
         assert values[key] == (None if value is None else pytest.approx(value, abs=1e-4)), key

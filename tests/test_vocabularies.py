@@ -2,17 +2,89 @@ import pytest
 from torchvision.models import _meta
 
 from mmseg.errors import UserError
-from mmseg.vocabularies import (TEMPLATES, list_vocabularies, load_vocabulary, parse_vocabulary,
-                                resolve_templates)
+from mmseg.vocabularies import (
+    TEMPLATES,
+    list_vocabularies,
+    load_vocabulary,
+    parse_vocabulary,
+    resolve_templates,
+)
 from mmseg.vocabularies.palette import distinct_palette
 
-LENGTHS = dict(pascal_context_59=59, pascal_context_60=60, pascal_context_459=459, voc_20=20,
-               voc_21=21, cityscapes=19, ade20k=150, coco_stuff_171=171)
+LENGTHS = dict(
+    pascal_context_59=59,
+    pascal_context_60=60,
+    pascal_context_459=459,
+    voc_20=20,
+    voc_21=21,
+    cityscapes=19,
+    ade20k=150,
+    coco_stuff_171=171,
+)
 # Pascal Context's 59 classes among the 459 of the full release (1-based ids).
-IN_459 = sorted([
-    2, 259, 260, 415, 324, 9, 258, 144, 18, 19, 22, 23, 397, 25, 284, 158, 159, 416, 33, 162, 420, 454,
-    295, 296, 427, 44, 45, 46, 308, 59, 440, 445, 31, 232, 65, 354, 424, 68, 326, 72, 458, 34, 207, 80,
-    355, 85, 347, 220, 349, 360, 98, 187, 104, 105, 366, 189, 368, 113, 115])
+IN_459 = sorted(
+    [
+        2,
+        259,
+        260,
+        415,
+        324,
+        9,
+        258,
+        144,
+        18,
+        19,
+        22,
+        23,
+        397,
+        25,
+        284,
+        158,
+        159,
+        416,
+        33,
+        162,
+        420,
+        454,
+        295,
+        296,
+        427,
+        44,
+        45,
+        46,
+        308,
+        59,
+        440,
+        445,
+        31,
+        232,
+        65,
+        354,
+        424,
+        68,
+        326,
+        72,
+        458,
+        34,
+        207,
+        80,
+        355,
+        85,
+        347,
+        220,
+        349,
+        360,
+        98,
+        187,
+        104,
+        105,
+        366,
+        189,
+        368,
+        113,
+        115,
+    ]
+)
 
 
 def test_lengths():
@@ -22,7 +94,10 @@ def test_lengths():
 def test_context_59_is_what_the_full_release_calls_so():
     full = load_vocabulary('pascal_context_459').labels
     assert tuple(full[i - 1] for i in IN_459) == load_vocabulary('pascal_context_59').labels
-    assert load_vocabulary('pascal_context_60').labels[1:] == load_vocabulary('pascal_context_59').labels
+    assert (
+        load_vocabulary('pascal_context_60').labels[1:]
+        == load_vocabulary('pascal_context_59').labels
+    )
 
 
 def test_voc_and_coco_against_torchvision():
@@ -34,15 +109,18 @@ def test_voc_and_coco_against_torchvision():
 
 def test_what_clip_reads_differs_from_what_the_metric_prints():
     words = load_vocabulary('pascal_context_59')
-    spoken = {label: prompts for label, prompts in zip(words.labels, words.prompts)
-              if prompts != (label,)}
-    assert spoken == dict(aeroplane=('airplane',), pottedplant=('potted plant',),
-                          tvmonitor=('tv monitor',))
+    spoken = {
+        label: prompts for label, prompts in zip(words.labels, words.prompts) if prompts != (label,)
+    }
+    assert spoken == dict(
+        aeroplane=('airplane',), pottedplant=('potted plant',), tvmonitor=('tv monitor',)
+    )
 
 
 def test_templates():
     assert {name: len(sentences) for name, sentences in TEMPLATES.items()} == dict(
-        name=1, plain=1, imagenet80=80, maskclip85=85)
+        name=1, plain=1, imagenet80=80, maskclip85=85
+    )
     assert 'there is a {} in the scene.' in TEMPLATES['maskclip85']
     with pytest.raises(UserError, match="nearest: 'maskclip85'"):
         resolve_templates('maskclip58')
@@ -62,13 +140,16 @@ def test_palette_is_vocs_and_never_repeats():
     assert len(set(distinct_palette(600))) == 600
 
 
-@pytest.mark.parametrize('source, message', [
-    ([], 'names no class'),
-    (['cat', 'dog', 'cat'], 'names twice: cat'),
-    (['cat', 'dog | '], 'empty name'),
-    ('voc20', "nearest: 'voc_20'"),
-    ('nowhere.txt', 'readable text file'),
-])
+@pytest.mark.parametrize(
+    'source, message',
+    [
+        ([], 'names no class'),
+        (['cat', 'dog', 'cat'], 'names twice: cat'),
+        (['cat', 'dog | '], 'empty name'),
+        ('voc20', "nearest: 'voc_20'"),
+        ('nowhere.txt', 'readable text file'),
+    ],
+)
 def test_bad_vocabularies(source, message):
     with pytest.raises(UserError, match=message):
         load_vocabulary(source)

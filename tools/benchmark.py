@@ -2,8 +2,9 @@
 
 python tools/benchmark.py CONFIG [CONFIG ...] [--photos DIR] [--random-weights] [--out FILE.json]
 
-End to end is the test's own path (worker processes, batches, metric); the split times its stages one
-after the other in this process. Without --photos and without the config's data, photos are made up.
+End to end is the test's own path (worker processes, batches, metric); the split times its stages
+one after the other in this process. Without --photos and without the config's data, photos are made
+up.
 """
 
 import argparse
@@ -32,15 +33,18 @@ STAGES = ('decode', 'transform', 'network', 'upsample + argmax', 'metric')
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('configs', nargs='+')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    parser.add_argument('--photos', help='a folder of photos in place of the config\'s data')
+    parser.add_argument('--photos', help="a folder of photos in place of the config's data")
     parser.add_argument('--synthetic', action='store_true', help='made-up photos of 500 x 375')
     parser.add_argument('--number', type=int, default=16, help='photos a run')
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--random-weights', action='store_true', help='speed does not need real ones')
+    parser.add_argument(
+        '--random-weights', action='store_true', help='speed does not need real ones'
+    )
     parser.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')
     parser.add_argument('--device')
     parser.add_argument('--out', help='a JSON file')
@@ -81,14 +85,21 @@ def benchmark(path, args, folder):
     kind = torch.device(runner.cfg.device).type
     dtype = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)[args.precision]
     with torch.inference_mode(), torch.autocast(kind, dtype, enabled=args.precision != 'fp32'):
-        time_stages(model, dataset, 2)                                # warm up
+        time_stages(model, dataset, 2)  # warm up
         splits = [time_stages(model, dataset, args.number) for _ in range(args.repeats)]
         rates = [end_to_end(runner, args.number) for _ in range(args.repeats)]
     split = {stage: statistics.median(s[stage] for s in splits) for stage in STAGES}
-    return dict(config=str(path), device=runner.cfg.device, precision=args.precision,
-                photos=args.number, repeats=args.repeats, photos_per_s=statistics.median(rates),
-                photos_per_s_range=[min(rates), max(rates)], split_ms=split,
-                share_beside_network=1 - split['network'] / sum(split.values()))
+    return dict(
+        config=str(path),
+        device=runner.cfg.device,
+        precision=args.precision,
+        photos=args.number,
+        repeats=args.repeats,
+        photos_per_s=statistics.median(rates),
+        photos_per_s_range=[min(rates), max(rates)],
+        split_ms=split,
+        share_beside_network=1 - split['network'] / sum(split.values()),
+    )
 
 
 def make_runner(path, args, folder):
@@ -120,14 +131,20 @@ def time_stages(model, dataset, number):
         with stage(spent, 'transform'):
             for transform in others:
                 results = transform(results)
-        data = model.data_preprocessor(dict(inputs=[results['inputs']],
-                                            data_samples=[results['data_samples']]))
+        data = model.data_preprocessor(
+            dict(inputs=[results['inputs']], data_samples=[results['data_samples']])
+        )
         image, sample = data['inputs'][0], data['data_samples'][0]
         with stage(spent, 'network', device):
             scores = model.scores(image[None], sample.view[None] if 'view' in sample else None)[0]
         with stage(spent, 'upsample + argmax', device):
-            labels = labels_at_photo_size(scores, sample.ori_shape, input_size=image.shape[1:],
-                                          stride=model.backbone.stride, twice=model.resize_twice)
+            labels = labels_at_photo_size(
+                scores,
+                sample.ori_shape,
+                input_size=image.shape[1:],
+                stride=model.backbone.stride,
+                twice=model.resize_twice,
+            )
         truth = sample.gt_sem_seg if 'gt_sem_seg' in sample else torch.flip(labels, dims=(0,))
         with stage(spent, 'metric', device):
             confusion_matrix(labels, truth, len(scores))
@@ -166,17 +183,24 @@ def end_to_end(runner, number):
 
 
 def machine():
-    return dict(platform=platform.platform(), cores=os.cpu_count(), torch=torch.__version__,
-                threads=torch.get_num_threads(), date=time.strftime('%Y-%m-%d'))
+    return dict(
+        platform=platform.platform(),
+        cores=os.cpu_count(),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        date=time.strftime('%Y-%m-%d'),
+    )
 
 
 def as_text(result):
     low, high = result['photos_per_s_range']
     split = '  '.join(f'{name} {ms:.1f}' for name, ms in result['split_ms'].items())
-    return (f'{result["config"]} on {result["device"]} ({result["precision"]}): '
-            f'{result["photos_per_s"]:.2f} photos/s ({low:.2f} to {high:.2f})\n'
-            f'    ms a photo: {split}\n'
-            f'    beside the network: {100 * result["share_beside_network"]:.1f} %')
+    return (
+        f'{result["config"]} on {result["device"]} ({result["precision"]}): '
+        f'{result["photos_per_s"]:.2f} photos/s ({low:.2f} to {high:.2f})\n'
+        f'    ms a photo: {split}\n'
+        f'    beside the network: {100 * result["share_beside_network"]:.1f} %'
+    )
 
 
 if __name__ == '__main__':

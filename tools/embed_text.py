@@ -16,15 +16,23 @@ from mmseg.vocabularies import TEMPLATES, list_vocabularies, load_vocabulary
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--model', default='ViT-B-16-quickgelu', help='an open_clip architecture')
     parser.add_argument('--pretrained', default='openai', help='a tag of open_clip, or a file')
-    parser.add_argument('--vocabulary', nargs='+', default=['pascal_context_59'],
-                        help=f'{", ".join(list_vocabularies())}; a text file; or the classes')
+    parser.add_argument(
+        '--vocabulary',
+        nargs='+',
+        default=['pascal_context_59'],
+        help=f'{", ".join(list_vocabularies())}; a text file; or the classes',
+    )
     parser.add_argument('--templates', default='maskclip85', choices=list(TEMPLATES))
-    parser.add_argument('--no-renormalize', action='store_true',
-                        help='leave the means shorter than 1 (the published weigher file)')
+    parser.add_argument(
+        '--no-renormalize',
+        action='store_true',
+        help='leave the means shorter than 1 (the published weigher file)',
+    )
     parser.add_argument('--out', required=True, help='.pth, .npy or .safetensors')
     return parser.parse_args()
 

@@ -1,2 +1,5 @@
-_base_ = ['../_base_/datasets/pascal_context_59.py', '../_base_/teachers/r50_seed.py',
-          '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/datasets/pascal_context_59.py',
+    '../_base_/teachers/r50_seed.py',
+    '../_base_/default_runtime.py',
+]

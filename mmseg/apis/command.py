@@ -7,7 +7,7 @@ from mmseg.errors import UserError
 
 
 def run_command(main):
-    """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
+    """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130."""
     try:
         main()
     except KeyboardInterrupt:
@@ -39,6 +39,13 @@ def _users_mistake(error):
 def add_config_arguments(parser):
     """CONFIG and --cfg-options, the same for every tool."""
     from mmengine.config import DictAction
+
     parser.add_argument('config', help='a Python config file below configs/')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='override keys of the config, e.g. test_dataloader.batch_size=4')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override keys of the config, e.g. test_dataloader.batch_size=4',
+    )

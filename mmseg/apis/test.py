@@ -20,13 +20,24 @@ from .command import add_config_arguments
 METRICS = {'mIoU': 'IoUMetric'}
 
 
-def test(config, checkpoint=None, *, metrics=('mIoU',), work_dir=None, show_dir=None, out_dir=None,
-         save_scores=False, device=None, launcher='none'):
+def test(
+    config,
+    checkpoint=None,
+    *,
+    metrics=('mIoU',),
+    work_dir=None,
+    show_dir=None,
+    out_dir=None,
+    save_scores=False,
+    device=None,
+    launcher='none',
+):
     """Run the test set of a config through its model.
 
     Args:
         config: a Config of `mmseg.engine.load_config`.
-        checkpoint: weights of the CLIP backbone in any layout of `mmseg.clip`; replaces the config's.
+        checkpoint: weights of the CLIP backbone in any layout of `mmseg.clip`; replaces the
+        config's.
         metrics: of METRICS; empty for data without masks.
         work_dir: folder of the log and of the result's JSON; default work_dirs/<config's name>.
         show_dir, out_dir: folders for pictures and for label PNGs; None for none.
@@ -48,7 +59,10 @@ def test(config, checkpoint=None, *, metrics=('mIoU',), work_dir=None, show_dir=
     config.device = init_processes(launcher, device_of(device))
     config.launcher = launcher
     config.test_evaluator = [dict(type=METRICS[metric]) for metric in metrics]
-    config.custom_hooks = [*config.get('custom_hooks', []), *_output_hooks(show_dir, out_dir, save_scores)]
+    config.custom_hooks = [
+        *config.get('custom_hooks', []),
+        *_output_hooks(show_dir, out_dir, save_scores),
+    ]
     runner = SegRunner.from_cfg(config)
     started = time.monotonic()
     values = runner.test()
@@ -72,10 +86,15 @@ def _report(runner, config, values, work_dir, seconds):
     stamp = datetime.now().strftime('%Y%m%d_%H%M%S')
     path = work_dir / f'eval_single_scale_{stamp}.json'
     photos = len(runner.test_dataloader.dataset)
-    report = dict(config=str(config.filename), metric=values, photos=photos,
-                  seconds=round(seconds, 2), weights_sha256=digest_state(_all_weights(runner.model)),
-                  environment={key: str(value) for key, value in collect_env().items()},
-                  device=config.device)
+    report = dict(
+        config=str(config.filename),
+        metric=values,
+        photos=photos,
+        seconds=round(seconds, 2),
+        weights_sha256=digest_state(_all_weights(runner.model)),
+        environment={key: str(value) for key, value in collect_env().items()},
+        device=config.device,
+    )
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(report, indent=1))
     print(f'{photos} photos in {seconds:.1f} s; written to {path}')
@@ -89,8 +108,13 @@ def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description='Evaluate, draw or write labels of a test set.')
     add_config_arguments(parser)
     parser.add_argument('checkpoint', nargs='?', help="weights in place of the config's")
-    parser.add_argument('--eval', nargs='+', choices=list(METRICS), metavar='METRIC',
-                        help='mIoU: the table per class; the default unless --show-dir or --out')
+    parser.add_argument(
+        '--eval',
+        nargs='+',
+        choices=list(METRICS),
+        metavar='METRIC',
+        help='mIoU: the table per class; the default unless --show-dir or --out',
+    )
     parser.add_argument('--show-dir', help='draw photo | truth | prediction there')
     parser.add_argument('--out', help='write label PNGs there')
     parser.add_argument('--save-scores', action='store_true', help='with --out: class scores too')
@@ -108,7 +132,15 @@ def main(argv=None):
         raise UserError('--save-scores needs --out DIR, where the scores go beside the labels')
     default = () if args.show_dir or args.out else ('mIoU',)
     config = load_config(args.config, args.cfg_options)
-    test(config, args.checkpoint, metrics=args.eval or default, work_dir=args.work_dir,
-         show_dir=args.show_dir, out_dir=args.out, save_scores=args.save_scores,
-         device=args.device, launcher=args.launcher)
+    test(
+        config,
+        args.checkpoint,
+        metrics=args.eval or default,
+        work_dir=args.work_dir,
+        show_dir=args.show_dir,
+        out_dir=args.out,
+        save_scores=args.save_scores,
+        device=args.device,
+        launcher=args.launcher,
+    )
     end_processes()

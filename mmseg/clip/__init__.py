@@ -1,8 +1,16 @@
-"""The frozen CLIP: weights, towers with dense features, text embeddings. Knows nothing of mmengine."""
+"""The frozen CLIP: weights, towers, dense features, text. Knows nothing of mmengine."""
 
 from .extractor import CLIPDenseExtractor, DenseFeatures
 from .text import embed_prompts, read_text_embeddings, text_embeddings, write_text_embeddings
 from .weights import LoadedCLIP, load_clip
 
-__all__ = ['CLIPDenseExtractor', 'DenseFeatures', 'LoadedCLIP', 'embed_prompts', 'load_clip',
-           'read_text_embeddings', 'text_embeddings', 'write_text_embeddings']
+__all__ = [
+    'CLIPDenseExtractor',
+    'DenseFeatures',
+    'LoadedCLIP',
+    'embed_prompts',
+    'load_clip',
+    'read_text_embeddings',
+    'text_embeddings',
+    'write_text_embeddings',
+]

@@ -57,7 +57,7 @@ class CLIPDenseExtractor(nn.Module):
         return super().train(False)
 
     def forward(self, image) -> DenseFeatures:
-        """(N, 3, H, W) RGB in 0..255 -> DenseFeatures with h = ceil(H / stride), or floor unpadded."""
+        """(N, 3, H, W) RGB in 0..255 -> DenseFeatures, h = ceil(H / stride) or, unpadded, floor."""
         return DenseFeatures(*self.tower.dense(self.trunk(image)))
 
     def forward_with_embedding(self, image):
@@ -73,7 +73,7 @@ class CLIPDenseExtractor(nn.Module):
         return self._pool(self.trunk(view))
 
     def trunk(self, image):
-        """(N, 3, H, W) RGB in 0..255 -> everything before the last attention, in the tower's form."""
+        """(N, 3, H, W) RGB in 0..255 -> all before the last attention, in the tower's form."""
         image = (image.to(self.mean.dtype) - self.mean) / self.std
         if self.pad:
             height, width = image.shape[-2:]

@@ -15,21 +15,31 @@ from mmseg.errors import UserError
 NO_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
 # The original MaskCLIP repositories' names of the ViT tower, by the part they rename.
-VIT_PARTS = (('cls_token', 'class_embedding'), ('pos_embed', 'positional_embedding'),
-             ('patch_embed.projection.', 'conv1.'), ('ln0.', 'ln_pre.'), ('ln1.', 'ln_post.'),
-             ('layers.', 'transformer.resblocks.'))
-VIT_BLOCK_PARTS = (('.ln1.', '.ln_1.'), ('.ln2.', '.ln_2.'), ('.attn.attn.', '.attn.'),
-                   ('.ffn.layers.0.0.', '.mlp.c_fc.'), ('.ffn.layers.1.', '.mlp.c_proj.'))
+VIT_PARTS = (
+    ('cls_token', 'class_embedding'),
+    ('pos_embed', 'positional_embedding'),
+    ('patch_embed.projection.', 'conv1.'),
+    ('ln0.', 'ln_pre.'),
+    ('ln1.', 'ln_post.'),
+    ('layers.', 'transformer.resblocks.'),
+)
+VIT_BLOCK_PARTS = (
+    ('.ln1.', '.ln_1.'),
+    ('.ln2.', '.ln_2.'),
+    ('.attn.attn.', '.attn.'),
+    ('.ffn.layers.0.0.', '.mlp.c_fc.'),
+    ('.ffn.layers.1.', '.mlp.c_proj.'),
+)
 RESNET_STEM = {'0': 'conv1', '1': 'bn1', '3': 'conv2', '4': 'bn2', '6': 'conv3', '7': 'bn3'}
 
 
 def read_clip_state(path):
-    """File -> ({name: tensor}, by_openai): image tower under 'visual.', text tower as the file has it.
+    """File -> ({name: tensor}, by_openai); the image tower's names start with 'visual.'.
 
     Reads OpenAI's TorchScript archives, open_clip's .pt/.bin/.safetensors (of both towers or of the
     image tower alone), and the original MaskCLIP repositories' `*_clip_weights.pth` and
-    `*_clip_backbone.pth`; the latter lacks the projections, which are read from the former beside it.
-    `by_openai` tells that the layout is one that only OpenAI's weights (QuickGELU) come in.
+    `*_clip_backbone.pth`; the latter lacks the projections, which are read from the former beside
+    it. `by_openai` tells that the layout is one that only OpenAI's weights (QuickGELU) come in.
 
     Raises:
         UserError: the file is missing, damaged, or of no such layout.
@@ -42,8 +52,10 @@ def read_clip_state(path):
     if any(name.startswith('backbone.') for name in state):
         beside = path.with_name(path.name.replace('backbone', 'weights'))
         if beside == path or not beside.is_file():
-            raise UserError(f'{path} holds the CLIP backbone without its projections; put '
-                            f'{path.stem.split("_")[0]}_clip_weights.pth beside it')
+            raise UserError(
+                f'{path} holds the CLIP backbone without its projections; put '
+                f'{path.stem.split("_")[0]}_clip_weights.pth beside it'
+            )
         trunk = {name.removeprefix('backbone.'): t for name, t in state.items()}
         return _from_maskclip(trunk, _read(beside)), True
     if not any(name.startswith('visual.') for name in state):
@@ -59,15 +71,18 @@ def _read(path):
             return load_file(path)
         if _is_torchscript(path):
             with warnings.catch_warnings():
-                warnings.simplefilter('ignore')      # torch.jit is deprecated, its archives are not
+                warnings.simplefilter('ignore')  # torch.jit is deprecated, its archives are not
                 return dict(torch.jit.load(path, map_location='cpu').state_dict())
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f'{path} is no plain weights file (it is damaged, or would run code when '
-                        'read); save its state_dict alone, best as .safetensors') from error
+        raise UserError(
+            f'{path} is no plain weights file (it is damaged, or would run code when '
+            'read); save its state_dict alone, best as .safetensors'
+        ) from error
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
-        raise UserError(f'{path} is damaged or no weights file ({_first_line(error)}); '
-                        'fetch it again') from error
+        raise UserError(
+            f'{path} is damaged or no weights file ({_first_line(error)}); fetch it again'
+        ) from error
 
 
 def _is_torchscript(path):
@@ -83,10 +98,15 @@ def _first_line(error):
 
 def _unwrap(content, path):
     state = content.get('state_dict', content)
-    state = {name.removeprefix('module.'): t for name, t in state.items()
-             if torch.is_tensor(t) and name not in NO_WEIGHTS}
+    state = {
+        name.removeprefix('module.'): t
+        for name, t in state.items()
+        if torch.is_tensor(t) and name not in NO_WEIGHTS
+    }
     if not state:
-        raise UserError(f'{path} holds no weights (found: {", ".join(map(str, content)) or "nothing"})')
+        raise UserError(
+            f'{path} holds no weights (found: {", ".join(map(str, content)) or "nothing"})'
+        )
     return state
 
 
@@ -110,7 +130,7 @@ def _from_maskclip(trunk, projections):
 def _vit_name(name):
     for theirs, ours in VIT_PARTS:
         if name.startswith(theirs):
-            name = ours + name[len(theirs):]
+            name = ours + name[len(theirs) :]
             break
     if name.startswith('transformer.'):
         for theirs, ours in VIT_BLOCK_PARTS:
@@ -122,7 +142,7 @@ def _resnet_name(name):
     parts = name.split('.')
     if parts[0] == 'stem':
         return '.'.join([RESNET_STEM[parts[1]], *parts[2:]])
-    if 'downsample' in parts:           # theirs counts the average pool first
+    if 'downsample' in parts:  # theirs counts the average pool first
         at = parts.index('downsample') + 1
         parts[at] = str(int(parts[at]) - 1)
     return '.'.join(parts)

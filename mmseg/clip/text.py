@@ -32,23 +32,28 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         UserError: the CLIP came without its text tower.
     """
     if not clip.has_text:
-        raise UserError(f'{clip.source} holds no text tower to embed the classes with; name a file of '
-                        'embeddings (text.file) or weights with both towers')
+        raise UserError(
+            f'{clip.source} holds no text tower to embed the classes with; name a file of '
+            'embeddings (text.file) or weights with both towers'
+        )
     templates = resolve_templates(templates)
     if clip.source == 'random':
         return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
-    path = _cache_dir(cache_dir) / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
+    path = (
+        _cache_dir(cache_dir)
+        / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
+    )
     try:
         return load_file(path)['text']
     except OSError:
-        pass                                        # not cached yet, or no cache can be read
+        pass  # not cached yet, or no cache can be read
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             save_file({'text': rows}, temporary)
     except OSError:
-        pass                                        # a read-only home: computed again next time
+        pass  # a read-only home: computed again next time
     return rows
 
 
@@ -60,8 +65,10 @@ def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> T
         renormalize: scale the means to unit length (the original's weigher leaves them out, Q9).
         batch: sentences at a time.
     """
-    sentences = [[template.format(prompt) for prompt in synonyms for template in templates]
-                 for synonyms in prompts]
+    sentences = [
+        [template.format(prompt) for prompt in synonyms for template in templates]
+        for synonyms in prompts
+    ]
     flat = list(dict.fromkeys(s for group in sentences for s in group))
     rows = _encode(clip, flat, batch)
     place = {sentence: i for i, sentence in enumerate(flat)}
@@ -85,7 +92,8 @@ def _encode(clip, sentences, batch):
 def encode_text(model, tokens):
     """(S, L) token ids -> (S, D), as `model.encode_text`, but without the padding's cost.
 
-    In a causal tower nothing behind the end-of-text token reaches it, so the sequence may end there.
+    In a causal tower nothing behind the end-of-text token reaches it, so the sequence may end
+    there.
     """
     causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
     if not causal or model.text_pool_type != 'argmax' or not torch.is_tensor(model.text_projection):
@@ -128,21 +136,29 @@ def read_text_embeddings(path, vocabulary, *, dim=None):
             rows = load_file(path)
         else:
             rows = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:     # three readers, three families of errors
+    except Exception as error:  # three readers, three families of errors
         reason = 'there is no such file' if not path.exists() else str(error).splitlines()[0]
-        raise UserError(f'the text embeddings {path} cannot be read: {reason}; make them with '
-                        'tools/embed_text.py') from error
+        raise UserError(
+            f'the text embeddings {path} cannot be read: {reason}; make them with '
+            'tools/embed_text.py'
+        ) from error
     if isinstance(rows, dict) and len(rows) == 1:
         rows = next(iter(rows.values()))
     if not torch.is_tensor(rows) or rows.ndim != 2:
-        raise UserError(f'the text embeddings {path} are no single matrix of classes x width; '
-                        'make them with tools/embed_text.py')
+        raise UserError(
+            f'the text embeddings {path} are no single matrix of classes x width; '
+            'make them with tools/embed_text.py'
+        )
     if len(rows) != len(vocabulary):
-        raise UserError(f'the text embeddings {path} have {len(rows)} rows, but the vocabulary '
-                        f'{vocabulary.name} has {len(vocabulary)} classes')
+        raise UserError(
+            f'the text embeddings {path} have {len(rows)} rows, but the vocabulary '
+            f'{vocabulary.name} has {len(vocabulary)} classes'
+        )
     if dim is not None and rows.shape[1] != dim:
-        raise UserError(f'the text embeddings {path} are {rows.shape[1]} wide, but the image tower '
-                        f'gives {dim}; they belong to another CLIP')
+        raise UserError(
+            f'the text embeddings {path} are {rows.shape[1]} wide, but the image tower '
+            f'gives {dim}; they belong to another CLIP'
+        )
     return rows.float()
 
 

@@ -23,8 +23,10 @@ def build_tower(visual, *, project_keys=False):
         return ResNetTower(visual)
     if isinstance(visual, TimmModel):
         return TimmTower(visual)
-    raise UserError(f'no dense features are known of the image tower {type(visual).__name__}; '
-                    'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool')
+    raise UserError(
+        f'no dense features are known of the image tower {type(visual).__name__}; '
+        'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool'
+    )
 
 
 def resize_positions(positions, grid):
@@ -51,8 +53,10 @@ class ViTTower(nn.Module):
         super().__init__()
         blocks = visual.transformer.resblocks
         if visual.attn_pool is not None or not isinstance(blocks[-1], ResidualAttentionBlock):
-            raise UserError('no dense features are known of a ViT with an attentional pooler or '
-                            'custom blocks (CoCa and kin); use a plain CLIP ViT')
+            raise UserError(
+                'no dense features are known of a ViT with an attentional pooler or '
+                'custom blocks (CoCa and kin); use a plain CLIP ViT'
+            )
         self.visual, self.project_keys = visual, project_keys
         self.stride = visual.patch_size[0]
 
@@ -63,7 +67,9 @@ class ViTTower(nn.Module):
         grid = tuple(patches.shape[-2:])
         tokens = patches.flatten(2).transpose(1, 2)
         first = visual.class_embedding.expand(len(tokens), 1, -1)
-        tokens = torch.cat([first, tokens], dim=1) + resize_positions(visual.positional_embedding, grid)
+        tokens = torch.cat([first, tokens], dim=1) + resize_positions(
+            visual.positional_embedding, grid
+        )
         tokens = visual.ln_pre(tokens)
         for block in visual.transformer.resblocks[:-1]:
             tokens = block(tokens)
@@ -103,7 +109,12 @@ class ResNetTower(nn.Module):
     def trunk(self, image):
         """(N, 3, H, W) normalised -> (N, C, H // 32, W // 32)"""
         features = self.visual.stem(image)
-        for layer in (self.visual.layer1, self.visual.layer2, self.visual.layer3, self.visual.layer4):
+        for layer in (
+            self.visual.layer1,
+            self.visual.layer2,
+            self.visual.layer3,
+            self.visual.layer4,
+        ):
             features = layer(features)
         return features
 
@@ -119,8 +130,13 @@ class ResNetTower(nn.Module):
         tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
         tokens = tokens + resize_positions(pool.positional_embedding, tuple(trunk.shape[-2:]))
         query, keys, values = (
-            proj(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for proj, x in
-            ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens)))
+            proj(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+            for proj, x in (
+                (pool.q_proj, tokens[:, :1]),
+                (pool.k_proj, tokens),
+                (pool.v_proj, tokens),
+            )
+        )
         pooled = F.scaled_dot_product_attention(query, keys, values)
         return pool.c_proj(pooled.transpose(1, 2).flatten(1))
 
@@ -133,16 +149,20 @@ class TimmTower(nn.Module):
     def __init__(self, visual):
         super().__init__()
         self.visual, trunk = visual, visual.trunk
-        self.attention_pool = getattr(visual.head, 'pool', None) or getattr(trunk, 'attn_pool', None)
+        self.attention_pool = getattr(visual.head, 'pool', None) or getattr(
+            trunk, 'attn_pool', None
+        )
         if isinstance(self.attention_pool, (AttentionPool2d, RotAttentionPool2d)):
             self.stride = trunk.feature_info[-1]['reduction']
         elif isinstance(self.attention_pool, AttentionPoolLatent):
             _take_any_size(trunk)
             self.stride = trunk.patch_embed.patch_size[0]
         else:
-            raise UserError(f'the timm tower {type(trunk).__name__} has no attention pool, so no '
-                            'value path to read dense features from; use one with timm_pool abs_attn, '
-                            'rot_attn or map')
+            raise UserError(
+                f'the timm tower {type(trunk).__name__} has no attention pool, so no '
+                'value path to read dense features from; use one with timm_pool abs_attn, '
+                'rot_attn or map'
+            )
 
     def trunk(self, image):
         """(N, 3, H, W) normalised -> ((N, C, h, w) or (N, prefix + h*w, C), (h, w))"""
@@ -155,7 +175,7 @@ class TimmTower(nn.Module):
         pool = self.attention_pool
         if features.ndim == 4:
             features = features.flatten(2).transpose(1, 2)
-        places = features[:, -grid[0] * grid[1]:]
+        places = features[:, -grid[0] * grid[1] :]
         if isinstance(pool, AttentionPoolLatent):
             keys, values = pool.kv(places).chunk(2, dim=-1)
             values = pool.proj(values)

@@ -1,4 +1,4 @@
-"""A CLIP by name and source: any open_clip architecture, with a tag's, a file's or random weights."""
+"""A CLIP by name and source: open_clip's architectures, a tag's, a file's or random weights."""
 
 import json
 import logging
@@ -58,8 +58,10 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
     config, preprocess = _architecture(model)
     name = model if isinstance(model, str) else 'custom'
     if pretrained is None:
-        raise UserError(f'no weights are named for {name}; set pretrained to a file, to a tag of '
-                        "open_clip such as 'openai', or to 'random'")
+        raise UserError(
+            f'no weights are named for {name}; set pretrained to a file, to a tag of '
+            "open_clip such as 'openai', or to 'random'"
+        )
     file = _local_file(name, str(pretrained), Path(pretrain_dir))
     if config is None or (file is None and pretrained != 'random'):
         return _from_tag(name, pretrained)
@@ -70,10 +72,15 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
         state, by_openai = read_clip_state(file)
         network = _build(dict(config, quick_gelu=config.get('quick_gelu', False) or by_openai))
         missing = _load_strictly(network, state, f'{file} does not fit {name}')
-    return LoadedCLIP(network, name, tuple(preprocess['mean']), tuple(preprocess['std']),
-                      has_text=not any(key for key in missing if not key.startswith('visual.')),
-                      can_pool=not missing.intersection(POOL_ONLY),
-                      source=str(file or pretrained))
+    return LoadedCLIP(
+        network,
+        name,
+        tuple(preprocess['mean']),
+        tuple(preprocess['std']),
+        has_text=not any(key for key in missing if not key.startswith('visual.')),
+        can_pool=not missing.intersection(POOL_ONLY),
+        source=str(file or pretrained),
+    )
 
 
 def _architecture(model):
@@ -84,14 +91,18 @@ def _architecture(model):
     if isinstance(model, str) and not model.endswith('.json'):
         config = open_clip.get_model_config(model)
         if config is None:
-            raise UserError(f'open_clip has no model {model!r}'
-                            f'{nearest(model, open_clip.list_models())}; see open_clip.list_models()')
+            raise UserError(
+                f'open_clip has no model {model!r}'
+                f'{nearest(model, open_clip.list_models())}; see open_clip.list_models()'
+            )
         return config, preprocess
     if isinstance(model, str):
         try:
             model = json.loads(Path(model).read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f'{model} is no readable JSON description of a CLIP: {error}') from error
+            raise UserError(
+                f'{model} is no readable JSON description of a CLIP: {error}'
+            ) from error
     lacking = {'embed_dim', 'vision_cfg', 'text_cfg'} - set(model)
     if lacking:
         raise UserError(f'the description of a CLIP lacks {", ".join(sorted(lacking))}')
@@ -107,8 +118,10 @@ def _local_file(name, pretrained, pretrain_dir):
         archive = pretrain_dir / f'{name.removesuffix("-quickgelu")}.pt'
         return archive if archive.is_file() else None
     if os.sep in pretrained or pretrained.endswith(('.pt', '.pth', '.bin', '.safetensors')):
-        raise UserError(f'no weights file {pretrained}; put it there, or set pretrained to a tag '
-                        "that open_clip knows, such as 'openai'")
+        raise UserError(
+            f'no weights file {pretrained}; put it there, or set pretrained to a tag '
+            "that open_clip knows, such as 'openai'"
+        )
     return None
 
 
@@ -123,16 +136,23 @@ def _build(config):
 
 
 def _load_strictly(network, state, problem):
-    """Load a state; return the names that it may lack and does. Anything else missing is an error."""
+    """Load a state; return the names that it may lack and does; any other is an error."""
     own = network.state_dict()
     missing, unexpected = set(own) - set(state), set(state) - set(own)
     image_only = all(name.startswith('visual.') for name in state)
-    needed = [name for name in missing - set(POOL_ONLY)
-              if name.startswith('visual.') or not image_only]
-    wrong = [f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
-             for name in set(own) & set(state) if state[name].shape != own[name].shape]
-    reasons = [f'{what}: {_some(names)}' for what, names in
-               (('missing', needed), ('unexpected', unexpected), ('shapes', wrong)) if names]
+    needed = [
+        name for name in missing - set(POOL_ONLY) if name.startswith('visual.') or not image_only
+    ]
+    wrong = [
+        f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
+        for name in set(own) & set(state)
+        if state[name].shape != own[name].shape
+    ]
+    reasons = [
+        f'{what}: {_some(names)}'
+        for what, names in (('missing', needed), ('unexpected', unexpected), ('shapes', wrong))
+        if names
+    ]
     if reasons:
         raise UserError(f'{problem}: {"; ".join(reasons)}; name the architecture that they are of')
     network.load_state_dict(state, strict=False)
@@ -151,20 +171,31 @@ def _from_tag(name, tag):
     cleaned = name.replace('/', '-')
     tags = [] if hub else open_clip.list_pretrained_tags_by_model(cleaned)
     if not hub and tag not in tags:
-        raise UserError(f'{name} has no pretrained tag {tag!r}{nearest(tag, tags)}; '
-                        f'known: {", ".join(tags) or "none"}')
+        raise UserError(
+            f'{name} has no pretrained tag {tag!r}{nearest(tag, tags)}; '
+            f'known: {", ".join(tags) or "none"}'
+        )
     known = {} if hub else open_clip.get_pretrained_cfg(cleaned, tag)
-    logger.warning('weights %s: open_clip fetches them, or finds them in its cache', f'{name}:{tag}')
+    logger.warning(
+        'weights %s: open_clip fetches them, or finds them in its cache', f'{name}:{tag}'
+    )
     try:
-        network = open_clip.create_model(name, None if hub else tag,
-                                         force_quick_gelu=bool(known.get('quick_gelu')))
-    except Exception as error:       # the hub client's errors have no common type
+        network = open_clip.create_model(
+            name, None if hub else tag, force_quick_gelu=bool(known.get('quick_gelu'))
+        )
+    except Exception as error:  # the hub client's errors have no common type
         raise UserError(
             f'the weights {name}:{tag} could not be fetched ({str(error).splitlines()[0][:200]}); '
             f'without a network, put the file at pretrain/{name.removesuffix("-quickgelu")}.pt '
-            'or set pretrained to a file') from error
+            'or set pretrained to a file'
+        ) from error
     preprocess = open_clip.get_model_preprocess_cfg(network)
-    return LoadedCLIP(network.eval(), name, tuple(preprocess['mean']), tuple(preprocess['std']),
-                      has_text=True, can_pool=True, source=f'{name}:{tag}')
-
-
+    return LoadedCLIP(
+        network.eval(),
+        name,
+        tuple(preprocess['mean']),
+        tuple(preprocess['std']),
+        has_text=True,
+        can_pool=True,
+        source=f'{name}:{tag}',
+    )

@@ -25,8 +25,12 @@ class ImageFolderDataset(BaseDataset):
 
     def __init__(self, vocabulary, data_root, *, clip_view=None, pipeline=(), **kwargs):
         self.vocabulary, self.clip_view = load_vocabulary(vocabulary), clip_view
-        super().__init__(data_root=data_root, metainfo=self.vocabulary.metainfo,
-                         pipeline=list(pipeline), **kwargs)
+        super().__init__(
+            data_root=data_root,
+            metainfo=self.vocabulary.metainfo,
+            pipeline=list(pipeline),
+            **kwargs,
+        )
 
     def load_data_list(self):
         """-> [{'img_path', and what the transforms need of the data set}]"""
@@ -35,7 +39,16 @@ class ImageFolderDataset(BaseDataset):
         photos = [path for path in paths if path.suffix.lower() in SUFFIXES]
         if not photos:
             what = 'no photo in' if root.exists() else 'no such folder:'
-            raise UserError(f'{what} {root}; set data_root to a folder of photos '
-                            f'({", ".join(sorted(SUFFIXES))})')
-        return [dict(img_path=str(path), seg_map_path=None, num_classes=len(self.vocabulary),
-                     clip_view=self.clip_view) for path in photos]
+            raise UserError(
+                f'{what} {root}; set data_root to a folder of photos '
+                f'({", ".join(sorted(SUFFIXES))})'
+            )
+        return [
+            dict(
+                img_path=str(path),
+                seg_map_path=None,
+                num_classes=len(self.vocabulary),
+                clip_view=self.clip_view,
+            )
+            for path in photos
+        ]

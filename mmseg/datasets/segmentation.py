@@ -27,25 +27,46 @@ class SegDataset(BaseDataset):
         UserError: a missing list or folder, an empty list, or listed files that do not exist.
     """
 
-    def __init__(self, vocabulary, data_root, *, img_dir, ann_dir, split, img_suffix='.jpg',
-                 seg_map_suffix='.png', reduce_zero_label=False, clip_view=None, pipeline=(),
-                 **kwargs):
+    def __init__(
+        self,
+        vocabulary,
+        data_root,
+        *,
+        img_dir,
+        ann_dir,
+        split,
+        img_suffix='.jpg',
+        seg_map_suffix='.png',
+        reduce_zero_label=False,
+        clip_view=None,
+        pipeline=(),
+        **kwargs,
+    ):
         self.vocabulary = load_vocabulary(vocabulary)
         self.img_dir, self.ann_dir, self.split = img_dir, ann_dir, split
         self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
         self.reduce_zero_label, self.clip_view = reduce_zero_label, clip_view
-        super().__init__(data_root=data_root, metainfo=self.vocabulary.metainfo,
-                         pipeline=list(pipeline), **kwargs)
+        super().__init__(
+            data_root=data_root,
+            metainfo=self.vocabulary.metainfo,
+            pipeline=list(pipeline),
+            **kwargs,
+        )
 
     def load_data_list(self):
         """-> [{'img_path', 'seg_map_path', and what the transforms need of the data set}]"""
         root = Path(self.data_root)
         names = _read_split(root / self.split)
-        rows = [dict(img_path=str(root / self.img_dir / f'{name}{self.img_suffix}'),
-                     seg_map_path=str(root / self.ann_dir / f'{name}{self.seg_map_suffix}'),
-                     num_classes=len(self.vocabulary), reduce_zero_label=self.reduce_zero_label,
-                     clip_view=self.clip_view)
-                for name in names]
+        rows = [
+            dict(
+                img_path=str(root / self.img_dir / f'{name}{self.img_suffix}'),
+                seg_map_path=str(root / self.ann_dir / f'{name}{self.seg_map_suffix}'),
+                num_classes=len(self.vocabulary),
+                reduce_zero_label=self.reduce_zero_label,
+                clip_view=self.clip_view,
+            )
+            for name in names
+        ]
         _require_files(rows, root / self.split)
         return rows
 
@@ -54,8 +75,10 @@ def _read_split(path):
     try:
         names = path.read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'the split list {path} cannot be read; prepare the data set as '
-                        'docs/get_started.md says, or set data_root') from error
+        raise UserError(
+            f'the split list {path} cannot be read; prepare the data set as '
+            'docs/get_started.md says, or set data_root'
+        ) from error
     if not names:
         raise UserError(f'the split list {path} is empty')
     return names
@@ -66,19 +89,35 @@ def _require_files(rows, split, most=10):
     absent = [path for path in paths if not Path(path).is_file()]
     if absent:
         more = f' and {len(absent) - most} more' if len(absent) > most else ''
-        raise UserError(f'{split} names {len(absent)} files that do not exist: '
-                        f'{", ".join(absent[:most])}{more}')
+        raise UserError(
+            f'{split} names {len(absent)} files that do not exist: {", ".join(absent[:most])}{more}'
+        )
 
 
 @DATASETS.register_module()
 class PascalContextDataset59(SegDataset):
     """Pascal Context's 59 classes; everything else in the photo is ignored."""
 
-    def __init__(self, vocabulary='pascal_context_59', data_root='data/VOCdevkit/VOC2010', *,
-                 img_dir='JPEGImages', ann_dir='SegmentationClassContext',
-                 split='ImageSets/SegmentationContext/val.txt', reduce_zero_label=True, **kwargs):
-        super().__init__(vocabulary, data_root, img_dir=img_dir, ann_dir=ann_dir, split=split,
-                         reduce_zero_label=reduce_zero_label, **kwargs)
+    def __init__(
+        self,
+        vocabulary='pascal_context_59',
+        data_root='data/VOCdevkit/VOC2010',
+        *,
+        img_dir='JPEGImages',
+        ann_dir='SegmentationClassContext',
+        split='ImageSets/SegmentationContext/val.txt',
+        reduce_zero_label=True,
+        **kwargs,
+    ):
+        super().__init__(
+            vocabulary,
+            data_root,
+            img_dir=img_dir,
+            ann_dir=ann_dir,
+            split=split,
+            reduce_zero_label=reduce_zero_label,
+            **kwargs,
+        )
 
 
 @DATASETS.register_module()
@@ -93,10 +132,25 @@ class PascalContextDataset(PascalContextDataset59):
 class PascalVOCDataset(SegDataset):
     """PASCAL VOC 2012: 20 classes without background ('voc_20'), or 21 with it ('voc_21')."""
 
-    def __init__(self, vocabulary='voc_20', data_root='data/VOCdevkit/VOC2012', *,
-                 img_dir='JPEGImages', ann_dir='SegmentationClass',
-                 split='ImageSets/Segmentation/val.txt', reduce_zero_label=None, **kwargs):
+    def __init__(
+        self,
+        vocabulary='voc_20',
+        data_root='data/VOCdevkit/VOC2012',
+        *,
+        img_dir='JPEGImages',
+        ann_dir='SegmentationClass',
+        split='ImageSets/Segmentation/val.txt',
+        reduce_zero_label=None,
+        **kwargs,
+    ):
         if reduce_zero_label is None:
             reduce_zero_label = load_vocabulary(vocabulary).labels[0] != 'background'
-        super().__init__(vocabulary, data_root, img_dir=img_dir, ann_dir=ann_dir, split=split,
-                         reduce_zero_label=reduce_zero_label, **kwargs)
+        super().__init__(
+            vocabulary,
+            data_root,
+            img_dir=img_dir,
+            ann_dir=ann_dir,
+            split=split,
+            reduce_zero_label=reduce_zero_label,
+            **kwargs,
+        )

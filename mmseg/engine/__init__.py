@@ -4,5 +4,14 @@ from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import device_of, end_processes, init_processes
 from .runner import SegRunner
 
-__all__ = ['LabelWriterHook', 'ProgressHook', 'SegRunner', 'SegVisualizationHook', 'check_config',
-           'device_of', 'end_processes', 'init_processes', 'load_config']
+__all__ = [
+    'LabelWriterHook',
+    'ProgressHook',
+    'SegRunner',
+    'SegVisualizationHook',
+    'check_config',
+    'device_of',
+    'end_processes',
+    'init_processes',
+    'load_config',
+]

@@ -38,8 +38,9 @@ def _check(value, where):
         if isinstance(value.get('type'), str):
             accepted = accepted_keys(_find(value['type'], where))
             if accepted is not None:
-                _require_known(set(value) - {'type', '_scope_'}, accepted,
-                               f'{where} (type {value["type"]})')
+                _require_known(
+                    set(value) - {'type', '_scope_'}, accepted, f'{where} (type {value["type"]})'
+                )
         for key, item in value.items():
             _check(item, f'{where}.{key}')
 

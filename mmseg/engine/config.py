@@ -8,7 +8,7 @@ from mmseg.errors import UserError
 
 from .check_config import check_config
 
-CLIP_VIEW = 224     # pixels of the view that CLIP was trained on
+CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -30,7 +30,7 @@ def load_config(path, options=None):
         config.merge_from_dict(options or {})
     except UserError:
         raise
-    except Exception as error:      # whatever the file's own code raises
+    except Exception as error:  # whatever the file's own code raises
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(f'the config {path} cannot be read: {reason}') from error
     _require_ours(config, path)
@@ -41,16 +41,23 @@ def load_config(path, options=None):
 
 def _require_ours(config, path):
     if isinstance(config.get('data'), dict) and 'test_dataloader' not in config:
-        raise UserError(f'{path} is a config of mmsegmentation 0.x (it has `data`); docs/design.md '
-                        'says how it carries over')
+        raise UserError(
+            f'{path} is a config of mmsegmentation 0.x (it has `data`); docs/design.md '
+            'says how it carries over'
+        )
     if not isinstance(config.get('model'), dict) or 'type' not in config.model:
-        raise UserError(f'{path} has no model = dict(type=...): it is no config of this project; '
-                        'start from one below configs/')
+        raise UserError(
+            f'{path} has no model = dict(type=...): it is no config of this project; '
+            'start from one below configs/'
+        )
 
 
 def _hand_out(config):
-    datasets = [config[name].dataset for name in DATALOADERS
-                if config.get(name) and 'dataset' in config[name]]
+    datasets = [
+        config[name].dataset
+        for name in DATALOADERS
+        if config.get(name) and 'dataset' in config[name]
+    ]
     if 'vocabulary' in config:
         for part in (config.model, *datasets):
             part.setdefault('vocabulary', config.vocabulary)

@@ -47,7 +47,7 @@ class _OutputHook(Hook):
 
 @HOOKS.register_module()
 class SegVisualizationHook(_OutputHook):
-    """Pictures: photo | truth | prediction where there is truth, else the overlay; with a legend."""
+    """Pictures: photo | truth | prediction where there is truth, else an overlay, and a legend."""
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         names, palette = self.meta['classes'], self.meta['palette']
@@ -68,7 +68,8 @@ class LabelWriterHook(_OutputHook):
 
     Args:
         out_dir: where to write `<photo>.png` and `<photo>.npz`.
-        save_scores: also write `scores` (C, h, w) float16 at the network's resolution, and `labels`,
+        save_scores: also write `scores` (C, h, w) float16 at the network's resolution, and
+        `labels`,
             the class names.
     """
 
@@ -84,8 +85,11 @@ class LabelWriterHook(_OutputHook):
             _save_image(image, self.target(sample, '.png'))
             if self.save_scores:
                 with _writing(self.target(sample, '.npz')) as path:
-                    np.savez_compressed(path, scores=sample.seg_logits.half().cpu().numpy(),
-                                        labels=np.array(self.meta['classes']))
+                    np.savez_compressed(
+                        path,
+                        scores=sample.seg_logits.half().cpu().numpy(),
+                        labels=np.array(self.meta['classes']),
+                    )
 
 
 def _save_image(image, target):

@@ -20,7 +20,9 @@ def device_of(name=None):
         return best
     kind = str(name).split(':')[0]
     if kind not in ('cpu', best.split(':')[0]):
-        raise UserError(f'no device {name!r} here; found: cpu' + (f', {best}' if best != 'cpu' else ''))
+        raise UserError(
+            f'no device {name!r} here; found: cpu' + (f', {best}' if best != 'cpu' else '')
+        )
     return str(name)
 
 
@@ -36,8 +38,10 @@ def init_processes(launcher, device):
         os.environ.setdefault('WORLD_SIZE', os.environ.get('SLURM_NTASKS', '1'))
         os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
     if 'RANK' not in os.environ or 'MASTER_ADDR' not in os.environ:
-        raise UserError(f'--launcher {launcher} needs the variables of torchrun (RANK, WORLD_SIZE, '
-                        'MASTER_ADDR, MASTER_PORT); start with tools/dist_test.sh')
+        raise UserError(
+            f'--launcher {launcher} needs the variables of torchrun (RANK, WORLD_SIZE, '
+            'MASTER_ADDR, MASTER_PORT); start with tools/dist_test.sh'
+        )
     share = max(1, (os.cpu_count() or 1) // int(os.environ.get('LOCAL_WORLD_SIZE', '1')))
     for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ.setdefault(variable, str(share))
@@ -47,8 +51,10 @@ def init_processes(launcher, device):
     module = torch.get_device_module(device)
     rank = int(os.environ['LOCAL_RANK'])
     if rank >= module.device_count():
-        raise UserError(f'process {rank} of this machine has no device of its own: '
-                        f'{module.device_count()} found; start no more processes than devices')
+        raise UserError(
+            f'process {rank} of this machine has no device of its own: '
+            f'{module.device_count()} found; start no more processes than devices'
+        )
     module.set_device(rank)
     dist.init_process_group()
     return f'{device.split(":")[0]}:{rank}'

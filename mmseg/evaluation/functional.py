@@ -26,12 +26,17 @@ def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
     """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction."""
     kept = truth != ignore_index
     index = truth[kept].long() * num_classes + pred[kept].long()
-    return torch.bincount(index, minlength=num_classes ** 2).view(num_classes, num_classes)
+    return torch.bincount(index, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def scores_of(confusion) -> Scores:
-    """(C, C) -> Scores; a class predicted but absent from the truth has IoU 0, one in neither NaN."""
+    """(C, C) -> Scores; a class only in the prediction has IoU 0, one in neither NaN."""
     right = confusion.diagonal().double()
     truth, pred = confusion.sum(dim=1).double(), confusion.sum(dim=0).double()
-    return Scores(iou=right / (truth + pred - right), acc=right / truth, prec=right / pred,
-                  all_acc=right.sum() / truth.sum(), present=truth > 0)
+    return Scores(
+        iou=right / (truth + pred - right),
+        acc=right / truth,
+        prec=right / pred,
+        all_acc=right.sum() / truth.sum(),
+        present=truth > 0,
+    )

@@ -34,16 +34,22 @@ class IoUMetric(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
-                raise UserError(f'{sample["img_path"]} has no mask to evaluate against; leave out '
-                                '--eval and ask for pictures (--show-dir) or labels (--out)')
-            matrix = confusion_matrix(sample['pred_sem_seg'], sample['gt_sem_seg'], num_classes,
-                                      ignore_index=self.ignore_index)
+                raise UserError(
+                    f'{sample["img_path"]} has no mask to evaluate against; leave out '
+                    '--eval and ask for pictures (--show-dir) or labels (--out)'
+                )
+            matrix = confusion_matrix(
+                sample['pred_sem_seg'],
+                sample['gt_sem_seg'],
+                num_classes,
+                ignore_index=self.ignore_index,
+            )
             self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
     def evaluate(self, size):
         """-> {'aAcc', 'mIoU', ..., 'IoU.aeroplane', ...}: fractions rounded to 4 decimals."""
         num_classes = len(self.dataset_meta['classes'])
-        if self.confusion is None:                       # a process without a photo
+        if self.confusion is None:  # a process without a photo
             self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         all_reduce(self.confusion)
         self.scores = scores_of(self.confusion)
@@ -61,8 +67,13 @@ class IoUMetric(BaseMetric):
         `mIoU` is mmsegmentation's mean, in which a class predicted but absent from the truth counts
         0; `mIoU_present` is the mean over the classes that the truth has.
         """
-        metrics = dict(aAcc=scores.all_acc, mIoU=scores.iou.nanmean(), mAcc=scores.acc.nanmean(),
-                       mPrec=scores.prec.nanmean(), mIoU_present=scores.iou[scores.present].mean())
+        metrics = dict(
+            aAcc=scores.all_acc,
+            mIoU=scores.iou.nanmean(),
+            mAcc=scores.acc.nanmean(),
+            mPrec=scores.prec.nanmean(),
+            mIoU_present=scores.iou[scores.present].mean(),
+        )
         for kind, values in (('IoU', scores.iou), ('Acc', scores.acc), ('Prec', scores.prec)):
             metrics |= {f'{kind}.{label}': value for label, value in zip(labels, values)}
         return {key: _rounded(value) for key, value in metrics.items()}

@@ -5,10 +5,12 @@ def score_table(labels, scores):
     for label, *values in zip(labels, scores.iou, scores.acc, scores.prec):
         rows.append(f'{label:{width}} ' + ' '.join(_percent(value) for value in values))
     present = scores.iou[scores.present].mean()
-    rows += ['-' * (width + 24),
-             f'aAcc {_percent(scores.all_acc)}   mIoU {_percent(scores.iou.nanmean())}   '
-             f'mAcc {_percent(scores.acc.nanmean())}   mPrec {_percent(scores.prec.nanmean())}',
-             f'mIoU over the {int(scores.present.sum())} classes present {_percent(present)}']
+    rows += [
+        '-' * (width + 24),
+        f'aAcc {_percent(scores.all_acc)}   mIoU {_percent(scores.iou.nanmean())}   '
+        f'mAcc {_percent(scores.acc.nanmean())}   mPrec {_percent(scores.prec.nanmean())}',
+        f'mIoU over the {int(scores.present.sum())} classes present {_percent(present)}',
+    ]
     return '\n'.join(rows)
 
 

@@ -22,7 +22,8 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         backbone: see `build_extractor`.
         decode_head: see `build_head`.
         vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
-        class_weight: see `build_class_weight`, and `reweight` for `mode` and `signed`; None for none.
+        class_weight: see `build_class_weight`, and `reweight` for `mode` and `signed`; None for
+        none.
         resize_twice: see `MaskClip`.
     """
     vocabulary = load_vocabulary(vocabulary)
@@ -30,20 +31,29 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
     weight, weigher, how = None, None, {}
     if class_weight is not None:
         weight, weigher = build_class_weight(clip, vocabulary, **_without_type(class_weight))
-        how = {f'weight_{key}': class_weight[key] for key in ('mode', 'signed') if key in class_weight}
+        how = {
+            f'weight_{key}': class_weight[key] for key in ('mode', 'signed') if key in class_weight
+        }
     head = build_head(clip, vocabulary, weight, **how, **_without_type(decode_head))
-    return MaskClip(extractor, head, weigher=weigher, resize_twice=resize_twice,
-                    weigher_view=(class_weight or {}).get('view', 'clip'))
+    return MaskClip(
+        extractor,
+        head,
+        weigher=weigher,
+        resize_twice=resize_twice,
+        weigher_view=(class_weight or {}).get('view', 'clip'),
+    )
 
 
 @MODELS.register_module(name='CLIPDenseExtractor')
-def build_extractor(model, pretrained, *, act=None, norm_eps=None, mean=None, std=None,
-                    project_keys=False, pad=True):
+def build_extractor(
+    model, pretrained, *, act=None, norm_eps=None, mean=None, std=None, project_keys=False, pad=True
+):
     """Config of a CLIP backbone -> (LoadedCLIP, CLIPDenseExtractor).
 
     Args:
         model, pretrained: see `mmseg.clip.load_clip`.
-        act: 'gelu' puts plain GELU into the image tower (as the original does, Q3); None keeps CLIP's.
+        act: 'gelu' puts plain GELU into the image tower (as the original does, Q3); None keeps
+        CLIP's.
         norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
         mean, std: RGB in 0..1; None takes the CLIP's own.
         project_keys, pad: see `CLIPDenseExtractor`.
@@ -54,8 +64,13 @@ def build_extractor(model, pretrained, *, act=None, norm_eps=None, mean=None, st
     for module in clip.model.visual.modules():
         if norm_eps is not None and isinstance(module, nn.LayerNorm):
             module.eps = norm_eps
-    extractor = CLIPDenseExtractor(clip.model.visual, mean=mean or clip.mean, std=std or clip.std,
-                                   project_keys=project_keys, pad=pad)
+    extractor = CLIPDenseExtractor(
+        clip.model.visual,
+        mean=mean or clip.mean,
+        std=std or clip.std,
+        project_keys=project_keys,
+        pad=pad,
+    )
     return clip, extractor
 
 
@@ -66,14 +81,30 @@ def build_head(clip, vocabulary, class_weight=None, *, text, **options):
     return MaskClipHead(TextClassifier(rows, normalize=True), class_weight, **options)
 
 
-build_head.options_of = MaskClipHead        # whose keys a config may use besides `text`
-build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight', 'weight_mode',
-                              'weight_signed'}
+build_head.options_of = MaskClipHead  # whose keys a config may use besides `text`
+build_head.not_from_config = {
+    'clip',
+    'vocabulary',
+    'classifier',
+    'class_weight',
+    'weight_mode',
+    'weight_signed',
+}
 
 
 @MODELS.register_module(name='ClassWeight')
-def build_class_weight(clip, vocabulary, *, tau, text, view='clip', weigher=None, sum_to_one=False,
-                       mode='multiply', signed=False):
+def build_class_weight(
+    clip,
+    vocabulary,
+    *,
+    tau,
+    text,
+    view='clip',
+    weigher=None,
+    sum_to_one=False,
+    mode='multiply',
+    signed=False,
+):
     """Config of the class weight -> ClassWeight, and the extractor behind it or None.
 
     Args:
@@ -83,15 +114,20 @@ def build_class_weight(clip, vocabulary, *, tau, text, view='clip', weigher=None
         weigher: another CLIP, as `build_extractor` reads it; None for the backbone's own.
         mode, signed: for the head; see `reweight`.
     """
-    for name, value, known in (('view', view, ('clip', 'image')), ('mode', mode, ('multiply', 'add'))):
+    for name, value, known in (
+        ('view', view, ('clip', 'image')),
+        ('mode', mode, ('multiply', 'add')),
+    ):
         if value not in known:
             raise UserError(f'class_weight.{name} is one of {known}, not {value!r}')
     extractor = None
     if weigher is not None:
         clip, extractor = build_extractor(**_without_type(weigher))
     if not clip.can_pool:
-        raise UserError(f"{clip.source} lacks the attention pool's position embeddings, so it has no "
-                        'image-level embedding for a class weight; use a complete CLIP as the weigher')
+        raise UserError(
+            f"{clip.source} lacks the attention pool's position embeddings, so it has no "
+            'image-level embedding for a class weight; use a complete CLIP as the weigher'
+        )
     rows = build_text(clip, vocabulary, **text)
     return ClassWeight(rows, tau=tau, sum_to_one=sum_to_one), extractor
 

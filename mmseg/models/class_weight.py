@@ -12,7 +12,8 @@ class ClassWeight(nn.Module):
 
     Args:
         text: (C, D) rows of the weigher's own text embeddings.
-        tau: temperature in raw cosines, without CLIP's factor 100 (Q7): tau 1 gives weights of about
+        tau: temperature in raw cosines, without CLIP's factor 100 (Q7): tau 1 gives weights of
+        about
             0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5): scores shrink C-fold
             and thresholds behind the weight change their meaning.
@@ -36,7 +37,8 @@ def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:
         mode: 'multiply' scales the scores (as published); 'add' adds log(weight) / 100 to cosines,
             which multiplies the class probabilities softmax(100 * scores) by the weight.
         signed: multiply negative scores too (as published, Q4): among them the class that is held
-            absent wins. By default they are divided by the weight, so that more weight always lifts.
+            absent wins. By default they are divided by the weight, so that more weight always
+            lifts.
     """
     if weight is None:
         return scores

@@ -12,4 +12,5 @@ class SegDataPreprocessor(BaseDataPreprocessor):
         """{'inputs': [(3, H, W) uint8], 'data_samples': [SegDataSample]} -> the same, moved."""
         return dict(
             inputs=[image.to(self.device, non_blocking=True) for image in data['inputs']],
-            data_samples=[sample.to(self.device) for sample in data['data_samples']])
+            data_samples=[sample.to(self.device) for sample in data['data_samples']],
+        )

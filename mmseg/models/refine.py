@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOGIT_SCALE = 100.0     # CLIP's learnt temperature, at its cap
-ABSENT = -100.0         # far below any cosine
+LOGIT_SCALE = 100.0  # CLIP's learnt temperature, at its cap
+ABSENT = -100.0  # far below any cosine
 
 
 def prompt_denoise(scores, *, threshold, spare_empty=True) -> Tensor:
@@ -41,7 +41,7 @@ def key_smooth(scores, keys, *, threshold, over='channels', normalize_rows=True)
     if threshold <= 0:
         return scores
     probs = F.softmax(scores * LOGIT_SCALE, dim=1)
-    flat = probs.flatten(2).transpose(1, 2)                                     # (N, hw, C)
+    flat = probs.flatten(2).transpose(1, 2)  # (N, hw, C)
     keys = F.normalize(keys, dim=2 if over == 'channels' else 1)
     smooth = keys @ (keys.transpose(1, 2) @ flat)
     if normalize_rows:

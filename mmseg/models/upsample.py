@@ -1,13 +1,13 @@
 """Low-resolution class scores -> a label map, without ever holding all scores at full size.
 
-Bilinear resizing is linear and separable: two small matrices say all of it, resizing twice in a row is
-their product, and slab after slab of the photo comes out of one matrix product.
+Bilinear resizing is linear and separable: two small matrices say all of it, resizing twice in a
+row is their product, and slab after slab of the photo comes out of one matrix product.
 """
 
 import torch
 from torch import Tensor
 
-ROWS = 16       # rows of the photo at a time: with 59 classes a slab fits a core's cache
+ROWS = 16  # rows of the photo at a time: with 59 classes a slab fits a core's cache
 
 
 def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False) -> Tensor:
@@ -53,10 +53,14 @@ def resize_argmax(scores, down, across) -> Tensor:
     """
     scores = scores.float()
     down, across = down.to(scores), across.to(scores)
-    wide = (scores @ across.T).transpose(0, 1).flatten(1)                       # (h, C * W)
-    labels = torch.empty(len(down), len(across), device=scores.device,
-                         dtype=torch.uint8 if len(scores) <= 256 else torch.int16)
+    wide = (scores @ across.T).transpose(0, 1).flatten(1)  # (h, C * W)
+    labels = torch.empty(
+        len(down),
+        len(across),
+        device=scores.device,
+        dtype=torch.uint8 if len(scores) <= 256 else torch.int16,
+    )
     for slab, rows in zip(labels.split(ROWS), down.split(ROWS)):
-        full = (rows @ wide).unflatten(1, (len(scores), len(across)))           # (rows, C, W)
+        full = (rows @ wide).unflatten(1, (len(scores), len(across)))  # (rows, C, W)
         slab.copy_(full.max(dim=1).indices)
     return labels

@@ -35,6 +35,7 @@ def output_dir(path):
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(f'cannot write to the folder {path}: {error.strerror}; '
-                        'choose another one') from error
+        raise UserError(
+            f'cannot write to the folder {path}: {error.strerror}; choose another one'
+        ) from error
     return path

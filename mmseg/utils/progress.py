@@ -39,8 +39,12 @@ class Progress:
         rate = self.done / elapsed
         left = timedelta(seconds=round((self.total - self.done) / rate)) if rate else '?'
         if not self.quiet:
-            print(f'{self.label}: {self.done}/{self.total} {self.unit}s, '
-                  f'{rate:.2f} {self.unit}s/s, {left} left', file=sys.stderr, flush=True)
+            print(
+                f'{self.label}: {self.done}/{self.total} {self.unit}s, '
+                f'{rate:.2f} {self.unit}s/s, {left} left',
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self):
         if self.bar is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LINE = 22           # pixels a legend line is high
+LINE = 22  # pixels a legend line is high
 MARGIN = 8
 INK, PAPER = (32, 32, 32), (255, 255, 255)
 
@@ -14,7 +14,7 @@ def blend(photo, labels, palette, *, opacity=0.55):
     Labels outside the palette (255: ignored) leave the photo as it is, only paler.
     """
     colours = np.full((max(256, len(palette) + 1, int(labels.max()) + 1), 3), 255, np.float32)
-    colours[:len(palette)] = palette
+    colours[: len(palette)] = palette
     mixed = (1 - opacity) * photo + opacity * colours[labels]
     mixed[_outlines(labels)] = 255
     return mixed.round().astype(np.uint8)
@@ -29,10 +29,12 @@ def _outlines(labels):
 
 
 def legend(shares, names, palette, *, height):
-    """{class: share in 0..1}, names, colours -> (height', w, 3): largest first, height' >= height."""
+    """{class: share in 0..1}, names, colours -> (height or more, w, 3), largest first."""
     font = ImageFont.load_default(13)
-    lines = [(i, f'{names[i]}  {100 * share:.1f} %')
-             for i, share in sorted(shares.items(), key=lambda item: -item[1])]
+    lines = [
+        (i, f'{names[i]}  {100 * share:.1f} %')
+        for i, share in sorted(shares.items(), key=lambda item: -item[1])
+    ]
     width = 3 * MARGIN + 14 + int(max((font.getlength(text) for _, text in lines), default=60)) + 1
     canvas = Image.new('RGB', (width, max(height, 2 * MARGIN + LINE * len(lines))), PAPER)
     draw = ImageDraw.Draw(canvas)
@@ -56,7 +58,7 @@ def overlay_with_legend(photo, labels, names, palette):
 
 
 def panels(photo, truth, prediction, names, palette):
-    """(H, W, 3), (H, W), (H, W) -> (H', W', 3): photo | truth | prediction | legend, with titles."""
+    """(H, W, 3), (H, W), (H, W) -> (H', W', 3): photo | truth | prediction | legend."""
     seen = shares_of(prediction, len(palette))
     known = {i: seen.get(i, 0.0) for i in shares_of(truth, len(palette))} | seen
     side = legend(known, names, palette, height=len(photo))

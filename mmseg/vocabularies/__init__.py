@@ -4,5 +4,12 @@ from .palette import distinct_palette
 from .templates import TEMPLATES, resolve_templates
 from .vocabulary import Vocabulary, list_vocabularies, load_vocabulary, parse_vocabulary
 
-__all__ = ['TEMPLATES', 'Vocabulary', 'distinct_palette', 'list_vocabularies', 'load_vocabulary',
-           'parse_vocabulary', 'resolve_templates']
+__all__ = [
+    'TEMPLATES',
+    'Vocabulary',
+    'distinct_palette',
+    'list_vocabularies',
+    'load_vocabulary',
+    'parse_vocabulary',
+    'resolve_templates',
+]

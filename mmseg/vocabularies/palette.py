@@ -1,16 +1,9 @@
 def distinct_palette(n):
-    """int -> n RGB triples in 0..255, all different: PASCAL VOC's bit-shuffled colour map from 1 on.
+    """int -> n RGB triples in 0..255, all different: PASCAL VOC's colour map from index 1 on.
 
-    The devkit's map repeats after 255 colours; a colour already taken moves on to the next free one.
+    An index's bits go round red, green and blue, each colour's highest bit first.
     """
-    colours, taken = [], {(0, 0, 0)}
-    for index in range(1, n + 1):
-        colour = _voc_colour(index)
-        while colour in taken:
-            colour = tuple((c + step) % 256 for c, step in zip(colour, (1, 7, 31)))
-        taken.add(colour)
-        colours.append(colour)
-    return tuple(colours)
+    return tuple(_voc_colour(index) for index in range(1, n + 1))
 
 
 def _voc_colour(index):

@@ -7,15 +7,15 @@ from mmseg.utils import nearest
 
 PLAIN = ('a photo of a {}.',)
 IMAGENET = tuple(template('{}') for template in OPENAI_IMAGENET_TEMPLATES)
-IN_A_SCENE = tuple(f'there is {article} {{}} in the scene.'
-                   for article in ('a', 'the')) + tuple(
-    f'this is {article} {{}} in the scene.' for article in ('a', 'the', 'one'))
+IN_A_SCENE = tuple(f'there is {article} {{}} in the scene.' for article in ('a', 'the')) + tuple(
+    f'this is {article} {{}} in the scene.' for article in ('a', 'the', 'one')
+)
 
 TEMPLATES = {
-    'name': ('{}',),                     # the bare prompt
+    'name': ('{}',),  # the bare prompt
     'plain': PLAIN,
-    'imagenet80': IMAGENET,              # CLIP's own ensemble for ImageNet
-    'maskclip85': IMAGENET + IN_A_SCENE  # the ensemble of MaskCLIP's published text files
+    'imagenet80': IMAGENET,  # CLIP's own ensemble for ImageNet
+    'maskclip85': IMAGENET + IN_A_SCENE,  # the ensemble of MaskCLIP's published text files
 }
 
 
@@ -27,8 +27,10 @@ def resolve_templates(templates):
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
-            raise UserError(f'no prompt templates are called {templates!r}'
-                            f'{nearest(templates, TEMPLATES)}; known: {", ".join(TEMPLATES)}')
+            raise UserError(
+                f'no prompt templates are called {templates!r}'
+                f'{nearest(templates, TEMPLATES)}; known: {", ".join(TEMPLATES)}'
+            )
         return TEMPLATES[templates]
     templates = tuple(templates)
     if not templates:

@@ -16,7 +16,9 @@ from mmseg.utils import nearest
 from .palette import distinct_palette
 
 DATA = Path(__file__).parent / 'data'
-LINE = re.compile(r'^(?:(?P<label>[^:#]+):)?(?P<prompts>[^#]*?)\s*(?:#(?P<rgb>[0-9a-fA-F]{6}))?\s*$')
+LINE = re.compile(
+    r'^(?:(?P<label>[^:#]+):)?(?P<prompts>[^#]*?)\s*(?:#(?P<rgb>[0-9a-fA-F]{6}))?\s*$'
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class Vocabulary:
         if lengths == {0}:
             raise UserError(f'the vocabulary {self.name} names no class; give one class a line')
         if len(lengths) > 1:
-            raise UserError(f'the vocabulary {self.name} has {len(self.labels)} labels, '
-                            f'{len(self.prompts)} prompts and {len(self.palette)} colours')
+            raise UserError(
+                f'the vocabulary {self.name} has {len(self.labels)} labels, '
+                f'{len(self.prompts)} prompts and {len(self.palette)} colours'
+            )
         double = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if double:
             raise UserError(f'the vocabulary {self.name} names twice: {", ".join(double)}')
@@ -67,8 +71,10 @@ def parse_vocabulary(lines, name):
     for line in filter(str.strip, lines):
         match = LINE.match(line.strip())
         if match is None:
-            raise UserError(f'the vocabulary {name} has a line that reads neither "class" nor '
-                            f'"label: prompt | synonym  #rrggbb": {line.strip()!r}')
+            raise UserError(
+                f'the vocabulary {name} has a line that reads neither "class" nor '
+                f'"label: prompt | synonym  #rrggbb": {line.strip()!r}'
+            )
         words = tuple(word.strip() for word in match['prompts'].split('|'))
         labels.append((match['label'] or words[0]).strip())
         prompts.append(words)

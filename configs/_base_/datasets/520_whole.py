@@ -3,8 +3,12 @@ test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(pipeline=[
-        dict(type='LoadImage'),
-        dict(type='Resize', scale=(520, 520)),
-        dict(type='LoadAnnotations'),
-        dict(type='PackSegInputs')]))
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='Resize', scale=(520, 520)),
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ]
+    ),
+)

@@ -2,4 +2,5 @@
 model = dict(
     type='MaskClip',
     backbone=dict(type='CLIPDenseExtractor', pretrained='openai'),
-    decode_head=dict(type='MaskClipHead', text=dict(templates='maskclip85')))
+    decode_head=dict(type='MaskClipHead', text=dict(templates='maskclip85')),
+)

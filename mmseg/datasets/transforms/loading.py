@@ -15,7 +15,14 @@ def read_photo(path):
     Raises:
         UserError: missing, truncated or no photo.
     """
-    return _read(path, lambda image: ImageOps.exif_transpose(image).convert('RGB'))
+    return _read(path, _to_rgb)
+
+
+def _to_rgb(image):
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # Pillow would clip 16 bits, not scale them
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert('RGB')
 
 
 def _read(path, convert):
@@ -24,8 +31,13 @@ def _read(path, convert):
             return convert(image)
     except FileNotFoundError as error:
         raise UserError(f'no such image: {path}') from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError,
-            Image.DecompressionBombError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         reason = 'no image' if isinstance(error, UnidentifiedImageError) else error
         raise UserError(f'the image {path} cannot be read: {reason}') from error
 
@@ -61,8 +73,11 @@ class LoadAnnotations:
     def __call__(self, results):
         if results['seg_map_path'] is not None:
             results['gt_sem_seg'] = read_mask(
-                results['seg_map_path'], results['ori_shape'], num_classes=results['num_classes'],
-                reduce_zero_label=results['reduce_zero_label'])
+                results['seg_map_path'],
+                results['ori_shape'],
+                num_classes=results['num_classes'],
+                reduce_zero_label=results['reduce_zero_label'],
+            )
         return results
 
 
@@ -70,16 +85,21 @@ def read_mask(path, shape, *, num_classes, reduce_zero_label):
     """File -> (H, W) labels in 0..C-1 or 255; see `LoadAnnotations` for what is refused."""
     image = _read(path, lambda opened: opened.copy())
     if image.mode not in ('L', 'P', 'I', 'I;16'):
-        raise UserError(f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel')
+        raise UserError(
+            f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel'
+        )
     mask = np.asarray(image)
     if mask.shape != tuple(shape):
-        raise UserError(f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo '
-                        f'{shape[1]}x{shape[0]}')
+        raise UserError(
+            f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo {shape[1]}x{shape[0]}'
+        )
     if reduce_zero_label:
         mask = np.where((mask == 0) | (mask == IGNORE), IGNORE, mask - 1)
     unknown = (mask >= num_classes) & (mask != IGNORE)
     if unknown.any():
         ids = np.unique(mask[unknown]) + reduce_zero_label
-        raise UserError(f'the mask {path} holds the ids {", ".join(map(str, ids[:5]))}, but there are '
-                        f'{num_classes} classes; is it of another vocabulary?')
+        raise UserError(
+            f'the mask {path} holds the ids {", ".join(map(str, ids[:5]))}, but there are '
+            f'{num_classes} classes; is it of another vocabulary?'
+        )
     return mask.astype(np.uint8 if num_classes <= IGNORE else np.int16)

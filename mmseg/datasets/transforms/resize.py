@@ -10,7 +10,8 @@ class Resize:
     """img -> img as large as fits into `scale`, keeping the ratio, by OpenCV's bilinear.
 
     Args:
-        scale: (long, short): the long side is at most the larger, the short side at most the smaller.
+        scale: (long, short): the long side is at most the larger, the short side at most the
+        smaller.
     """
 
     def __init__(self, scale):
@@ -39,8 +40,9 @@ class ResizeShortSide:
     def __call__(self, results):
         height, width = results['img'].shape[:2]
         factor = self.size / min(height, width)
-        new = tuple(max(1, round(side * factor / self.multiple)) * self.multiple
-                    for side in (width, height))
+        new = tuple(
+            max(1, round(side * factor / self.multiple)) * self.multiple for side in (width, height)
+        )
         resized = Image.fromarray(results['img']).resize(new, Image.Resampling.BICUBIC)
         results['img'] = np.asarray(resized)
         return results

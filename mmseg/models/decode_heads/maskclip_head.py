@@ -17,9 +17,19 @@ class MaskClipHead(nn.Module):
         pd_spare_empty: see `prompt_denoise`.
     """
 
-    def __init__(self, classifier, class_weight=None, *, weight_mode='multiply', weight_signed=False,
-                 pd_thresh=0.0, ks_thresh=0.0, ks_over='channels', ks_normalize_rows=True,
-                 pd_spare_empty=True):
+    def __init__(
+        self,
+        classifier,
+        class_weight=None,
+        *,
+        weight_mode='multiply',
+        weight_signed=False,
+        pd_thresh=0.0,
+        ks_thresh=0.0,
+        ks_over='channels',
+        ks_normalize_rows=True,
+        pd_spare_empty=True,
+    ):
         super().__init__()
         self.conv_seg = classifier
         self.class_weight = class_weight
@@ -38,8 +48,17 @@ class MaskClipHead(nn.Module):
         """
         scores = self.conv_seg(features.patches)
         if self.class_weight is not None:
-            scores = reweight(scores, self.class_weight(embedding), mode=self.weight_mode,
-                              signed=self.weight_signed)
+            scores = reweight(
+                scores,
+                self.class_weight(embedding),
+                mode=self.weight_mode,
+                signed=self.weight_signed,
+            )
         scores = prompt_denoise(scores, threshold=self.pd_thresh, spare_empty=self.pd_spare_empty)
-        return key_smooth(scores, features.keys, threshold=self.ks_thresh, over=self.ks_over,
-                          normalize_rows=self.ks_normalize_rows)
+        return key_smooth(
+            scores,
+            features.keys,
+            threshold=self.ks_thresh,
+            over=self.ks_over,
+            normalize_rows=self.ks_normalize_rows,
+        )

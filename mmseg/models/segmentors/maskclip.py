@@ -13,15 +13,17 @@ class MaskClip(BaseModel):
     Args:
         backbone: a CLIPDenseExtractor.
         decode_head: a MaskClipHead.
-        weigher: the CLIPDenseExtractor whose image embedding feeds the head's class weight; None for
+        weigher: the CLIPDenseExtractor whose image embedding feeds the head's class weight; None
+        for
             the backbone itself, which then shares its pass when it looks at the whole image.
         weigher_view: 'clip' (CLIP's 224 crop of the photo, from the data set) or 'image' (the very
             input that is segmented).
         resize_twice: scores go through the input's size to the photo's, as in the original (Q15).
     """
 
-    def __init__(self, backbone, decode_head, *, weigher=None, weigher_view='clip',
-                 resize_twice=False):
+    def __init__(
+        self, backbone, decode_head, *, weigher=None, weigher_view='clip', resize_twice=False
+    ):
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.backbone, self.decode_head, self.weigher = backbone, decode_head, weigher
         self.weigher_view, self.resize_twice = weigher_view, resize_twice
@@ -33,19 +35,23 @@ class MaskClip(BaseModel):
         return super().train(False)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        """[(3, H, W) uint8] -> the list of samples with labels ('predict') or of scores ('tensor')."""
+        """[(3, H, W) uint8] -> samples with labels ('predict') or a list of scores."""
         scores = self.scores_of_any_size(inputs, data_samples)
         if mode == 'tensor':
             return scores
         for sample, score, image in zip(data_samples, scores, inputs):
             sample.seg_logits = score
             sample.pred_sem_seg = labels_at_photo_size(
-                score, sample.ori_shape, input_size=tuple(image.shape[1:]),
-                stride=self.backbone.stride, twice=self.resize_twice)
+                score,
+                sample.ori_shape,
+                input_size=tuple(image.shape[1:]),
+                stride=self.backbone.stride,
+                twice=self.resize_twice,
+            )
         return data_samples
 
     def scores_of_any_size(self, images, samples=None):
-        """[(3, H, W)] -> [(C, h, w)]: equal shapes share a pass, so no result depends on the batch."""
+        """[(3, H, W)] -> [(C, h, w)]: equal shapes share a pass; no result depends on the batch."""
         groups = defaultdict(list)
         for i, image in enumerate(images):
             groups[image.shape].append(i)

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg.datasets import (
+    ImageFolderDataset,
+    LoadAnnotations,
+    LoadImage,
+    PackSegInputs,
+    PascalContextDataset,
+    PascalContextDataset59,
+    PascalVOCDataset,
+    Resize,
+    ResizeShortSide,
+    SegDataset,
+)
+from mmseg.datasets.transforms.loading import read_mask, read_photo
+from mmseg.errors import UserError
+
+
+def dataset(photos, **options):
+    options = (
+        dict(vocabulary=['a', 'b', 'c'], reduce_zero_label=True, split='ImageSets/val.txt')
+        | options
+    )
+    return SegDataset(
+        data_root=str(photos), img_dir='JPEGImages', ann_dir='SegmentationClass', **options
+    )
+
+
+def test_from_files_to_inputs(photos):
+    data = dataset(
+        photos,
+        clip_view=224,
+        pipeline=[LoadImage(), Resize((40, 40)), LoadAnnotations(), PackSegInputs()],
+    )
+    assert len(data) == 5 and data.metainfo['classes'] == ('a', 'b', 'c')
+    item = data[1]
+    sample = item['data_samples']
+    assert item['inputs'].shape == (3, 40, 27) and str(item['inputs'].dtype) == 'torch.uint8'
+    assert sample.ori_shape == (75, 50) and sample.view.shape == (3, 224, 224)
+    raw = np.asarray(Image.open(photos / 'SegmentationClass' / 'p1.png')).astype(int)
+    expected = np.where((raw == 0) | (raw == 255), 255, raw - 1)
+    assert np.array_equal(sample.gt_sem_seg, expected)
+
+
+def test_published_defaults(photos, tmp_path):
+    """Each data set's own folders, list and treatment of id 0."""
+    for cls, folder, names, zero in (
+        (PascalContextDataset59, 'SegmentationClassContext', 'SegmentationContext', True),
+        (PascalContextDataset, 'SegmentationClassContext', 'SegmentationContext', False),
+        (PascalVOCDataset, 'SegmentationClass', 'Segmentation', True),
+    ):
+        root = tmp_path / cls.__name__
+        for path in ('JPEGImages/x.jpg', f'{folder}/x.png'):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+        (root / 'ImageSets' / names).mkdir(parents=True)
+        (root / 'ImageSets' / names / 'val.txt').write_text('x\n')
+        data = cls(data_root=str(root))
+        assert data.reduce_zero_label is zero
+        assert data.get_data_info(0)['seg_map_path'] == str(root / folder / 'x.png')
+    assert not PascalVOCDataset('voc_21', str(root)).reduce_zero_label
+
+
+@pytest.mark.parametrize(
+    'size, expected',
+    [
+        ((500, 375), (520, 390)),
+        ((375, 500), (390, 520)),
+        ((333, 500), (346, 520)),
+        ((1000, 10), (520, 5)),
+    ],
+)
+def test_resize_fits_inside(size, expected):
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    assert Resize((520, 520))(dict(img=image))['img'].shape == (expected[1], expected[0], 3)
+
+
+def test_resize_short_side_rounds_both_to_the_multiple():
+    image = np.zeros((375, 500, 3), np.uint8)
+    assert ResizeShortSide(448, 32)(dict(img=image))['img'].shape == (448, 608, 3)
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', 'CMYK', 'I;16', '1'])
+def test_photos_of_every_mode(tmp_path, mode):
+    image = (
+        Image.fromarray(np.full((4, 6), 200, np.uint16))
+        if mode == 'I;16'
+        else Image.new('RGB', (6, 4), (10, 200, 30)).convert(mode)
+    )
+    path = tmp_path / f'photo.{"tif" if mode == "CMYK" else "png"}'
+    image.save(path)
+    pixels = np.asarray(read_photo(path))
+    assert pixels.shape == (4, 6, 3)
+    if mode == 'I;16':
+        assert (pixels == 200 // 256).all()  # the upper byte
+
+
+def test_exif_rotation_is_honoured(tmp_path):
+    image = Image.new('RGB', (6, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    image.save(tmp_path / 'turned.jpg', exif=exif)
+    assert read_photo(tmp_path / 'turned.jpg').size == (4, 6)
+
+
+def test_folder_of_photos(photos):
+    data = ImageFolderDataset(
+        ['a', 'b'], str(photos), pipeline=[LoadImage(), LoadAnnotations(), PackSegInputs()]
+    )
+    assert len(data) == 10  # the masks are photos too, here
+    assert 'gt_sem_seg' not in data[0]['data_samples']
+    one = ImageFolderDataset(['a'], str(photos / 'JPEGImages' / 'p0.jpg'))
+    assert len(one) == 1
+
+
+# Bad input: one line that names the file
+
+
+def test_bad_photos(photos):
+    path = photos / 'JPEGImages' / 'p0.jpg'
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match='p0.jpg cannot be read: .*truncated'):
+        read_photo(path)
+    path.write_text('no photo')
+    with pytest.raises(UserError, match='p0.jpg cannot be read: no image'):
+        read_photo(path)
+    with pytest.raises(UserError, match='no such image: .*gone.jpg'):
+        read_photo(photos / 'gone.jpg')
+
+
+@pytest.mark.parametrize(
+    'mask, message',
+    [
+        (Image.new('RGB', (80, 60)), 'has RGB pixels'),
+        (Image.new('L', (60, 80)), 'is 60x80, its photo 80x60'),
+        (Image.new('L', (80, 60), 7), 'holds the ids 7, but there are 3 classes'),
+    ],
+)
+def test_bad_masks(tmp_path, mask, message):
+    mask.save(tmp_path / 'm.png')
+    with pytest.raises(UserError, match=f'm.png {message}'):
+        read_mask(tmp_path / 'm.png', (60, 80), num_classes=3, reduce_zero_label=True)
+
+
+def test_bad_lists(photos):
+    with pytest.raises(UserError, match='split list .*other.txt cannot be read'):
+        dataset(photos, split='other.txt')
+    (photos / 'empty.txt').write_text('\n')
+    with pytest.raises(UserError, match='empty.txt is empty'):
+        dataset(photos, split='empty.txt')
+    (photos / 'many.txt').write_text('\n'.join(f'q{i}' for i in range(8)))
+    with pytest.raises(UserError, match='names 16 files that do not exist: .* and 6 more'):
+        dataset(photos, split='many.txt')
+
+
+def test_bad_folders(tmp_path):
+    with pytest.raises(UserError, match='no such folder: .*gone'):
+        ImageFolderDataset(['a'], str(tmp_path / 'gone'))
+    with pytest.raises(UserError, match='no photo in'):
+        ImageFolderDataset(['a'], str(tmp_path))

@@ -1,0 +1,244 @@
+"""The small pieces of the head, each against a hand-sized example or a plain re-computation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmseg.models import (
+    ClassWeight,
+    MaskClip,
+    MaskClipHead,
+    TextClassifier,
+    key_smooth,
+    labels_at_photo_size,
+    prompt_denoise,
+    reweight,
+)
+from mmseg.structures import SegDataSample
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.manual_seed(seed))
+
+
+# Text classifier
+
+
+def test_classifier_gives_cosines():
+    feats, text = random(2, 8, 3, 4), F.normalize(random(5, 8, seed=1), dim=1)
+    found = TextClassifier(text, normalize=True)(feats)
+    expected = torch.cosine_similarity(feats[:, None], text[None, :, :, None, None], dim=2)
+    torch.testing.assert_close(found, expected)
+
+
+def test_classifier_without_normalisation_is_a_convolution():
+    feats, text = random(1, 8, 2, 2), random(5, 8, seed=1)
+    torch.testing.assert_close(
+        TextClassifier(text, normalize=False)(feats), torch.einsum('ndhw,cd->nchw', feats, text)
+    )
+
+
+def test_classifier_has_nothing_to_train_or_save():
+    classifier = TextClassifier(random(5, 8), normalize=True)
+    assert not list(classifier.parameters()) and not classifier.state_dict()
+
+
+# Prompt denoising
+
+
+def two_places(rows):
+    """[[class scores of a place], ...] -> (1, C, 1, places)"""
+    return torch.tensor(rows).T[None, :, None, :]
+
+
+def test_prompt_denoise_drops_what_convinces_nowhere():
+    scores = two_places([[0.30, 0.20, 0.299], [0.20, 0.30, 0.299]])
+    # softmax(100 s): class 2 gets at best 1 / (1 + e^0.1 + ...) < 0.5, the others 0.52
+    found = prompt_denoise(scores, threshold=0.5)
+    assert torch.equal(found[:, :2], scores[:, :2])
+    assert (found[:, 2] == -100).all()
+
+
+def test_prompt_denoise_off():
+    scores = random(1, 3, 2, 2)
+    assert prompt_denoise(scores, threshold=0) is scores
+
+
+def test_prompt_denoise_spares_an_image_without_survivors_unless_told():
+    unsure = torch.zeros(1, 4, 1, 2)  # every class at probability 1/4
+    assert torch.equal(prompt_denoise(unsure, threshold=0.5), unsure)
+    assert (prompt_denoise(unsure, threshold=0.5, spare_empty=False) == -100).all()
+
+
+# Key smoothing
+
+
+def smoothed_plainly(scores, keys, over, normalize_rows):
+    """Equation 2 with its h*w x h*w matrix."""
+    probs = F.softmax(100 * scores, dim=1).flatten(2).transpose(1, 2)
+    keys = F.normalize(keys, dim=2 if over == 'channels' else 1)
+    affinity = keys @ keys.transpose(1, 2)
+    smooth = affinity @ probs
+    if normalize_rows:
+        smooth = (smooth / affinity.sum(dim=2, keepdim=True)).clamp_min(0)
+        smooth = smooth / smooth.sum(dim=2, keepdim=True)
+    return smooth.transpose(1, 2).view(scores.shape)
+
+
+@pytest.mark.parametrize('over', ['channels', 'positions'])  # Q1
+@pytest.mark.parametrize('normalize_rows', [True, False])  # Q13
+def test_key_smooth_against_the_full_matrix(over, normalize_rows):
+    scores, keys = 0.02 * random(2, 5, 3, 4), random(2, 12, 6, seed=1).abs()
+    found = key_smooth(scores, keys, threshold=1.0, over=over, normalize_rows=normalize_rows)
+    torch.testing.assert_close(found, smoothed_plainly(scores, keys, over, normalize_rows))
+
+
+def test_key_smooth_touches_only_unsure_places():
+    scores = two_places([[0.5, 0.0], [0.001, 0.0]])  # probabilities 1.0 and 0.525
+    keys = torch.ones(1, 2, 3)
+    found = key_smooth(scores, keys, threshold=0.9)
+    probs = F.softmax(100 * scores, dim=1)
+    torch.testing.assert_close(found[..., 0], probs[..., 0])
+    torch.testing.assert_close(found[..., 1], probs.mean(dim=3))
+
+
+def test_key_smooth_gives_probabilities_even_of_hostile_keys():
+    keys = random(1, 12, 6)  # cosines of both signs
+    keys[:, 0] = 0  # a place that resembles nothing
+    found = key_smooth(0.02 * random(1, 5, 3, 4), keys, threshold=1.0)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 3, 4))
+
+
+# Class weight
+
+
+def test_weights_have_mean_one_and_follow_tau():
+    text = F.normalize(random(6, 8), dim=1)
+    embedding = F.normalize(random(3, 8, seed=1), dim=1)
+    for tau in (0.01, 0.25, 1.0):
+        weight = ClassWeight(text, tau=tau)(embedding)
+        torch.testing.assert_close(weight.mean(dim=1), torch.ones(3))
+        torch.testing.assert_close(weight / 6, F.softmax(embedding @ text.T / tau, dim=1))
+    summed = ClassWeight(text, tau=1.0, sum_to_one=True)(embedding)  # Q5
+    torch.testing.assert_close(summed.sum(dim=1), torch.ones(3))
+
+
+def test_published_range_of_weights():
+    """Q7: CLIP's cosines span about 0.15; tau 1 then barely moves, tau 0.25 moves by a third."""
+    cosines = torch.linspace(0.15, 0.30, 59)[None]
+    for tau, low, high in ((1.0, 0.92, 1.09), (0.25, 0.70, 1.36)):
+        weight = ClassWeight(torch.eye(59), tau=tau)(cosines)
+        assert low < weight.min() < weight.max() < high
+
+
+@pytest.mark.parametrize('options', [{}, dict(signed=True), dict(mode='add')])
+def test_no_weight_and_a_weight_of_ones_change_no_bit(options):
+    scores = random(2, 5, 3, 4)
+    assert torch.equal(reweight(scores, torch.ones(2, 5), **options), scores)
+    assert reweight(scores, None, **options) is scores
+
+
+def test_a_class_held_absent_wins_among_negatives_only_as_published():  # Q4
+    scores = torch.tensor([-0.10, -0.11]).view(1, 2, 1, 1)
+    weight = torch.tensor([[1.5, 0.5]])  # class 0 is seen, class 1 is not
+    assert reweight(scores, weight, signed=True).argmax(dim=1).item() == 1
+    assert reweight(scores, weight).argmax(dim=1).item() == 0
+    positive = scores.abs()
+    torch.testing.assert_close(reweight(positive, weight), reweight(positive, weight, signed=True))
+
+
+def test_adding_multiplies_the_probabilities():
+    scores, weight = 0.05 * random(1, 5, 2, 2), torch.tensor([[0.2, 0.6, 1.0, 1.4, 1.8]])
+    expected = F.softmax(100 * scores, dim=1) * weight[:, :, None, None]
+    found = F.softmax(100 * reweight(scores, weight, mode='add'), dim=1)
+    torch.testing.assert_close(found, expected / expected.sum(dim=1, keepdim=True))
+
+
+# Labels at the photo's size
+
+
+@pytest.mark.parametrize('grid, photo', [((4, 6), (37, 53)), ((9, 9), (5, 4)), ((1, 1), (3, 2))])
+def test_labels_against_interpolate(grid, photo):
+    scores = random(7, *grid)
+    stride = 16
+    size = tuple(stride * cells for cells in grid)
+    plain = F.interpolate(scores[None], photo, mode='bilinear')[0].argmax(dim=0)
+    once = labels_at_photo_size(scores, photo, input_size=size, stride=stride)
+    assert torch.equal(once.long(), plain)
+
+
+def test_resized_twice_as_the_original():  # Q15
+    scores = random(7, 4, 6)
+    plain = F.interpolate(scores[None], (60, 90), mode='bilinear')
+    plain = F.interpolate(plain, (37, 53), mode='bilinear')[0].argmax(dim=0)
+    found = labels_at_photo_size(scores, (37, 53), input_size=(60, 90), stride=16, twice=True)
+    assert (found.long() == plain).float().mean() > 0.999
+
+
+def test_padding_is_not_stretched_over_the_photo():  # Q15
+    """A grid of 2 x 3 cells over 24 x 40 pixels, padded to 32 x 48: the photo is its upper left."""
+    scores = random(7, 2, 3)
+    padded = F.interpolate(scores[None], (32, 48), mode='bilinear')[0, :, :24, :40].argmax(dim=0)
+    found = labels_at_photo_size(scores, (24, 40), input_size=(24, 40), stride=16)
+    assert torch.equal(found.long(), padded)
+
+
+def test_more_than_256_classes():
+    scores = torch.zeros(300, 1, 1)
+    scores[299] = 1
+    found = labels_at_photo_size(scores, (2, 2), input_size=(16, 16), stride=16)
+    assert found.dtype == torch.int16 and (found == 299).all()
+
+
+# The model
+
+
+@pytest.fixture
+def model(tiny_clip):
+    from mmseg.clip import CLIPDenseExtractor
+
+    clip = tiny_clip('vit')
+    extractor = CLIPDenseExtractor(clip.model.visual, mean=clip.mean, std=clip.std)
+    text = F.normalize(random(5, 32), dim=1)
+    head = MaskClipHead(TextClassifier(text, normalize=True), ClassWeight(text, tau=0.1))
+    return MaskClip(extractor, head, weigher_view='image')
+
+
+def photo(height, width, seed):
+    return torch.randint(0, 256, (3, height, width), generator=torch.manual_seed(seed)).byte()
+
+
+def test_no_label_depends_on_the_batch(model):
+    images = [photo(48, 64, 0), photo(64, 48, 1), photo(48, 64, 2), photo(33, 70, 3)]
+    samples = [SegDataSample(metainfo=dict(ori_shape=(90, 100))) for _ in images]
+    together = model(images, samples, mode='predict')
+    for image, sample in zip(images, together):
+        (alone,) = model(
+            [image], [SegDataSample(metainfo=dict(ori_shape=(90, 100)))], mode='predict'
+        )
+        torch.testing.assert_close(alone.seg_logits, sample.seg_logits, atol=1e-5, rtol=0)
+        assert torch.equal(alone.pred_sem_seg, sample.pred_sem_seg)
+
+
+def test_one_pass_for_the_weight_equals_two(model):
+    image = photo(48, 64, 0)[None]
+    shared = model.scores(image)
+    model.weigher = model.backbone  # now it embeds the image by itself
+    torch.testing.assert_close(model.scores(image), shared)
+
+
+def test_the_view_weighs_the_classes(model):  # Q8
+    model.weigher_view = 'clip'
+    image, views = photo(48, 64, 0)[None], [photo(64, 64, s)[None] for s in (1, 2)]
+    weights = [model.decode_head.class_weight(model.backbone.embed(view)) for view in views]
+    plain = model.decode_head.conv_seg(model.backbone(image).patches)
+    for view, weight in zip(views, weights):
+        torch.testing.assert_close(model.scores(image, view), reweight(plain, weight))
+    assert not torch.allclose(weights[0], weights[1], atol=1e-4)
+
+
+def test_model_is_frozen(model):
+    model.train()
+    assert not any(m.training for m in model.modules())
+    assert not any(p.requires_grad for p in model.parameters())

@@ -1,0 +1,243 @@
+"""The command lines as a user runs them, on a tiny random CLIP and made-up photos."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mmseg.apis.test as evaluation
+from mmseg.apis.command import run_command
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_test(*arguments):
+    """`tools/test.py` in this process -> its exit code."""
+    try:
+        run_command(lambda: evaluation.main([str(a) for a in arguments]))
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def result_of(work_dir):
+    (path,) = Path(work_dir).glob('eval_single_scale_*.json')
+    return json.loads(path.read_text())
+
+
+def test_evaluate_draw_and_write(tiny_config, tmp_path, capsys):
+    code = run_test(
+        tiny_config,
+        '--eval',
+        'mIoU',
+        '--show-dir',
+        tmp_path / 'show',
+        '--out',
+        tmp_path / 'out',
+        '--save-scores',
+        '--work-dir',
+        tmp_path / 'work',
+    )
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ('cat', 'dog', 'sky', 'aAcc', 'mIoU', 'mPrec'))
+    result = result_of(tmp_path / 'work')
+    assert {'config', 'metric', 'environment', 'weights_sha256', 'photos'} <= set(result)
+    assert set(result['metric']) >= {'aAcc', 'mIoU', 'mAcc', 'mPrec', 'IoU.cat', 'Acc.sky'}
+    assert len(list((tmp_path / 'show').iterdir())) == 5
+    assert sorted(p.suffix for p in (tmp_path / 'out').iterdir()) == ['.npz'] * 5 + ['.png'] * 5
+    labels = Image.open(tmp_path / 'out' / 'p0.png')
+    assert labels.mode == 'P' and labels.size == (80, 60) and np.asarray(labels).max() < 3
+    scores = np.load(tmp_path / 'out' / 'p0.npz')
+    assert scores['scores'].shape == (3, 25, 33) and list(scores['labels']) == ['cat', 'dog', 'sky']
+
+
+def test_written_labels_give_the_printed_figures(tiny_config, tmp_path, photos):
+    run_test(
+        tiny_config, '--eval', 'mIoU', '--out', tmp_path / 'out', '--work-dir', tmp_path / 'work'
+    )
+    right = total = 0
+    for path in (tmp_path / 'out').glob('*.png'):
+        truth = np.asarray(Image.open(photos / 'SegmentationClass' / path.name)).astype(int)
+        judged = (truth > 0) & (truth < 255)
+        right += ((np.asarray(Image.open(path)) == truth - 1) & judged).sum()
+        total += judged.sum()
+    assert result_of(tmp_path / 'work')['metric']['aAcc'] == round(right / total, 4)
+
+
+def test_neither_batch_nor_workers_change_a_figure(tiny_config, tmp_path):
+    for name, batch, workers in (('a', 1, 0), ('b', 4, 2)):
+        run_test(
+            tiny_config,
+            '--work-dir',
+            tmp_path / name,
+            '--cfg-options',
+            f'test_dataloader.batch_size={batch}',
+            f'test_dataloader.num_workers={workers}',
+        )
+    assert result_of(tmp_path / 'a')['metric'] == result_of(tmp_path / 'b')['metric']
+
+
+def test_two_processes_count_no_photo_twice(tiny_config, tmp_path):
+    run_test(tiny_config, '--work-dir', tmp_path / 'one')
+    environment = dict(
+        os.environ, PORT='29613', PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    )
+    subprocess.run(
+        [
+            'bash',
+            'tools/dist_test.sh',
+            str(tiny_config),
+            '2',
+            '--work-dir',
+            str(tmp_path / 'two'),
+            '--device',
+            'cpu',
+        ],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    one, two = (result_of(tmp_path / name) for name in ('one', 'two'))
+    assert one['photos'] == two['photos'] == 5  # an odd number: no even split
+    assert one['metric'] == two['metric'] and one['weights_sha256'] == two['weights_sha256']
+
+
+def test_other_photos_and_words_from_the_command_line(tiny_config, tmp_path, photos):
+    (tmp_path / 'words.txt').write_text('cat\nsky\n')
+    torch.save(torch.eye(2, 32), tmp_path / 'two.pth')
+    code = run_test(
+        tiny_config,
+        '--show-dir',
+        tmp_path / 'show',
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        f'vocabulary={tmp_path}/words.txt',
+        f'model.decode_head.text.file={tmp_path}/two.pth',
+    )
+    assert code == 1  # the masks have a third class
+    config = tmp_path / 'folder.py'
+    config.write_text(
+        f'_base_ = "{tiny_config}"\n'
+        'test_dataloader = dict(dataset=dict(_delete_=True, '
+        f'type="ImageFolderDataset", data_root="{photos}/JPEGImages", '
+        'pipeline={{_base_.test_dataloader.dataset.pipeline}}))\n'
+    )
+    assert run_test(config, '--show-dir', tmp_path / 'show', '--work-dir', tmp_path / 'work') == 0
+    assert len(list((tmp_path / 'show').iterdir())) == 5
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--eval', 'mIoU', '--work-dir', '{tmp}/clip.json/below'], 'cannot write to the folder'),
+        (['--save-scores'], '--save-scores needs --out'),
+        (['--device', 'abacus'], "no device 'abacus' here"),
+        (['{tmp}/nowhere.pth'], 'no weights file'),
+        (['--cfg-options', 'vocabulary=[a,b]'], 'have 3 rows, but the vocabulary .* has 2 classes'),
+        (['--cfg-options', 'test_dataloader.dataset.split=gone.txt'], 'split list .*gone.txt'),
+        (['--cfg-options', 'model.decode_head.text.file=gone.pth'], 'gone.pth cannot be read'),
+        (['--launcher', 'pytorch'], 'needs the variables of torchrun'),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(
+    tiny_config, tmp_path, capsys, monkeypatch, arguments, message
+):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert run_test(tiny_config, *[a.format(tmp=tmp_path) for a in arguments]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error:')]
+    assert len(lines) == 1 and re.search(message, lines[0])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_bad_photo_in_the_middle_is_named(tiny_config, tmp_path, photos, capsys, workers):
+    path = photos / 'JPEGImages' / 'p3.jpg'
+    path.write_bytes(path.read_bytes()[:-100])
+    assert (
+        run_test(
+            tiny_config,
+            '--out',
+            tmp_path / 'out',
+            '--work-dir',
+            tmp_path / 'work',
+            '--cfg-options',
+            f'test_dataloader.num_workers={workers}',
+        )
+        == 1
+    )
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('error: the image') and 'p3.jpg cannot be read' in error
+    assert not [p for p in (tmp_path / 'out').iterdir() if 'part' in p.name]
+
+
+def run_tool(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_print_config(tiny_config):
+    done = run_tool('tools/print_config.py', tiny_config, '--cfg-options', 'vocabulary=voc_20')
+    assert done.returncode == 0 and "vocabulary='voc_20'" in done.stdout
+    done = run_tool('tools/print_config.py', tiny_config, '--cfg-options', 'vocabularry=voc_20')
+    assert done.returncode == 1 and done.stderr.strip().endswith(
+        "error: the config has no key 'vocabularry' (nearest: 'vocabulary')"
+    )
+
+
+def test_embed_text(tiny_config, tmp_path):
+    done = run_tool(
+        'tools/embed_text.py',
+        '--model',
+        tmp_path / 'clip.json',
+        '--pretrained',
+        'random',
+        '--templates',
+        'plain',
+        '--vocabulary',
+        'cat',
+        'dog | puppy',
+        '--out',
+        tmp_path / 'rows.npy',
+    )
+    assert done.returncode == 0, done.stderr
+    rows = np.load(tmp_path / 'rows.npy')
+    assert rows.shape == (2, 32) and np.allclose(np.linalg.norm(rows, axis=1), 1)
+
+
+def test_benchmark(tiny_config, tmp_path):
+    done = run_tool(
+        'tools/benchmark.py',
+        tiny_config,
+        '--number',
+        '3',
+        '--repeats',
+        '2',
+        '--out',
+        tmp_path / 'b.json',
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads((tmp_path / 'b.json').read_text())['results']
+    assert set(result['split_ms']) == {
+        'decode',
+        'transform',
+        'network',
+        'upsample + argmax',
+        'metric',
+    }
+    assert result['photos_per_s'] > 0 and 0 < result['share_beside_network'] < 1
