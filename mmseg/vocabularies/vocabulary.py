@@ -16,9 +16,7 @@ from mmseg.utils import nearest
 from .palette import distinct_palette
 
 DATA = Path(__file__).parent / 'data'
-LINE = re.compile(
-    r'^(?:(?P<label>[^:#]+):)?(?P<prompts>[^#]*?)\s*(?:#(?P<rgb>[0-9a-fA-F]{6}))?\s*$'
-)
+COLOUR = re.compile(r'#([0-9a-fA-F]{6})$')
 
 
 @dataclass(frozen=True)
@@ -67,21 +65,24 @@ class Vocabulary:
 
 def parse_vocabulary(lines, name):
     """Lines of text -> Vocabulary; colours left out are filled from `distinct_palette`."""
-    labels, prompts, colours = [], [], []
-    for line in filter(str.strip, lines):
-        match = LINE.match(line.strip())
-        if match is None:
-            raise UserError(
-                f'the vocabulary {name} has a line that reads neither "class" nor '
-                f'"label: prompt | synonym  #rrggbb": {line.strip()!r}'
-            )
-        words = tuple(word.strip() for word in match['prompts'].split('|'))
-        labels.append((match['label'] or words[0]).strip())
-        prompts.append(words)
-        colours.append(match['rgb'])
-    spare = distinct_palette(len(labels))
-    palette = tuple(tuple(bytes.fromhex(rgb)) if rgb else spare[i] for i, rgb in enumerate(colours))
-    return Vocabulary(name, tuple(labels), tuple(prompts), palette)
+    rows = [_parse_line(line.strip()) for line in lines if line.strip()]
+    spare = distinct_palette(len(rows))
+    return Vocabulary(
+        name,
+        labels=tuple(label for label, _, _ in rows),
+        prompts=tuple(prompts for _, prompts, _ in rows),
+        palette=tuple(colour or spare[i] for i, (_, _, colour) in enumerate(rows)),
+    )
+
+
+def _parse_line(line):
+    """'label: prompt | synonym  #rrggbb' -> label, prompts, RGB or None"""
+    colour = COLOUR.search(line)
+    if colour:
+        line = line[: colour.start()]
+    label, _, words = line.rpartition(':')
+    prompts = tuple(word.strip() for word in words.split('|'))
+    return label.strip() or prompts[0], prompts, tuple(bytes.fromhex(colour[1])) if colour else None
 
 
 def list_vocabularies():
