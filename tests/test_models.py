@@ -242,3 +242,49 @@ def test_model_is_frozen(model):
     model.train()
     assert not any(m.training for m in model.modules())
     assert not any(p.requires_grad for p in model.parameters())
+
+
+# Numerics of the tower
+
+
+@pytest.fixture
+def build_vit(tmp_path):
+    """Options of a backbone's config -> (LoadedCLIP, extractor) of the same tiny weights."""
+    import json
+
+    from conftest import TINY
+
+    from mmseg.models import build_extractor
+
+    (tmp_path / 'clip.json').write_text(json.dumps(dict(TINY['vit'], quick_gelu=True)))
+
+    def make(**options):
+        torch.manual_seed(0)
+        return build_extractor(str(tmp_path / 'clip.json'), 'random', **options)
+
+    return make
+
+
+def test_quirk_keys(build_vit):  # Q2
+    image = photo(64, 64, 0)[None]
+    (clip, right), (_, seed) = build_vit(), build_vit(project_keys=True)
+    out = clip.model.visual.transformer.resblocks[-1].attn.out_proj
+    torch.testing.assert_close(seed(image).keys, out(right(image).keys))
+    torch.testing.assert_close(seed(image).patches, right(image).patches)
+
+
+def test_quirk_numerics_of_the_tower(build_vit):  # Q3
+    clip, right = build_vit()
+    seed_clip, seed = build_vit(act='gelu', norm_eps=1e-6, mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
+
+    def kinds(loaded):
+        visual = loaded.model.visual
+        names = {type(block.mlp.gelu).__name__ for block in visual.transformer.resblocks}
+        return names, {m.eps for m in visual.modules() if isinstance(m, torch.nn.LayerNorm)}
+
+    assert kinds(clip) == ({'QuickGELU'}, {1e-5})
+    assert kinds(seed_clip) == ({'GELU'}, {1e-6})
+    text = seed_clip.model.transformer.resblocks[0]
+    assert type(text.mlp.gelu).__name__ == 'QuickGELU'  # the text tower stays CLIP's
+    assert right.mean.flatten().tolist() == pytest.approx([255 * m for m in clip.mean])
+    assert seed.mean.flatten().tolist() == pytest.approx([25.5, 51, 76.5])

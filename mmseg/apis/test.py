@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.registry import DefaultScope
 from mmengine.utils.dl_utils import collect_env
 
 from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
+from mmseg.registry import DATASETS, SCOPE
 from mmseg.utils import atomic_path, digest_state, output_dir
 
 from .command import add_config_arguments
@@ -63,12 +65,19 @@ def test(
         *config.get('custom_hooks', []),
         *_output_hooks(show_dir, out_dir, save_scores),
     ]
+    _require_data(config)
     runner = SegRunner.from_cfg(config)
     started = time.monotonic()
     values = runner.test()
     if metrics and is_main_process():
         _report(runner, config, values, folders[0], time.monotonic() - started)
     return values
+
+
+def _require_data(config):
+    """Find missing data before any weights are fetched: the data set is cheap to build."""
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        DATASETS.build(config.test_dataloader.dataset)
 
 
 def _output_hooks(show_dir, out_dir, save_scores):

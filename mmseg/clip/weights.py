@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,19 +177,22 @@ def _from_tag(name, tag):
             f'known: {", ".join(tags) or "none"}'
         )
     known = {} if hub else open_clip.get_pretrained_cfg(cleaned, tag)
-    logger.warning(
-        'weights %s: open_clip fetches them, or finds them in its cache', f'{name}:{tag}'
-    )
+    where = known.get('hf_hub', '').strip('/') or known.get('url') or name
+    print(f'weights {name}:{tag}: from {where}, or its cache', file=sys.stderr, flush=True)
     try:
+        logging.disable(logging.ERROR)  # the hub client repeats every retry, twice
         network = open_clip.create_model(
             name, None if hub else tag, force_quick_gelu=bool(known.get('quick_gelu'))
         )
     except Exception as error:  # the hub client's errors have no common type
+        file = f'pretrain/{name.removesuffix("-quickgelu")}.pt'
+        cure = f'put the file at {file} or' if tag == 'openai' else 'fetch the file elsewhere and'
         raise UserError(
-            f'the weights {name}:{tag} could not be fetched ({str(error).splitlines()[0][:200]}); '
-            f'without a network, put the file at pretrain/{name.removesuffix("-quickgelu")}.pt '
-            'or set pretrained to a file'
+            f'the weights {name}:{tag} could not be fetched from {where}; offline, {cure} '
+            'set pretrained to a file'
         ) from error
+    finally:
+        logging.disable(logging.NOTSET)
     preprocess = open_clip.get_model_preprocess_cfg(network)
     return LoadedCLIP(
         network.eval(),

@@ -76,8 +76,8 @@ def _read_split(path):
         names = path.read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f'the split list {path} cannot be read; prepare the data set as '
-            'docs/get_started.md says, or set data_root'
+            f'the split list {path} cannot be read; prepare the data set as the '
+            'README says, or set data_root'
         ) from error
     if not names:
         raise UserError(f'the split list {path} is empty')
