@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmseg.errors import UserError
 from mmseg.models import (
     ClassWeight,
     MaskClip,
@@ -146,6 +147,28 @@ def test_a_class_held_absent_wins_among_negatives_only_as_published():  # Q4
     assert reweight(scores, weight).argmax(dim=1).item() == 0
     positive = scores.abs()
     torch.testing.assert_close(reweight(positive, weight), reweight(positive, weight, signed=True))
+
+
+@pytest.mark.parametrize('options', [{}, dict(mode='add')])
+def test_tiny_tau_gives_finite_scores(options):
+    weigh = ClassWeight(torch.eye(5), tau=1e-3, **options)
+    found = weigh.reweight(0.2 * random(1, 5, 3, 4), F.one_hot(torch.tensor([2]), 5).float())
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a temperature above 0'),
+        (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), 'mode is one of multiply, add'),
+        (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a probability'),
+        (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh is a probability'),
+        (lambda: MaskClipHead(None, ks_over='chanels'), 'ks_over is one of channels, positions'),
+    ],
+)
+def test_impossible_settings(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_adding_multiplies_the_probabilities():

@@ -68,9 +68,8 @@ class LabelWriterHook(_OutputHook):
 
     Args:
         out_dir: where to write `<photo>.png` and `<photo>.npz`.
-        save_scores: also write `scores` (C, h, w) float16 at the network's resolution, and
-        `labels`,
-            the class names.
+        save_scores: also write `scores`, (C, h, w) float16 at the network's resolution, and
+            `labels`, the class names.
     """
 
     def __init__(self, out_dir, save_scores=False):

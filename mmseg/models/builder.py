@@ -22,19 +22,15 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         backbone: see `build_extractor`.
         decode_head: see `build_head`.
         vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
-        class_weight: see `build_class_weight`, and `reweight` for `mode` and `signed`; None for
-        none.
+        class_weight: see `build_class_weight`; None for none.
         resize_twice: see `MaskClip`.
     """
     vocabulary = load_vocabulary(vocabulary)
     clip, extractor = build_extractor(**_without_type(backbone))
-    weight, weigher, how = None, None, {}
+    weight, weigher = None, None
     if class_weight is not None:
         weight, weigher = build_class_weight(clip, vocabulary, **_without_type(class_weight))
-        how = {
-            f'weight_{key}': class_weight[key] for key in ('mode', 'signed') if key in class_weight
-        }
-    head = build_head(clip, vocabulary, weight, **how, **_without_type(decode_head))
+    head = build_head(clip, vocabulary, weight, **_without_type(decode_head))
     return MaskClip(
         extractor,
         head,
@@ -52,8 +48,7 @@ def build_extractor(
 
     Args:
         model, pretrained: see `mmseg.clip.load_clip`.
-        act: 'gelu' puts plain GELU into the image tower (as the original does, Q3); None keeps
-        CLIP's.
+        act: 'gelu' puts plain GELU into the image tower (the original's, Q3); None keeps CLIP's.
         norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
         mean, std: RGB in 0..1; None takes the CLIP's own.
         project_keys, pad: see `CLIPDenseExtractor`.
@@ -82,44 +77,21 @@ def build_head(clip, vocabulary, class_weight=None, *, text, **options):
 
 
 build_head.options_of = MaskClipHead  # whose keys a config may use besides `text`
-build_head.not_from_config = {
-    'clip',
-    'vocabulary',
-    'classifier',
-    'class_weight',
-    'weight_mode',
-    'weight_signed',
-}
+build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight'}
 
 
 @MODELS.register_module(name='ClassWeight')
-def build_class_weight(
-    clip,
-    vocabulary,
-    *,
-    tau,
-    text,
-    view='clip',
-    weigher=None,
-    sum_to_one=False,
-    mode='multiply',
-    signed=False,
-):
+def build_class_weight(clip, vocabulary, *, text, view='clip', weigher=None, **options):
     """Config of the class weight -> ClassWeight, and the extractor behind it or None.
 
     Args:
-        tau, sum_to_one: see `ClassWeight`.
         text: see `build_text`; the weigher's own embeddings.
         view: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
         weigher: another CLIP, as `build_extractor` reads it; None for the backbone's own.
-        mode, signed: for the head; see `reweight`.
+        options: see `ClassWeight`.
     """
-    for name, value, known in (
-        ('view', view, ('clip', 'image')),
-        ('mode', mode, ('multiply', 'add')),
-    ):
-        if value not in known:
-            raise UserError(f'class_weight.{name} is one of {known}, not {value!r}')
+    if view not in ('clip', 'image'):
+        raise UserError(f"class_weight.view is 'clip' or 'image', not {view!r}")
     extractor = None
     if weigher is not None:
         clip, extractor = build_extractor(**_without_type(weigher))
@@ -129,9 +101,10 @@ def build_class_weight(
             'image-level embedding for a class weight; use a complete CLIP as the weigher'
         )
     rows = build_text(clip, vocabulary, **text)
-    return ClassWeight(rows, tau=tau, sum_to_one=sum_to_one), extractor
+    return ClassWeight(rows, **options), extractor
 
 
+build_class_weight.options_of = ClassWeight
 build_class_weight.not_from_config = {'clip', 'vocabulary'}
 
 

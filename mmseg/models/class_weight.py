@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmseg.errors import UserError
+
 from .refine import LOGIT_SCALE
+
+MODES = ('multiply', 'add')
+LEAST = 1e-6  # a small tau drives weights to 0, whose logarithm and inverse are no numbers
 
 
 class ClassWeight(nn.Module):
@@ -13,21 +18,32 @@ class ClassWeight(nn.Module):
     Args:
         text: (C, D) rows of the weigher's own text embeddings.
         tau: temperature in raw cosines, without CLIP's factor 100 (Q7): tau 1 gives weights of
-        about
-            0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.
+            about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5): scores shrink C-fold
             and thresholds behind the weight change their meaning.
+        mode, signed: see `reweight`.
+
+    Raises:
+        UserError: tau is not positive, or the mode is unknown.
     """
 
-    def __init__(self, text, *, tau, sum_to_one=False):
+    def __init__(self, text, *, tau, sum_to_one=False, mode='multiply', signed=False):
         super().__init__()
-        self.tau, self.sum_to_one = tau, sum_to_one
+        if not isinstance(tau, (int, float)) or not tau > 0:
+            raise UserError(f'class_weight.tau is a temperature above 0, not {tau!r}')
+        if mode not in MODES:
+            raise UserError(f'class_weight.mode is one of {", ".join(MODES)}, not {mode!r}')
+        self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
         self.register_buffer('text', text.detach().clone(), persistent=False)
 
     def forward(self, embedding) -> Tensor:
         """(N, D) unit norm -> (N, C)"""
         weight = F.softmax(embedding @ self.text.T.to(embedding.dtype) / self.tau, dim=-1)
         return weight if self.sum_to_one else weight * len(self.text)
+
+    def reweight(self, scores, embedding) -> Tensor:
+        """(N, C, h, w), (N, D) unit norm -> (N, C, h, w)"""
+        return reweight(scores, self(embedding), mode=self.mode, signed=self.signed)
 
 
 def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:
@@ -37,14 +53,14 @@ def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:
         mode: 'multiply' scales the scores (as published); 'add' adds log(weight) / 100 to cosines,
             which multiplies the class probabilities softmax(100 * scores) by the weight.
         signed: multiply negative scores too (as published, Q4): among them the class that is held
-            absent wins. By default they are divided by the weight, so that more weight always
-            lifts.
+            absent wins. By default they are divided by the weight: more weight always lifts.
     """
     if weight is None:
         return scores
     weight = weight[:, :, None, None].to(scores.dtype)
+    if mode == 'multiply' and signed:
+        return scores * weight
+    weight = weight.clamp_min(LEAST)
     if mode == 'add':
         return scores + weight.log() / LOGIT_SCALE
-    if signed:
-        return scores * weight
     return torch.where(scores < 0, scores / weight, scores * weight)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 LOGIT_SCALE = 100.0  # CLIP's learnt temperature, at its cap
 ABSENT = -100.0  # far below any cosine
+KEY_AXES = {'channels': 2, 'positions': 1}  # of keys (N, h*w, K)
 
 
 def prompt_denoise(scores, *, threshold, spare_empty=True) -> Tensor:
@@ -42,7 +43,7 @@ def key_smooth(scores, keys, *, threshold, over='channels', normalize_rows=True)
         return scores
     probs = F.softmax(scores * LOGIT_SCALE, dim=1)
     flat = probs.flatten(2).transpose(1, 2)  # (N, hw, C)
-    keys = F.normalize(keys, dim=2 if over == 'channels' else 1)
+    keys = F.normalize(keys, dim=KEY_AXES[over])
     smooth = keys @ (keys.transpose(1, 2) @ flat)
     if normalize_rows:
         smooth = _to_probability(smooth, keys @ keys.sum(dim=1).unsqueeze(2), flat)

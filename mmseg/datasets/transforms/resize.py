@@ -10,8 +10,7 @@ class Resize:
     """img -> img as large as fits into `scale`, keeping the ratio, by OpenCV's bilinear.
 
     Args:
-        scale: (long, short): the long side is at most the larger, the short side at most the
-        smaller.
+        scale: (long, short), the most that the long and the short side may be.
     """
 
     def __init__(self, scale):

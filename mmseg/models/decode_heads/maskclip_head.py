@@ -1,7 +1,8 @@
 from torch import Tensor, nn
 
-from ..class_weight import reweight
-from ..refine import key_smooth, prompt_denoise
+from mmseg.errors import UserError
+
+from ..refine import KEY_AXES, key_smooth, prompt_denoise
 
 
 class MaskClipHead(nn.Module):
@@ -10,11 +11,13 @@ class MaskClipHead(nn.Module):
     Args:
         classifier: a TextClassifier, features in, cosines out.
         class_weight: a ClassWeight, or None for none.
-        weight_mode, weight_signed: see `reweight`.
         pd_thresh: prompt denoising, in 0..1; 0 is off.
         ks_thresh: key smoothing, in 0..1; 0 is off; scores are probabilities behind it.
         ks_over, ks_normalize_rows: see `key_smooth`.
         pd_spare_empty: see `prompt_denoise`.
+
+    Raises:
+        UserError: a threshold outside 0..1, an unknown `ks_over`.
     """
 
     def __init__(
@@ -22,8 +25,6 @@ class MaskClipHead(nn.Module):
         classifier,
         class_weight=None,
         *,
-        weight_mode='multiply',
-        weight_signed=False,
         pd_thresh=0.0,
         ks_thresh=0.0,
         ks_over='channels',
@@ -31,9 +32,13 @@ class MaskClipHead(nn.Module):
         pd_spare_empty=True,
     ):
         super().__init__()
+        for name, threshold in (('pd_thresh', pd_thresh), ('ks_thresh', ks_thresh)):
+            if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+                raise UserError(f'{name} is a probability in 0..1, not {threshold!r}')
+        if ks_over not in KEY_AXES:
+            raise UserError(f'ks_over is one of {", ".join(KEY_AXES)}, not {ks_over!r}')
         self.conv_seg = classifier
         self.class_weight = class_weight
-        self.weight_mode, self.weight_signed = weight_mode, weight_signed
         self.pd_thresh, self.pd_spare_empty = pd_thresh, pd_spare_empty
         self.ks_thresh, self.ks_over, self.ks_normalize_rows = ks_thresh, ks_over, ks_normalize_rows
 
@@ -48,12 +53,7 @@ class MaskClipHead(nn.Module):
         """
         scores = self.conv_seg(features.patches)
         if self.class_weight is not None:
-            scores = reweight(
-                scores,
-                self.class_weight(embedding),
-                mode=self.weight_mode,
-                signed=self.weight_signed,
-            )
+            scores = self.class_weight.reweight(scores, embedding)
         scores = prompt_denoise(scores, threshold=self.pd_thresh, spare_empty=self.pd_spare_empty)
         return key_smooth(
             scores,
