@@ -38,7 +38,7 @@ def test(
 
     Args:
         config: a Config of `mmseg.engine.load_config`.
-        checkpoint: weights of the CLIP backbone in any layout of `mmseg.clip`; the config's if None.
+        checkpoint: weights of the CLIP backbone, in any layout, in place of the config's.
         metrics: of METRICS; empty for data without masks.
         work_dir: folder of the log and of the result's JSON; default work_dirs/<config's name>.
         show_dir, out_dir: folders for pictures and for label PNGs; None for none.

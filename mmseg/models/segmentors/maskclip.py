@@ -13,9 +13,8 @@ class MaskClip(BaseModel):
     Args:
         backbone: a CLIPDenseExtractor.
         decode_head: a MaskClipHead.
-        weigher: the CLIPDenseExtractor whose image embedding feeds the head's class weight; None
-        for
-            the backbone itself, which then shares its pass when it looks at the whole image.
+        weigher: the CLIPDenseExtractor whose image embedding feeds the class weight; None for the
+            backbone itself, which then shares its pass when it looks at the whole image.
         weigher_view: 'clip' (CLIP's 224 crop of the photo, from the data set) or 'image' (the very
             input that is segmented).
         resize_twice: scores go through the input's size to the photo's, as in the original (Q15).
