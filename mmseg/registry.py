@@ -15,16 +15,16 @@ DATASETS = _child('dataset', root.DATASETS, 'datasets')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'datasets.transforms')
 METRICS = _child('metric', root.METRICS, 'evaluation')
 HOOKS = _child('hook', root.HOOKS, 'engine')
+DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'engine')
+LOOPS = _child('loop', root.LOOPS, 'engine')
 
 # Nothing of ours in these yet, but mmengine warns of every registry that a scope lacks.
 _OTHERS = [
     _child(parent.name, parent, 'registry')
     for parent in (
-        root.DATA_SAMPLERS,
         root.EVALUATOR,
         root.FUNCTIONS,
         root.LOG_PROCESSORS,
-        root.LOOPS,
         root.OPTIM_WRAPPERS,
         root.OPTIM_WRAPPER_CONSTRUCTORS,
         root.OPTIMIZERS,
@@ -34,4 +34,4 @@ _OTHERS = [
     )
 ]
 
-REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS, *_OTHERS)
+REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS, DATA_SAMPLERS, LOOPS, *_OTHERS)

@@ -26,7 +26,6 @@ from PIL import Image
 from mmseg.apis.command import run_command
 from mmseg.engine import SegRunner, device_of, load_config
 from mmseg.evaluation import confusion_matrix
-from mmseg.models import labels_at_photo_size
 from mmseg.utils import atomic_path, output_dir
 
 STAGES = ('decode', 'transform', 'network', 'upsample + argmax', 'metric')
@@ -138,13 +137,7 @@ def time_stages(model, dataset, number):
         with stage(spent, 'network', device):
             scores = model.scores(image[None], sample.view[None] if 'view' in sample else None)[0]
         with stage(spent, 'upsample + argmax', device):
-            labels = labels_at_photo_size(
-                scores,
-                sample.ori_shape,
-                input_size=image.shape[1:],
-                stride=model.backbone.stride,
-                twice=model.resize_twice,
-            )
+            labels = model.labels(scores, sample.ori_shape, tuple(image.shape[1:]))
         truth = sample.gt_sem_seg if 'gt_sem_seg' in sample else torch.flip(labels, dims=(0,))
         with stage(spent, 'metric', device):
             confusion_matrix(labels, truth, len(scores))

@@ -20,6 +20,15 @@ from mmseg.utils import atomic_path, digest_state, output_dir
 from .command import add_config_arguments
 
 METRICS = {'mIoU': 'IoUMetric'}
+# Of mmengine's default hooks a test needs one; the others log to the console or concern training.
+DEFAULT_HOOKS = dict(
+    timer=None,
+    logger=None,
+    param_scheduler=None,
+    checkpoint=None,
+    sampler_seed=None,
+    runtime_info=dict(type='RuntimeInfoHook'),
+)
 
 
 def test(
@@ -58,7 +67,7 @@ def test(
     if checkpoint is not None:
         config.model.backbone.pretrained = str(checkpoint)
     config.device = init_processes(launcher, device_of(device))
-    config.launcher = launcher
+    config.launcher, config.default_hooks = launcher, DEFAULT_HOOKS
     config.test_evaluator = [dict(type=METRICS[metric]) for metric in metrics]
     config.custom_hooks = [
         *config.get('custom_hooks', []),

@@ -1,6 +1,7 @@
 """The frozen CLIP: weights, towers, dense features, text. Knows nothing of mmengine."""
 
 from .extractor import CLIPDenseExtractor, DenseFeatures
+from .state_dict import read_state
 from .text import embed_prompts, read_text_embeddings, text_embeddings, write_text_embeddings
 from .weights import LoadedCLIP, load_clip
 
@@ -10,6 +11,7 @@ __all__ = [
     'LoadedCLIP',
     'embed_prompts',
     'load_clip',
+    'read_state',
     'read_text_embeddings',
     'text_embeddings',
     'write_text_embeddings',

@@ -63,6 +63,11 @@ def read_clip_state(path):
     return state, any(name in content for name in NO_WEIGHTS)
 
 
+def read_state(path):
+    """File of tensors -> its content, read without running code; see `read_clip_state`."""
+    return _unwrap(_read(Path(path)), path)
+
+
 def _read(path):
     if not path.is_file():
         raise UserError(f'no weights file {path}; put it there, or name a tag that open_clip knows')

@@ -2,26 +2,23 @@
 
 from pathlib import Path
 
-from mmengine.dataset import BaseDataset
-
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS
 from mmseg.vocabularies import load_vocabulary
 
+from .base import PhotoDataset
+
 
 @DATASETS.register_module()
-class SegDataset(BaseDataset):
+class SegDataset(PhotoDataset):
     """Photos with masks whose values are class ids, named by a split list.
 
     Args:
-        vocabulary: name, file or list of classes.
-        data_root: folder that the other paths are relative to.
-        img_dir, ann_dir: folders of photos and of masks.
+        img_dir, ann_dir: folders of photos and of masks; ann_dir None where there are no masks.
         split: text file with one name without suffix a line.
         img_suffix, seg_map_suffix: what follows the name.
         reduce_zero_label: id 0 is 'unlabelled' and ids start at 1 (Context-59, VOC-20).
-        clip_view: also cut CLIP's view of this size (224) for a class weight; None for none.
-        pipeline: transforms, as mmengine's BaseDataset takes them.
+        kwargs: see `PhotoDataset`.
 
     Raises:
         UserError: a missing list or folder, an empty list, or listed files that do not exist.
@@ -38,35 +35,23 @@ class SegDataset(BaseDataset):
         img_suffix='.jpg',
         seg_map_suffix='.png',
         reduce_zero_label=False,
-        clip_view=None,
-        pipeline=(),
         **kwargs,
     ):
-        self.vocabulary = load_vocabulary(vocabulary)
         self.img_dir, self.ann_dir, self.split = img_dir, ann_dir, split
         self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
-        self.reduce_zero_label, self.clip_view = reduce_zero_label, clip_view
-        super().__init__(
-            data_root=data_root,
-            metainfo=self.vocabulary.metainfo,
-            pipeline=list(pipeline),
-            **kwargs,
-        )
+        self.reduce_zero_label = reduce_zero_label
+        super().__init__(vocabulary, data_root, **kwargs)
 
     def load_data_list(self):
-        """-> [{'img_path', 'seg_map_path', and what the transforms need of the data set}]"""
+        """-> one `PhotoDataset.row` a photo"""
         root = Path(self.data_root)
-        names = _read_split(root / self.split)
-        rows = [
-            dict(
-                img_path=str(root / self.img_dir / f'{name}{self.img_suffix}'),
-                seg_map_path=str(root / self.ann_dir / f'{name}{self.seg_map_suffix}'),
-                num_classes=len(self.vocabulary),
-                reduce_zero_label=self.reduce_zero_label,
-                clip_view=self.clip_view,
-            )
-            for name in names
-        ]
+        rows = []
+        for name in _read_split(root / self.split):
+            mask = None
+            if self.ann_dir is not None:
+                mask = root / self.ann_dir / f'{name}{self.seg_map_suffix}'
+            photo = root / self.img_dir / f'{name}{self.img_suffix}'
+            rows.append(self.row(photo, mask, reduce_zero_label=self.reduce_zero_label))
         _require_files(rows, root / self.split)
         return rows
 
@@ -86,7 +71,7 @@ def _read_split(path):
 
 def _require_files(rows, split, most=10):
     paths = (row[key] for row in rows for key in ('img_path', 'seg_map_path'))
-    absent = [path for path in paths if not Path(path).is_file()]
+    absent = [path for path in paths if path is not None and not Path(path).is_file()]
     if absent:
         more = f' and {len(absent) - most} more' if len(absent) > most else ''
         raise UserError(

@@ -3,12 +3,16 @@ from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import device_of, end_processes, init_processes
 from .runner import SegRunner
+from .sampler import StreamSampler
+from .train_loop import StreamTrainLoop
 
 __all__ = [
     'LabelWriterHook',
     'ProgressHook',
     'SegRunner',
     'SegVisualizationHook',
+    'StreamSampler',
+    'StreamTrainLoop',
     'check_config',
     'device_of',
     'end_processes',

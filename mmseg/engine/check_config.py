@@ -9,7 +9,8 @@ from mmseg.errors import UserError
 from mmseg.registry import REGISTRIES, SCOPE
 from mmseg.utils import nearest
 
-OWN_KEYS = {'vocabulary', 'class_weight', 'device'}
+OWN_KEYS = {'vocabulary', 'class_weight', 'teacher', 'device'}
+TAKEN_OUT = {'_scope_', 'priority', 'paramwise_cfg', 'constructor'}  # by mmengine's own builders
 LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn'}
 
 
@@ -39,7 +40,7 @@ def _check(value, where):
             accepted = accepted_keys(_find(value['type'], where))
             if accepted is not None:
                 _require_known(
-                    set(value) - {'type', '_scope_'}, accepted, f'{where} (type {value["type"]})'
+                    set(value) - {'type', *TAKEN_OUT}, accepted, f'{where} (type {value["type"]})'
                 )
         for key, item in value.items():
             _check(item, f'{where}.{key}')

@@ -15,8 +15,9 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def load_config(path, options=None):
     """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
 
-    Two top-level keys concern model and data alike and are said once: `vocabulary`, which classes
-    there are, and `class_weight`, whose view (CLIP's crop of the photo) the data sets must cut.
+    Three top-level keys concern several parts and are said once: `vocabulary`, which classes there
+    are; `class_weight`, whose view (CLIP's crop of the photo) the data sets must cut; `teacher`, the
+    config file, relative to this one, of the MaskCLIP that labels for a student.
 
     Raises:
         UserError: no such file, not a config of this project, an unknown key or type.
@@ -34,7 +35,7 @@ def load_config(path, options=None):
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(f'the config {path} cannot be read: {reason}') from error
     _require_ours(config, path)
-    _hand_out(config)
+    _hand_out(config, path)
     check_config(config)
     return config
 
@@ -52,12 +53,14 @@ def _require_ours(config, path):
         )
 
 
-def _hand_out(config):
+def _hand_out(config, path):
     datasets = [
         config[name].dataset
         for name in DATALOADERS
         if config.get(name) and 'dataset' in config[name]
     ]
+    if config.get('teacher'):
+        config.model.teacher = _teacher_of(config, path)
     if 'vocabulary' in config:
         for part in (config.model, *datasets):
             part.setdefault('vocabulary', config.vocabulary)
@@ -66,3 +69,12 @@ def _hand_out(config):
         for dataset in datasets:
             if config.class_weight.get('view', 'clip') == 'clip':
                 dataset.clip_view = CLIP_VIEW
+
+
+def _teacher_of(config, path):
+    """The model of the teacher's config, with what the student's config says of `model.teacher`."""
+    leaf = load_config(path.parent / config.teacher)
+    changed = Config(dict(model=leaf.model))
+    changed.merge_from_dict({'model': config.model.get('teacher') or {}})
+    changed.model.pop('vocabulary', None)
+    return changed.model

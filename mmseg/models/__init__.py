@@ -3,24 +3,34 @@
 from .builder import build_class_weight, build_extractor, build_head, build_maskclip, build_text
 from .class_weight import ClassWeight, reweight
 from .data_preprocessor import SegDataPreprocessor
-from .decode_heads import MaskClipHead
+from .decode_heads import ASPPHeadV2, MaskClipHead, SegformerHead
+from .pseudo_label import fill_unlabeled
 from .refine import key_smooth, prompt_denoise
-from .segmentors import MaskClip
+from .segmentors import EncoderDecoder, MaskClip, MaskClipPlus
+from .student_builder import build_maskclip_plus, build_mit, build_timm_backbone
 from .text_classifier import TextClassifier
 from .upsample import bilinear_matrix, labels_at_photo_size, resize_argmax
 
 __all__ = [
+    'ASPPHeadV2',
     'ClassWeight',
+    'EncoderDecoder',
     'MaskClip',
     'MaskClipHead',
+    'MaskClipPlus',
     'SegDataPreprocessor',
+    'SegformerHead',
     'TextClassifier',
     'bilinear_matrix',
     'build_class_weight',
     'build_extractor',
     'build_head',
     'build_maskclip',
+    'build_maskclip_plus',
+    'build_mit',
     'build_text',
+    'build_timm_backbone',
+    'fill_unlabeled',
     'key_smooth',
     'labels_at_photo_size',
     'prompt_denoise',

@@ -26,11 +26,11 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         resize_twice: see `MaskClip`.
     """
     vocabulary = load_vocabulary(vocabulary)
-    clip, extractor = build_extractor(**_without_type(backbone))
+    clip, extractor = build_extractor(**without_type(backbone))
     weight, weigher = None, None
     if class_weight is not None:
-        weight, weigher = build_class_weight(clip, vocabulary, **_without_type(class_weight))
-    head = build_head(clip, vocabulary, weight, **_without_type(decode_head))
+        weight, weigher = build_class_weight(clip, vocabulary, **without_type(class_weight))
+    head = build_head(clip, vocabulary, weight, **without_type(decode_head))
     return MaskClip(
         extractor,
         head,
@@ -94,7 +94,7 @@ def build_class_weight(clip, vocabulary, *, text, view='clip', weigher=None, **o
         raise UserError(f"class_weight.view is 'clip' or 'image', not {view!r}")
     extractor = None
     if weigher is not None:
-        clip, extractor = build_extractor(**_without_type(weigher))
+        clip, extractor = build_extractor(**without_type(weigher))
     if not clip.can_pool:
         raise UserError(
             f"{clip.source} lacks the attention pool's position embeddings, so it has no "
@@ -138,5 +138,5 @@ def _replace_activation(visual, act):
         block.mlp.gelu = known[act]()
 
 
-def _without_type(config):
+def without_type(config):
     return {key: value for key, value in config.items() if key != 'type'}

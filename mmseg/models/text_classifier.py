@@ -8,12 +8,13 @@ class TextClassifier(nn.Module):
     Args:
         embeddings: (C, D), one row a class.
         normalize: scale the features to unit length, so that unit rows give cosines.
+        persistent: keep the text in checkpoints, so that a student needs no CLIP to be used.
     """
 
-    def __init__(self, embeddings, *, normalize):
+    def __init__(self, embeddings, *, normalize, persistent=False):
         super().__init__()
         self.normalize = normalize
-        self.register_buffer('embeddings', embeddings.detach().clone(), persistent=False)
+        self.register_buffer('embeddings', embeddings.detach().clone(), persistent=persistent)
 
     @property
     def num_classes(self):

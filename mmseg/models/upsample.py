@@ -15,7 +15,7 @@ def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False)
 
     Args:
         input_size: (H, W) of the network's input before any padding.
-        stride: pixels of the input per grid cell.
+        stride: pixels of the input per grid cell; None where the grid spans the input.
         twice: as the original (Q15): stretch the grid over the input as if nothing had been padded,
             resize to the input's size, and from there to the photo's.
     """
@@ -24,7 +24,8 @@ def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False)
         if twice:
             maps.append(bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells))
         else:
-            maps.append(bilinear_matrix(photo, cells, step=pixels / (stride * photo)))
+            step = pixels / (stride * photo) if stride else None
+            maps.append(bilinear_matrix(photo, cells, step=step))
     return resize_argmax(scores, *maps)
 
 

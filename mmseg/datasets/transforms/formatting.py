@@ -14,7 +14,7 @@ class PackSegInputs:
     def __call__(self, results):
         sample = SegDataSample(metainfo={key: results[key] for key in self.META})
         if 'gt_sem_seg' in results:
-            sample.gt_sem_seg = torch.from_numpy(results['gt_sem_seg'])
+            sample.gt_sem_seg = torch.from_numpy(np.ascontiguousarray(results['gt_sem_seg']))
         if 'view' in results:
             sample.view = _to_chw(results['view'])
         return dict(inputs=_to_chw(results['img']), data_samples=sample)

@@ -6,7 +6,7 @@ from torchvision.transforms.functional import center_crop, resize
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
 
-IGNORE = 255
+UNLABELED, IGNORE = -1, 255
 
 
 def read_photo(path):
@@ -65,19 +65,40 @@ class LoadImage:
 class LoadAnnotations:
     """seg_map_path -> gt_sem_seg (H, W) uint8 or int16, photo size, 255 ignored; none for no path.
 
+    Args:
+        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), or 'all'.
+
     Raises:
         UserError: a mask that is missing, of another size than the photo, not of class indices, or
             with ids that the vocabulary does not have.
     """
 
+    def __init__(self, suppress_labels=()):
+        self.suppress_labels = suppress_labels
+
     def __call__(self, results):
-        if results['seg_map_path'] is not None:
-            results['gt_sem_seg'] = read_mask(
-                results['seg_map_path'],
-                results['ori_shape'],
-                num_classes=results['num_classes'],
-                reduce_zero_label=results['reduce_zero_label'],
-            )
+        if results['seg_map_path'] is None:
+            return results
+        mask = read_mask(
+            results['seg_map_path'],
+            results['ori_shape'],
+            num_classes=results['num_classes'],
+            reduce_zero_label=results['reduce_zero_label'],
+        )
+        if self.suppress_labels:
+            mask = mask.astype(np.int16)
+            chosen = self.suppress_labels == 'all' or np.isin(mask, self.suppress_labels)
+            mask[chosen & (mask != IGNORE)] = UNLABELED
+        results['gt_sem_seg'] = mask
+        return results
+
+
+@TRANSFORMS.register_module()
+class Unlabeled:
+    """gt_sem_seg (H, W) int16: every pixel unlabelled (-1); no mask file is read (Q11)."""
+
+    def __call__(self, results):
+        results['gt_sem_seg'] = np.full(results['ori_shape'], UNLABELED, np.int16)
         return results
 
 

@@ -5,6 +5,13 @@ from PIL import Image
 from mmseg.registry import TRANSFORMS
 
 
+def fit_inside(shape, scale):
+    """(H, W), (long, short) -> (width, height) as large as fits, keeping the ratio."""
+    height, width = shape
+    factor = min(max(scale) / max(shape), min(scale) / min(shape))
+    return max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+
+
 @TRANSFORMS.register_module()
 class Resize:
     """img -> img as large as fits into `scale`, keeping the ratio, by OpenCV's bilinear.
@@ -14,12 +21,10 @@ class Resize:
     """
 
     def __init__(self, scale):
-        self.long, self.short = max(scale), min(scale)
+        self.scale = scale
 
     def __call__(self, results):
-        height, width = results['img'].shape[:2]
-        factor = min(self.long / max(height, width), self.short / min(height, width))
-        size = max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+        size = fit_inside(results['img'].shape[:2], self.scale)
         results['img'] = cv2.resize(results['img'], size, interpolation=cv2.INTER_LINEAR)
         return results
 

@@ -1,0 +1,8 @@
+# DeepLabv2 on ResNet-101 V1c at output stride 8; head and text widths come from the teacher.
+model = dict(
+    type='MaskClipPlus',
+    backbone=dict(
+        type='TimmBackbone', model='resnet101c', out_indices=(4,), output_stride=8, pretrained=True
+    ),
+    decode_head=dict(type='ASPPHeadV2', dropout=0.1),
+)

@@ -1,0 +1,6 @@
+# SegFormer-b0; head and text widths come from the teacher.
+model = dict(
+    type='MaskClipPlus',
+    backbone=dict(type='MixVisionTransformer', size='b0', pretrained='pretrain/mit_b0.pth'),
+    decode_head=dict(type='SegformerHead', dropout=0.1),
+)

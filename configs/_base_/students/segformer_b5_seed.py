@@ -1,0 +1,3 @@
+_base_ = './segformer_b5.py'
+# As published: loss over all pixels (Q14), scores resized twice (Q15), dropout never applied (Q17).
+model = dict(loss_over='all', resize_twice=True, decode_head=dict(dropout=0.0))

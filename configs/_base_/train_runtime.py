@@ -1,0 +1,11 @@
+_base_ = './default_runtime.py'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook', by_epoch=False, interval=400, max_keep_ckpts=2, save_best='mIoU'
+    ),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+)
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)

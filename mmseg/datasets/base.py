@@ -1,0 +1,68 @@
+import warnings
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmseg.errors import UserError
+from mmseg.vocabularies import load_vocabulary
+
+
+class PhotoDataset(BaseDataset):
+    """What all data sets share: a vocabulary, CLIP's view, and draws that can be repeated.
+
+    Args:
+        vocabulary: name, file or list of classes.
+        data_root: folder that other paths are relative to.
+        clip_view: also cut CLIP's view of this size (224) for a class weight; None for none.
+        seed: of the random transforms.
+        skip_bad: take the next photo where one cannot be read, and say so once for each.
+        pipeline: transforms, as mmengine's BaseDataset takes them.
+    """
+
+    def __init__(
+        self,
+        vocabulary,
+        data_root,
+        *,
+        clip_view=None,
+        seed=0,
+        skip_bad=False,
+        pipeline=(),
+        **kwargs,
+    ):
+        self.vocabulary, self.clip_view = load_vocabulary(vocabulary), clip_view
+        self.seed, self.skip_bad = seed, skip_bad
+        super().__init__(
+            data_root=data_root,
+            metainfo=self.vocabulary.metainfo,
+            pipeline=list(pipeline),
+            **kwargs,
+        )
+
+    def __getitem__(self, index):
+        """A photo's index, or (index, place in the stream of samples) -> what the pipeline makes.
+
+        The place seeds the draws, so that a photo is augmented differently each time it comes, and
+        equally in a run that was resumed.
+        """
+        index, place = index if isinstance(index, tuple) else (index, index)
+        for step in range(len(self)):
+            row = self.get_data_info((index + step) % len(self))
+            row['rng'] = np.random.default_rng((self.seed, place))
+            try:
+                return self.pipeline(row)
+            except UserError as error:
+                if not self.skip_bad:
+                    raise
+                warnings.warn(f'skipped: {error}', stacklevel=2)
+        raise UserError(f'none of the {len(self)} photos of {self.data_root} can be read')
+
+    def row(self, img_path, seg_map_path, **more):
+        """What the transforms need to know of a photo."""
+        return dict(
+            img_path=str(img_path),
+            seg_map_path=None if seg_map_path is None else str(seg_map_path),
+            num_classes=len(self.vocabulary),
+            clip_view=self.clip_view,
+            **more,
+        )

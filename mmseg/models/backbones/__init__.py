@@ -1,0 +1,4 @@
+from .mit import MixVisionTransformer
+from .timm_backbone import TimmBackbone
+
+__all__ = ['MixVisionTransformer', 'TimmBackbone']

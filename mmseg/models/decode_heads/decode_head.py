@@ -1,0 +1,42 @@
+from torch import nn
+
+
+class DecodeHead(nn.Module):
+    """Features of a backbone -> class scores; the last step is always `conv_seg`.
+
+    Args:
+        channels: D of the features that `forward_features` gives.
+        classifier: (N, D, h, w) -> (N, C, h, w), a 1x1 convolution or a TextClassifier.
+        dropout: share of the channels that is dropped before it, in training.
+    """
+
+    def __init__(self, channels, classifier, *, dropout=0.1):
+        super().__init__()
+        self.channels = channels
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = classifier
+
+    def forward_features(self, inputs):
+        """a list of (N, C_i, h_i, w_i) -> (N, D, h, w)"""
+        raise NotImplementedError
+
+    def forward(self, inputs):
+        """a list of (N, C_i, h_i, w_i) -> (N, C, h, w)"""
+        return self.conv_seg(self.dropout(self.forward_features(inputs)))
+
+
+class ConvModule(nn.Module):
+    """Convolution without bias, batch norm, ReLU, in mmsegmentation's parameter names."""
+
+    def __init__(self, inputs, outputs, kernel=1, *, dilation=1):
+        super().__init__()
+        padding = dilation * (kernel - 1) // 2
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False
+        )
+        self.bn = nn.BatchNorm2d(outputs)
+        nn.init.kaiming_normal_(self.conv.weight, mode='fan_out', nonlinearity='relu')
+
+    def forward(self, x):
+        """(N, C, h, w) -> (N, C', h, w)"""
+        return self.bn(self.conv(x)).relu()

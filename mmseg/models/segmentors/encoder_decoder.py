@@ -1,0 +1,103 @@
+import torch
+import torch.nn.functional as F
+
+from ..pseudo_label import IGNORE
+from .base import Segmentor
+
+
+class EncoderDecoder(Segmentor):
+    """A backbone and a decode head, with an optional class weight on the head's scores.
+
+    Args:
+        backbone: (N, 3, H, W) normalised -> a list of (N, C_i, h_i, w_i).
+        decode_head: a DecodeHead.
+        mean, std: RGB in 0..1, the backbone's.
+        class_weight: a ClassWeight whose weights scale the scores, in training and at test (as
+            published, Q6); None keeps the model free of CLIP.
+        weigher: the CLIPDenseExtractor behind the class weight; it is frozen, moves with the model,
+            and is in neither its parameters nor its checkpoints.
+        weigher_view, resize_twice: see `Segmentor`.
+        loss_over: 'labelled' averages cross entropy over labelled pixels, 'all' over all (as
+            published, Q14: ignored pixels count 0).
+    """
+
+    def __init__(
+        self,
+        backbone,
+        decode_head,
+        *,
+        mean,
+        std,
+        class_weight=None,
+        weigher=None,
+        weigher_view='clip',
+        resize_twice=False,
+        loss_over='labelled',
+    ):
+        super().__init__(
+            weigher_view=weigher_view if class_weight is not None else None,
+            resize_twice=resize_twice,
+        )
+        self.backbone, self.decode_head, self.class_weight = backbone, decode_head, class_weight
+        self.loss_over = loss_over
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        self.aside = {'weigher': weigher}
+
+    def _apply(self, fn, recurse=True):
+        """What stands aside moves and converts with the model."""
+        for module in self.aside.values():
+            if module is not None:
+                module._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def scores(self, image, view=None):
+        """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) for a view -> (N, C, h, w)"""
+        scores = self.decode_head(self.backbone((image - self.mean) / self.std))
+        if self.class_weight is None:
+            return scores
+        with torch.no_grad():
+            embedding = self.aside['weigher'].embed(image if view is None else view)
+        return self.class_weight.reweight(scores, embedding)
+
+    def loss(self, images, samples):
+        """[(3, H, W) uint8], samples with gt_sem_seg -> {'loss_ce', 'acc_seg'}"""
+        target = stack_targets([sample.gt_sem_seg for sample in samples])
+        return self.loss_against(self.training_scores(images, samples), target)
+
+    def training_scores(self, images, samples):
+        """-> (N, C, h, w) of the batch, padded at the right and bottom to one size"""
+        view = None
+        if self.weigher_view == 'clip':
+            view = torch.stack([sample.view for sample in samples])
+        return self.scores(stack_images(images, fill=self.mean), view)
+
+    def loss_against(self, scores, target):
+        """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""
+        scores = F.interpolate(scores, target.shape[1:], mode='bilinear', align_corners=False)
+        counted = target != IGNORE
+        pixels = target.numel() if self.loss_over == 'all' else counted.sum().clamp_min(1)
+        loss = F.cross_entropy(scores, target, ignore_index=IGNORE, reduction='sum') / pixels
+        right = ((scores.argmax(dim=1) == target) & counted).sum()
+        return dict(loss_ce=loss, acc_seg=100 * right / pixels)
+
+
+def stack_images(images, *, fill):
+    """[(3, H_i, W_i) in 0..255], (3, 1, 1) -> (N, 3, H, W) float: `fill` at the right and bottom.
+
+    Filling with a network's mean makes the padding 0 behind its normalisation.
+    """
+    height, width = (max(image.shape[d] for image in images) for d in (1, 2))
+    batch = fill.expand(len(images), 3, height, width).clone()
+    for row, image in zip(batch, images):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
+def stack_targets(targets):
+    """[(H_i, W_i) labels] -> (N, H, W) int64, 255 at the right and bottom"""
+    height, width = (max(target.shape[d] for target in targets) for d in (0, 1))
+    batch = targets[0].new_full((len(targets), height, width), IGNORE, dtype=torch.int64)
+    for row, target in zip(batch, targets):
+        row[: target.shape[0], : target.shape[1]] = target
+    return batch

@@ -1,0 +1,69 @@
+import torch
+
+from ..pseudo_label import UNLABELED, fill_unlabeled
+from .encoder_decoder import EncoderDecoder, stack_images, stack_targets
+
+
+class MaskClipPlus(EncoderDecoder):
+    """A student on MaskCLIP's labels (MaskCLIP+, ECCV 2022, section 3.4).
+
+    At test it is the student alone. In training, pixels that nobody labelled (-1) take the label of
+    the teacher, or later of the student itself; labelled pixels keep theirs.
+
+    Args:
+        teacher: the very MaskClip that is evaluated by itself; frozen, moves with the model, in
+            neither its parameters nor its checkpoints.
+        start_clip_guided, start_self_train: (first, last) training step, counted from 1, of either
+            phase; last -1 for no end, first -1 for never.
+        candidates: ids of the classes that pseudo-labels may name; None for all.
+        conf_thresh: see `fill_unlabeled`.
+        options: see `EncoderDecoder`.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        decode_head,
+        teacher,
+        *,
+        start_clip_guided=(1, -1),
+        start_self_train=(-1, -1),
+        candidates=None,
+        conf_thresh=0.0,
+        **options,
+    ):
+        super().__init__(backbone, decode_head, **options)
+        self.aside['teacher'] = teacher
+        self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
+        self.candidates, self.conf_thresh = candidates, conf_thresh
+
+    def loss(self, images, samples, *, step):
+        """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
+        target = stack_targets([sample.gt_sem_seg for sample in samples])
+        scores = self.training_scores(images, samples)
+        if within(step, self.start_clip_guided):
+            target = self.pseudo_labels(target, self.teacher_scores(images, samples))
+        elif within(step, self.start_self_train):
+            target = self.pseudo_labels(target, scores.detach())
+        target = target.where(target != UNLABELED, target.new_tensor(255))
+        return self.loss_against(scores, target)
+
+    def teacher_scores(self, images, samples):
+        """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
+        teacher = self.aside['teacher']
+        view = None
+        if teacher.weigher_view == 'clip':
+            view = torch.stack([sample.view for sample in samples])
+        mean = teacher.backbone.mean.view(3, 1, 1)
+        return teacher.scores(stack_images(images, fill=mean), view)
+
+    @torch.no_grad()
+    def pseudo_labels(self, target, scores):
+        """(N, H, W), (N, C, h, w) -> (N, H, W) without -1"""
+        return fill_unlabeled(target, scores, self.candidates, threshold=self.conf_thresh)
+
+
+def within(step, phase):
+    """int, (first, last) -> bool; (1, -1) is always, (-1, -1) never"""
+    first, last = phase
+    return first != -1 and step >= first and (last == -1 or step <= last)

@@ -1,0 +1,115 @@
+"""From a config to a MaskCLIP+ student: backbone, head, text, and the teacher in training."""
+
+import logging
+
+import timm
+
+from mmseg.clip import read_state
+from mmseg.errors import UserError
+from mmseg.registry import MODELS
+from mmseg.utils import nearest
+from mmseg.vocabularies import load_vocabulary
+
+from .backbones import MixVisionTransformer, TimmBackbone
+from .backbones.mit import SIZES
+from .builder import build_class_weight, build_maskclip, without_type
+from .decode_heads import ASPPHeadV2, SegformerHead
+from .segmentors import MaskClipPlus
+from .text_classifier import TextClassifier
+
+logger = logging.getLogger(__name__)
+IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@MODELS.register_module(name='MaskClipPlus')
+def build_maskclip_plus(
+    backbone, decode_head, vocabulary, *, teacher, class_weight=None, text=None, **options
+):
+    """Config of the model `MaskClipPlus` -> MaskClipPlus.
+
+    Args:
+        backbone: of type MixVisionTransformer or TimmBackbone; see their builders.
+        decode_head: of type ASPPHeadV2, SegformerHead or any DecodeHead.
+        vocabulary: as for MaskClip.
+        teacher: config of a MaskClip; None at test, when `text` says where the text comes from.
+        class_weight: on the student's scores; see `build_class_weight`, with its own `weigher`.
+        text: (C, D) for a student without a teacher.
+        options: see `MaskClipPlus`.
+    """
+    vocabulary = load_vocabulary(vocabulary)
+    if teacher is not None:
+        teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
+        text = teacher.decode_head.conv_seg.embeddings
+    network = MODELS.build(backbone)
+    head = MODELS.get(decode_head['type'])(
+        network.channels,
+        text.shape[1],
+        TextClassifier(text, normalize=False, persistent=True),
+        **without_type(decode_head),
+    )
+    if class_weight is not None:
+        weight, weigher = build_class_weight(None, vocabulary, **without_type(class_weight))
+        options |= dict(
+            class_weight=weight, weigher=weigher, weigher_view=class_weight.get('view', 'clip')
+        )
+    return MaskClipPlus(network, head, teacher, **{**IMAGENET, **options})
+
+
+build_maskclip_plus.options_of = MaskClipPlus
+build_maskclip_plus.not_from_config = {'weigher', 'weigher_view'}
+
+
+@MODELS.register_module(name='MixVisionTransformer')
+def build_mit(size, *, pretrained=None, drop_path=0.1):
+    """'b0' to 'b5', a file of weights in mmsegmentation's names or None -> MixVisionTransformer."""
+    if size not in SIZES:
+        raise UserError(
+            f'MiT has no size {size!r}{nearest(size, SIZES)}; known: {", ".join(SIZES)}'
+        )
+    network = MixVisionTransformer(size, drop_path=drop_path)
+    return _start_from(network, pretrained, f'MiT-{size}')
+
+
+@MODELS.register_module(name='TimmBackbone')
+def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, output_stride=32):
+    """A timm model's name -> TimmBackbone of its features.
+
+    Args:
+        pretrained: True for timm's own weights (which may use the network), a file, or None.
+        prefix: what the names in the file start with; the others are left out.
+        out_indices, output_stride: timm's; outputs to keep, and pixels per cell of the last.
+    """
+    if not timm.is_model(model):
+        raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
+    options = {} if out_indices is None else dict(out_indices=tuple(out_indices))
+    if output_stride != 32:
+        options['output_stride'] = output_stride
+    body = timm.create_model(model, features_only=True, pretrained=pretrained is True, **options)
+    network = TimmBackbone(body)
+    if pretrained is True:
+        return network
+    return _start_from(network, pretrained, model, prefix)
+
+
+def _start_from(network, file, name, prefix=''):
+    """Load a file of ImageNet weights; without one, say loudly that training starts anew."""
+    if file is None:
+        logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
+        return network
+    body = network.body if isinstance(network, TimmBackbone) else network
+    state = {k.removeprefix(prefix): v for k, v in read_state(file).items() if k.startswith(prefix)}
+    own = body.state_dict()
+    missing = sorted(set(own) - set(state))
+    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or wrong:
+        raise UserError(
+            f'{file} does not fit {name}: missing {", ".join(missing[:3]) or "nothing"}'
+            f'{f"; other shapes: {wrong[0]}" if wrong else ""}'
+        )
+    body.load_state_dict({k: state[k] for k in own})
+    return network
+
+
+for _head in (ASPPHeadV2, SegformerHead):
+    _head.not_from_config = {'in_channels', 'channels', 'classifier'}
+    MODELS.register_module(module=_head)
