@@ -17,6 +17,7 @@ METRICS = _child('metric', root.METRICS, 'evaluation')
 HOOKS = _child('hook', root.HOOKS, 'engine')
 DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'engine')
 LOOPS = _child('loop', root.LOOPS, 'engine')
+OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'engine')
 
 # Nothing of ours in these yet, but mmengine warns of every registry that a scope lacks.
 _OTHERS = [
@@ -25,7 +26,6 @@ _OTHERS = [
         root.EVALUATOR,
         root.FUNCTIONS,
         root.LOG_PROCESSORS,
-        root.OPTIM_WRAPPERS,
         root.OPTIM_WRAPPER_CONSTRUCTORS,
         root.OPTIMIZERS,
         root.PARAM_SCHEDULERS,
@@ -34,4 +34,14 @@ _OTHERS = [
     )
 ]
 
-REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS, DATA_SAMPLERS, LOOPS, *_OTHERS)
+REGISTRIES = (
+    MODELS,
+    DATASETS,
+    TRANSFORMS,
+    METRICS,
+    HOOKS,
+    DATA_SAMPLERS,
+    LOOPS,
+    OPTIM_WRAPPERS,
+    *_OTHERS,
+)

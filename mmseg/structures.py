@@ -1,11 +1,18 @@
 from mmengine.structures import BaseDataElement
 
+UNLABELED, IGNORE = -1, 255
+
+
+def ignore_label(num_classes):
+    """The label that is not judged: 255, or 65535 where 255 is a class."""
+    return IGNORE if num_classes <= IGNORE else 65535
+
 
 class SegDataSample(BaseDataElement):
     """What is known of one photo besides its pixels.
 
     Fields, each only where it exists:
-        gt_sem_seg: (H, W) uint8 or int16 labels, 255 ignored; photo size at test.
+        gt_sem_seg: (H, W) labels, `ignore_label` ignored; photo size at test.
         pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
         seg_logits: (C, h, w) scores at the network's resolution.
         view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.

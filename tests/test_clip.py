@@ -1,6 +1,7 @@
 """The towers against open_clip's own encoders, and every layout of weight files."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import open_clip
@@ -267,6 +268,27 @@ def test_bad_names(model, pretrained, message):
         load_clip(model, pretrained)
 
 
+def test_mean_and_std_are_the_architectures_own():
+    assert load_clip('ViT-B-16-SigLIP', 'random').mean == (0.5, 0.5, 0.5)
+    assert load_clip(TINY['vit'], 'random').mean == open_clip.OPENAI_DATASET_MEAN
+
+
+def test_towers_without_a_value_path_are_refused():
+    with pytest.raises(UserError, match='CoCa'):
+        load_clip('coca_ViT-B-32', 'random')
+    config = dict(
+        TINY['siglip'],
+        vision_cfg=dict(
+            timm_model_name='vit_tiny_patch16_224',
+            timm_pool='token',
+            timm_proj=None,
+            image_size=224,
+        ),
+    )
+    with pytest.raises(UserError, match='no attention pool'):
+        extractor_of(load_clip(config, 'random'))
+
+
 def test_bad_files(tiny_clip, tmp_path):
     state = tiny_clip('vit').model.state_dict()
     save_file(state, tmp_path / 'vit.safetensors')
@@ -278,6 +300,11 @@ def test_bad_files(tiny_clip, tmp_path):
     (tmp_path / 'cut.pt').write_bytes((tmp_path / 'vit.pt').read_bytes()[:-1000])
     (tmp_path / 'text.pt').write_text('no weights')
     torch.save({'model': torch.nn.Linear(1, 1)}, tmp_path / 'pickle.pt')
+    torch.save(torch.zeros(3, 4), tmp_path / 'tensor.pt')
+    torch.save({'clip': {}, 'proj': torch.zeros(1)}, tmp_path / 'odd.pt')
+    for name, message in (('tensor.pt', 'holds a Tensor'), ('odd.pt', 'lacks proj')):
+        with pytest.raises(UserError, match=f'{name} {message}'):
+            load_clip(TINY['vit'], str(tmp_path / name))
     for name, message in (
         ('cut.safetensors', 'damaged'),
         ('cut.pt', 'damaged'),
@@ -311,15 +338,16 @@ def test_text_is_the_mean_of_unit_sentences(tiny_clip):
     assert short.norm() < 1
 
 
-def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path):
+def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path, monkeypatch):
     clip = tiny_clip('vit')
+    clip = dataclasses.replace(clip, text_cfg=dict(clip.text_cfg))
     object.__setattr__(clip, 'source', 'a file')  # random weights are not cached
     words = load_vocabulary(['cat', 'dog'])
     first = text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    clip.model.encode_text = None  # a second look must not compute
-    assert torch.equal(text_embeddings(clip, words, 'plain', cache_dir=tmp_path), first)
-    del clip.model.encode_text
+    with monkeypatch.context() as patch:
+        patch.setattr('mmseg.clip.text.embed_prompts', None)  # a second look must not compute
+        assert torch.equal(text_embeddings(clip, words, 'plain', cache_dir=tmp_path), first)
     for change in (dict(words=['cat', 'cow']), dict(templates='name'), dict(renormalize=False)):
         text_embeddings(
             clip,
@@ -330,7 +358,13 @@ def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path):
         )
     clip.model.ln_final.bias.data += 1
     text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 5
+    clip.text_cfg['heads'] = 4  # the same weights, other heads
+    text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:20])  # a damaged cache is computed again
+    del clip.text_cfg['heads']
+    assert text_embeddings(clip, words, 'plain', cache_dir=tmp_path).isfinite().all()
 
 
 def test_text_files(tmp_path):

@@ -61,6 +61,7 @@ def test_shared_keys_reach_model_and_data():
         ('test_dataloader.dataset.data_rot', "key 'data_rot' (nearest: 'data_root')"),
         ('test_dataloder', "key 'test_dataloder' (nearest: 'test_dataloader')"),
         ('class_weight.taw', "key 'taw' (nearest: 'tau')"),
+        ('randomness.sed', "key 'sed' (nearest: 'seed')"),
     ],
 )
 def test_a_misspelt_key_is_named_with_the_nearest(option, message):

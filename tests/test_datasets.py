@@ -144,6 +144,15 @@ def test_bad_masks(tmp_path, mask, message):
         read_mask(tmp_path / 'm.png', (60, 80), num_classes=3, reduce_zero_label=True)
 
 
+def test_more_than_255_classes(tmp_path):
+    """Ids 255 and 256 are classes there; 65535 is ignored."""
+    ids = np.array([[0, 1, 255, 256, 459, 65535]], np.uint16)
+    Image.fromarray(ids).save(tmp_path / 'm.png')
+    options = dict(num_classes=459, reduce_zero_label=True)
+    found = read_mask(tmp_path / 'm.png', ids.shape, **options)
+    assert found.tolist() == [[65535, 0, 254, 255, 458, 65535]]
+
+
 def test_bad_lists(photos):
     with pytest.raises(UserError, match='split list .*other.txt cannot be read'):
         dataset(photos, split='other.txt')

@@ -138,7 +138,10 @@ def test_metric(golden):
         pred = np.where(keep, np.where(mask > 0, mask - 1, 0), noise)
         truth = np.where(mask > 0, mask - 1, 255)
         total += confusion_matrix(torch.from_numpy(pred), torch.from_numpy(truth), 59)
-    assert total.diagonal().tolist() == expected['intersect']
+    intersect, truth, pred = total.diagonal(), total.sum(dim=1), total.sum(dim=0)
+    assert intersect.tolist() == expected['intersect']
+    assert truth.tolist() == expected['label'] and pred.tolist() == expected['pred']
+    assert (truth + pred - intersect).tolist() == expected['union']
     values = IoUMetric.named(scores_of(total), load_vocabulary('pascal_context_59').labels)
     for key, value in expected['evaluate'].items():
         assert values[key] == (None if value is None else pytest.approx(value, abs=1e-4)), key

@@ -311,3 +311,38 @@ def test_quirk_numerics_of_the_tower(build_vit):  # Q3
     assert type(text.mlp.gelu).__name__ == 'QuickGELU'  # the text tower stays CLIP's
     assert right.mean.flatten().tolist() == pytest.approx([255 * m for m in clip.mean])
     assert seed.mean.flatten().tolist() == pytest.approx([25.5, 51, 76.5])
+
+
+# Parts of a config
+
+
+@pytest.mark.parametrize(
+    'config, message',
+    [
+        (dict(text=dict(templats='plain')), "text has no key 'templats' .nearest: 'templates'"),
+        (dict(), "model.decode_head lacks the key 'text'"),
+        (dict(type='PackSegInputs', text=dict()), 'no model part is called'),
+        ('MaskClipHead', 'is a dict of settings'),
+    ],
+)
+def test_parts_are_checked_when_they_are_built(tiny_clip, config, message):
+    from mmseg.models import build_head
+    from mmseg.models.builder import build_part
+    from mmseg.vocabularies import load_vocabulary
+
+    given = tiny_clip('vit'), load_vocabulary(['a']), None
+    with pytest.raises(UserError, match=message):
+        build_part(build_head, 'model.decode_head', config, *given)
+
+
+def test_a_registered_head_takes_the_place_of_ours(tiny_clip):
+    from mmseg.models.builder import build_part
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module(name='MyHead', force=True)
+    def my_head(clip, vocabulary, class_weight, *, colour):
+        return colour
+
+    my_head.not_from_config = {'clip', 'vocabulary', 'class_weight'}
+    config = dict(type='MyHead', colour='blue')
+    assert build_part(None, 'model.decode_head', config, None, None, None) == 'blue'

@@ -3,8 +3,8 @@
 python tools/benchmark.py CONFIG [CONFIG ...] [--photos DIR] [--random-weights] [--out FILE.json]
 
 End to end is the test's own path (worker processes, batches, metric); the split times its stages
-one after the other in this process. Without --photos and without the config's data, photos are made
-up.
+one after the other in this process. The photos are the config's, a folder's (--photos), or made up
+(--synthetic).
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import _checkout  # noqa: F401  first: it decides which mmseg is found
 import numpy as np
 import torch
-from mmengine.config import DictAction
+from mmengine.config import ConfigDict, DictAction
 from PIL import Image
 
 from mmseg.apis.command import run_command
@@ -112,8 +112,10 @@ def make_runner(path, args, folder):
                 part.text = dict(templates='name')
         config.model.class_weight = config.get('class_weight')
     if args.photos:
-        dataset = config.test_dataloader.dataset
-        dataset.update(type='ImageFolderDataset', data_root=args.photos)
+        old = config.test_dataloader.dataset
+        kept = {k: old[k] for k in ('pipeline', 'vocabulary', 'clip_view') if k in old}
+        new = dict(type='ImageFolderDataset', data_root=args.photos, **kept)
+        config.test_dataloader.dataset = ConfigDict(new)
     config.test_dataloader.dataset.indices = args.number
     config.work_dir, config.device = folder, device_of(args.device)
     config.custom_hooks, config.test_evaluator = [], []
@@ -177,7 +179,7 @@ def end_to_end(runner, number):
 
 def machine():
     return dict(
-        platform=platform.platform(),
+        platform=f'{platform.system()} {platform.machine()}',
         cores=os.cpu_count(),
         torch=torch.__version__,
         threads=torch.get_num_threads(),

@@ -8,9 +8,11 @@ import argparse
 from pathlib import Path
 
 import _checkout  # noqa: F401  first: it decides which mmseg is found
+from mmengine.config import DictAction
 
 from mmseg.apis.command import run_command
 from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
+from mmseg.engine import load_config
 from mmseg.utils import output_dir
 from mmseg.vocabularies import TEMPLATES, list_vocabularies, load_vocabulary
 
@@ -19,15 +21,16 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--model', default='ViT-B-16-quickgelu', help='an open_clip architecture')
-    parser.add_argument('--pretrained', default='openai', help='a tag of open_clip, or a file')
+    parser.add_argument('--config', help='take CLIP, vocabulary and templates from this config')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--model', help='an open_clip architecture; default ViT-B-16-quickgelu')
+    parser.add_argument('--pretrained', help='a tag of open_clip, or a file; default openai')
     parser.add_argument(
         '--vocabulary',
         nargs='+',
-        default=['pascal_context_59'],
         help=f'{", ".join(list_vocabularies())}; a text file; or the classes',
     )
-    parser.add_argument('--templates', default='maskclip85', choices=list(TEMPLATES))
+    parser.add_argument('--templates', choices=list(TEMPLATES), help='default maskclip85')
     parser.add_argument(
         '--no-renormalize',
         action='store_true',
@@ -37,13 +40,34 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def settings(args):
+    """What the command line says, else the config, else the published ViT-B/16's."""
+    chosen = dict(
+        model='ViT-B-16-quickgelu',
+        pretrained='openai',
+        vocabulary='pascal_context_59',
+        templates='maskclip85',
+    )
+    if args.config:
+        config = load_config(args.config, args.cfg_options)
+        chosen |= {k: config.model.backbone[k] for k in ('model', 'pretrained')}
+        chosen['vocabulary'] = config.model.vocabulary
+        chosen['templates'] = config.model.decode_head.text.get('templates', 'maskclip85')
+    words = args.vocabulary
+    given = dict(model=args.model, pretrained=args.pretrained, templates=args.templates)
+    given['vocabulary'] = words[0] if words and len(words) == 1 else words
+    return chosen | {key: value for key, value in given.items() if value}
+
+
 def main():
     args = parse_arguments()
     output_dir(Path(args.out).parent)
-    words = args.vocabulary
-    vocabulary = load_vocabulary(words[0] if len(words) == 1 else words)
-    clip = load_clip(args.model, args.pretrained)
-    rows = text_embeddings(clip, vocabulary, args.templates, renormalize=not args.no_renormalize)
+    chosen = settings(args)
+    vocabulary = load_vocabulary(chosen['vocabulary'])
+    clip = load_clip(chosen['model'], chosen['pretrained'])
+    rows = text_embeddings(
+        clip, vocabulary, chosen['templates'], renormalize=not args.no_renormalize
+    )
     write_text_embeddings(args.out, rows)
     print(f'{rows.shape[0]} classes x {rows.shape[1]} written to {args.out}')
 

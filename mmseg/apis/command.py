@@ -1,6 +1,7 @@
 """What all command lines share."""
 
 import os
+import signal
 import sys
 
 from mmseg.errors import UserError
@@ -8,10 +9,11 @@ from mmseg.errors import UserError
 
 def run_command(main):
     """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130."""
+    signal.signal(signal.SIGTERM, _end)  # an exception, so that nothing half-written is left
     try:
         main()
     except KeyboardInterrupt:
-        print('\nstopped; nothing half-written was left', file=sys.stderr)
+        print('\nstopped', file=sys.stderr)
         sys.exit(130)
     except BaseException as error:
         message = _users_mistake(error)
@@ -20,6 +22,10 @@ def run_command(main):
         print(f'error: {message}', file=sys.stderr, flush=True)
         # Other processes of a group may wait for this one: do not wait for them in turn.
         os._exit(1) if 'RANK' in os.environ else sys.exit(1)
+
+
+def _end(number, frame):
+    sys.exit(128 + number)
 
 
 def _users_mistake(error):

@@ -19,7 +19,7 @@ from mmseg.utils import atomic_path, digest_state, output_dir
 
 from .command import add_config_arguments
 
-METRICS = {'mIoU': 'IoUMetric'}
+METRICS = ('mIoU',)
 # Of mmengine's default hooks a test needs one; the others log to the console or concern training.
 DEFAULT_HOOKS = dict(
     timer=None,
@@ -68,12 +68,15 @@ def test(
         config.model.backbone.pretrained = str(checkpoint)
     config.device = init_processes(launcher, device_of(device))
     config.launcher, config.default_hooks = launcher, DEFAULT_HOOKS
-    config.test_evaluator = [dict(type=METRICS[metric]) for metric in metrics]
+    if not metrics:
+        config.test_evaluator = []
+    if config.test_dataloader.sampler.type == 'DefaultSampler':
+        config.test_dataloader.sampler.round_up = False  # or some photos would count twice
     config.custom_hooks = [
         *config.get('custom_hooks', []),
         *_output_hooks(show_dir, out_dir, save_scores),
     ]
-    _require_data(config)
+    require_data(config.test_dataloader)
     runner = SegRunner.from_cfg(config)
     started = time.monotonic()
     values = runner.test()
@@ -82,10 +85,10 @@ def test(
     return values
 
 
-def _require_data(config):
+def require_data(loader):
     """Find missing data before any weights are fetched: the data set is cheap to build."""
     with DefaultScope.overwrite_default_scope(SCOPE):
-        DATASETS.build(config.test_dataloader.dataset)
+        DATASETS.build(loader.dataset)
 
 
 def _output_hooks(show_dir, out_dir, save_scores):
@@ -105,6 +108,7 @@ def _report(runner, config, values, work_dir, seconds):
     photos = len(runner.test_dataloader.dataset)
     report = dict(
         config=str(config.filename),
+        settings=config.pretty_text,
         metric=values,
         photos=photos,
         seconds=round(seconds, 2),
@@ -128,7 +132,7 @@ def parse_arguments(argv=None):
     parser.add_argument(
         '--eval',
         nargs='+',
-        choices=list(METRICS),
+        choices=METRICS,
         metavar='METRIC',
         help='mIoU: the table per class; the default unless --show-dir or --out',
     )

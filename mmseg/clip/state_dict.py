@@ -47,7 +47,7 @@ def read_clip_state(path):
     path = Path(path)
     content = _read(path)
     if 'clip' in content:
-        return _from_maskclip(content['clip'], content), True
+        return _from_maskclip(content['clip'], content, path), True
     state = _unwrap(content, path)
     if any(name.startswith('backbone.') for name in state):
         beside = path.with_name(path.name.replace('backbone', 'weights'))
@@ -57,10 +57,10 @@ def read_clip_state(path):
                 f'{path.stem.split("_")[0]}_clip_weights.pth beside it'
             )
         trunk = {name.removeprefix('backbone.'): t for name, t in state.items()}
-        return _from_maskclip(trunk, _read(beside)), True
+        return _from_maskclip(trunk, _read(beside), beside), True
     if not any(name.startswith('visual.') for name in state):
         state = {f'visual.{name}': tensor for name, tensor in state.items()}
-    return state, any(name in content for name in NO_WEIGHTS)
+    return state, any(name in content.get('state_dict', content) for name in NO_WEIGHTS)
 
 
 def read_state(path):
@@ -69,6 +69,14 @@ def read_state(path):
 
 
 def _read(path):
+    """File -> the dict it holds"""
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise UserError(f'{path} holds a {type(content).__name__}, not the weights of a network')
+    return content
+
+
+def _load(path):
     if not path.is_file():
         raise UserError(f'no weights file {path}; put it there, or name a tag that open_clip knows')
     try:
@@ -103,10 +111,12 @@ def _first_line(error):
 
 def _unwrap(content, path):
     state = content.get('state_dict', content)
+    if not isinstance(state, dict):
+        raise UserError(f'{path} has a state_dict that is no dict of weights')
     state = {
-        name.removeprefix('module.'): t
+        str(name).removeprefix('module.'): t
         for name, t in state.items()
-        if torch.is_tensor(t) and name not in NO_WEIGHTS
+        if isinstance(name, str) and torch.is_tensor(t) and name not in NO_WEIGHTS
     }
     if not state:
         raise UserError(
@@ -115,17 +125,21 @@ def _unwrap(content, path):
     return state
 
 
-def _from_maskclip(trunk, projections):
+def _from_maskclip(trunk, projections, path):
     """The original's trunk and projections -> names under 'visual.'.
 
     A ViT has {'proj': {'weight'}}, a ResNet {'q_proj', 'k_proj', 'v_proj', 'c_proj'} of its pool.
     """
+    needed = ['proj'] if 'proj' in projections else ['v_proj', 'k_proj', 'c_proj']
+    lacking = [name for name in needed if not isinstance(projections.get(name), dict)]
+    if lacking or not isinstance(trunk, dict) or not trunk:
+        raise UserError(f'{path} lacks {", ".join(lacking) or "a trunk"}; convert the CLIP again')
     rename = _vit_name if 'proj' in projections else _resnet_name
     state = {f'visual.{rename(name)}': tensor for name, tensor in trunk.items()}
     if 'proj' in projections:
-        for name in ('visual.class_embedding', 'visual.positional_embedding'):
+        for name in {'visual.class_embedding', 'visual.positional_embedding'} & set(state):
             state[name] = state[name].reshape(-1, state[name].shape[-1]).squeeze(0)
-        state['visual.proj'] = projections['proj']['weight'].t()
+        state['visual.proj'] = projections['proj'].get('weight', torch.empty(0, 0)).t()
     for name in ('q_proj', 'k_proj', 'v_proj', 'c_proj'):
         for kind, tensor in projections.get(name, {}).items():
             state[f'visual.attnpool.{name}.{kind}'] = tensor

@@ -10,12 +10,15 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, digest_state
 from mmseg.vocabularies import resolve_templates
+
+CACHE_FORMAT = 1
 
 
 def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=None):
@@ -45,8 +48,8 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
     )
     try:
         return load_file(path)['text']
-    except OSError:
-        pass  # not cached yet, or no cache can be read
+    except (OSError, SafetensorError, KeyError):
+        pass  # not cached yet, or not readable: computed again
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> T
         batch: sentences at a time.
     """
     sentences = [
-        [template.format(prompt) for prompt in synonyms for template in templates]
+        [template.replace('{}', prompt) for prompt in synonyms for template in templates]
         for synonyms in prompts
     ]
     flat = list(dict.fromkeys(s for group in sentences for s in group))
@@ -78,15 +81,34 @@ def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> T
 
 def _encode(clip, sentences, batch):
     """sentences -> (S, D) unit rows"""
-    tokenize = open_clip.get_tokenizer(clip.name) if clip.name != 'custom' else open_clip.tokenize
-    limit = getattr(clip.model, 'context_length', 77)
-    tokens = tokenize(sentences, context_length=limit)
+    limit = clip.text_cfg.get('context_length', 77)
+    tokens = _tokenizer(clip)(sentences, context_length=limit)
     rows = []
     with Progress(len(sentences), 'text', unit='sentence') as progress:
         for part in tokens.split(batch):
             rows.append(F.normalize(encode_text(clip.model, part), dim=-1))
             progress.update(len(part))
     return torch.cat(rows)
+
+
+def _tokenizer(clip):
+    """The CLIP's own tokenizer; some come from a hub.
+
+    Raises:
+        UserError: it cannot be had without a network.
+    """
+    try:
+        if 'hf_tokenizer_name' in clip.text_cfg:
+            kwargs = clip.text_cfg.get('tokenizer_kwargs', {})
+            return open_clip.tokenizer.HFTokenizer(clip.text_cfg['hf_tokenizer_name'], **kwargs)
+        known = open_clip.get_model_config(clip.name) or clip.name.startswith('hf-hub:')
+        return open_clip.get_tokenizer(clip.name) if known else open_clip.tokenize
+    except Exception as error:  # transformers and the hub client have many
+        raise UserError(
+            f'the tokenizer of {clip.name} could not be had ({str(error).splitlines()[0][:120]}); '
+            'it needs `pip install transformers` and, the first time, a network; or name a file of '
+            'embeddings (text.file)'
+        ) from error
 
 
 def encode_text(model, tokens):
@@ -109,8 +131,9 @@ def encode_text(model, tokens):
 def _cache_key(clip, vocabulary, templates, renormalize):
     text = {k: v for k, v in clip.model.state_dict().items() if not k.startswith('visual.')}
     structure = str([m for n, m in clip.model.named_modules() if n and not n.startswith('visual')])
-    content = [digest_state(text), structure, clip.name, vocabulary.prompts, templates, renormalize]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    content = [CACHE_FORMAT, open_clip.__version__, digest_state(text), structure, clip.name]
+    content += [clip.text_cfg, vocabulary.prompts, templates, renormalize]
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
 
 
 def _cache_dir(cache_dir):

@@ -10,6 +10,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers import AttentionPool2d, AttentionPoolLatent, Format, RotAttentionPool2d
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
 from mmseg.errors import UserError
@@ -201,6 +202,11 @@ class TimmTower(nn.Module):
 
 def _take_any_size(trunk):
     """Let a timm ViT resize its position embeddings to whatever comes."""
+    if not isinstance(trunk, TimmVisionTransformer):
+        raise UserError(
+            f'the timm tower {type(trunk).__name__} takes one image size only, so it '
+            'cannot segment photos of any size; use a SigLIP ViT'
+        )
     trunk.dynamic_img_size = True
     trunk.patch_embed.strict_img_size = False
     trunk.patch_embed.flatten = False

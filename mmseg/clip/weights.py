@@ -32,6 +32,8 @@ class LoadedCLIP:
         has_text: the text tower has weights (a file may hold the image tower alone).
         can_pool: the image-level embedding has all its weights.
         source: where the weights came from, for messages.
+        embed_dim: D of the space that image and text share.
+        text_cfg: open_clip's description of the text tower.
     """
 
     model: nn.Module
@@ -41,6 +43,8 @@ class LoadedCLIP:
     has_text: bool
     can_pool: bool
     source: str
+    embed_dim: int | None
+    text_cfg: dict
 
 
 def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
@@ -65,7 +69,7 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
         )
     file = _local_file(name, str(pretrained), Path(pretrain_dir))
     if config is None or (file is None and pretrained != 'random'):
-        return _from_tag(name, pretrained)
+        return _from_tag(name, pretrained, config or {})
     if file is None:
         logger.warning('%s has RANDOM weights: its labels mean nothing', name)
         network, missing = _build(config), set()
@@ -81,6 +85,8 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
         has_text=not any(key for key in missing if not key.startswith('visual.')),
         can_pool=not missing.intersection(POOL_ONLY),
         source=str(file or pretrained),
+        embed_dim=config['embed_dim'],
+        text_cfg=config['text_cfg'],
     )
 
 
@@ -96,7 +102,7 @@ def _architecture(model):
                 f'open_clip has no model {model!r}'
                 f'{nearest(model, open_clip.list_models())}; see open_clip.list_models()'
             )
-        return config, preprocess
+        return config, preprocess | _agreed_preprocess(model)
     if isinstance(model, str):
         try:
             model = json.loads(Path(model).read_text())
@@ -109,6 +115,19 @@ def _architecture(model):
         raise UserError(f'the description of a CLIP lacks {", ".join(sorted(lacking))}')
     preprocess.update({k: v for k, v in model.get('preprocess_cfg', {}).items() if k in preprocess})
     return {k: v for k, v in model.items() if k not in ('preprocess_cfg', 'note')}, preprocess
+
+
+def _agreed_preprocess(name):
+    """mean and std of an architecture's known weights, {} unless all of them agree."""
+    tags = [
+        open_clip.get_pretrained_cfg(name, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    ]
+    known = {(tuple(t['mean']), tuple(t['std'])) for t in tags if t.get('mean') and t.get('std')}
+    if len(known) != 1 or not all(t.get('mean') for t in tags):
+        return {}
+    mean, std = known.pop()
+    return dict(mean=mean, std=std)
 
 
 def _local_file(name, pretrained, pretrain_dir):
@@ -127,6 +146,8 @@ def _local_file(name, pretrained, pretrain_dir):
 
 
 def _build(config):
+    if 'multimodal_cfg' in config:
+        raise UserError('CoCa models have no CLIP image tower to read dense features from')
     config = dict(config, vision_cfg=dict(config['vision_cfg']), text_cfg=dict(config['text_cfg']))
     custom = config.pop('custom_text', False) or 'hf_model_name' in config['text_cfg']
     for tower, own in (('vision_cfg', 'timm_model'), ('text_cfg', 'hf_model')):
@@ -166,7 +187,7 @@ def _some(names, most=3):
     return ', '.join(names[:most]) + more
 
 
-def _from_tag(name, tag):
+def _from_tag(name, tag, config):
     """open_clip's own loading, which may use the network: say so first, and how to do without."""
     hub = name.startswith(('hf-hub:', 'local-dir:'))
     cleaned = name.replace('/', '-')
@@ -202,4 +223,6 @@ def _from_tag(name, tag):
         has_text=True,
         can_pool=True,
         source=f'{name}:{tag}',
+        embed_dim=getattr(network.visual, 'output_dim', config.get('embed_dim')),
+        text_cfg=config.get('text_cfg', {}),
     )

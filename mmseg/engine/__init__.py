@@ -4,9 +4,10 @@ from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import device_of, end_processes, init_processes
 from .runner import SegRunner
 from .sampler import StreamSampler
-from .train_loop import StreamTrainLoop
+from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
 __all__ = [
+    'CpuAmpOptimWrapper',
     'LabelWriterHook',
     'ProgressHook',
     'SegRunner',

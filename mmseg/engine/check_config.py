@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
 from mmseg.registry import REGISTRIES, SCOPE
-from mmseg.utils import nearest
+from mmseg.utils import accepted_keys, nearest, require_known
 
 OWN_KEYS = {'vocabulary', 'class_weight', 'teacher', 'device'}
 TAKEN_OUT = {'_scope_', 'priority', 'paramwise_cfg', 'constructor'}  # by mmengine's own builders
@@ -23,12 +23,14 @@ def check_config(config):
     for registry in REGISTRIES:
         registry.import_from_location()
     known = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | OWN_KEYS
-    _require_known(set(config.keys()), known, 'the config')
+    require_known(set(config.keys()), known, 'the config')
     for key, value in config.items():
         if key.endswith('_dataloader') and value is not None:
             parameters = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
-            _require_known(set(value), parameters | LOADER_KEYS, key)
+            require_known(set(value), parameters | LOADER_KEYS, key)
         _check(value, key)
+    if isinstance(config.get('randomness'), dict):
+        require_known(config.randomness, accepted_keys(Runner.set_randomness), 'randomness')
 
 
 def _check(value, where):
@@ -39,7 +41,7 @@ def _check(value, where):
         if isinstance(value.get('type'), str):
             accepted = accepted_keys(_find(value['type'], where))
             if accepted is not None:
-                _require_known(
+                require_known(
                     set(value) - {'type', *TAKEN_OUT}, accepted, f'{where} (type {value["type"]})'
                 )
         for key, item in value.items():
@@ -59,29 +61,3 @@ def _names(registry):
     while registry is not None:
         yield from registry.module_dict
         registry = registry.parent if registry.scope == SCOPE else None
-
-
-def accepted_keys(built):
-    """A class or builder -> the keys that its config may have, or None for any.
-
-    With `**kwargs` the keys of the base class count too, or those of a builder's `options_of`; a
-    builder's `not_from_config` are the parameters that its caller fills in.
-    """
-    keys, queue = set(), list(inspect.getmro(built)) if inspect.isclass(built) else [built]
-    while queue:
-        item = queue.pop(0)
-        function = item.__init__ if inspect.isclass(item) else item
-        if inspect.isclass(item) and '__init__' not in vars(item):
-            continue
-        parameters = inspect.signature(function).parameters.values()
-        keys |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            return keys - {'self'} - getattr(built, 'not_from_config', set())
-        if hasattr(item, 'options_of'):
-            queue.append(item.options_of)
-    return None
-
-
-def _require_known(keys, known, where):
-    for key in sorted(keys - known):
-        raise UserError(f'{where} has no key {key!r}{nearest(key, known)}')

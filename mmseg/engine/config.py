@@ -16,8 +16,8 @@ def load_config(path, options=None):
     """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
 
     Three top-level keys concern several parts and are said once: `vocabulary`, which classes there
-    are; `class_weight`, whose view (CLIP's crop of the photo) the data sets must cut; `teacher`, the
-    config file, relative to this one, of the MaskCLIP that labels for a student.
+    are; `class_weight`, whose view (CLIP's crop of the photo) the data sets must cut; `teacher`,
+    the config file, relative to this one, of the MaskCLIP that labels for a student.
 
     Raises:
         UserError: no such file, not a config of this project, an unknown key or type.
@@ -68,7 +68,7 @@ def _hand_out(config, path):
         config.model.class_weight = config.class_weight
         for dataset in datasets:
             if config.class_weight.get('view', 'clip') == 'clip':
-                dataset.clip_view = CLIP_VIEW
+                dataset.clip_view = config.class_weight.get('view_size', CLIP_VIEW)
 
 
 def _teacher_of(config, path):

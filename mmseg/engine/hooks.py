@@ -19,14 +19,36 @@ class ProgressHook(Hook):
     """A bar on a terminal, plain lines in a log; the first process speaks for all."""
 
     def before_test_epoch(self, runner):
-        total = len(runner.test_dataloader.dataset)
-        self.progress = Progress(total, 'test', unit='photo', quiet=not is_main_process())
+        self._start(runner.test_dataloader, 'test')
+
+    def before_val_epoch(self, runner):
+        self._start(runner.val_dataloader, 'validation')
+
+    def _start(self, loader, label):
+        total = len(loader.dataset)
+        self.progress = Progress(total, label, unit='photo', quiet=not is_main_process())
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.progress.update(len(outputs) * get_world_size())
 
     def after_test_epoch(self, runner, metrics=None):
         self.progress.close()
+
+    after_val_iter, after_val_epoch = after_test_iter, after_test_epoch
+
+    def before_train(self, runner):
+        self.training = Progress(
+            runner.max_iters, 'train', unit='iteration', quiet=not is_main_process()
+        )
+        self.training.skip(runner.iter)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx % 10 == 0:  # reading a loss waits for the device
+            self.training.note = f'loss {float(outputs["loss"].detach()):.4f}'
+        self.training.update(1)
+
+    def after_train(self, runner):
+        self.training.close()
 
 
 class _OutputHook(Hook):

@@ -43,8 +43,8 @@ def init_processes(launcher, device):
             'MASTER_ADDR, MASTER_PORT); start with tools/dist_test.sh'
         )
     share = max(1, (os.cpu_count() or 1) // int(os.environ.get('LOCAL_WORLD_SIZE', '1')))
-    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
-        os.environ.setdefault(variable, str(share))
+    torch.set_num_threads(int(os.environ.setdefault('OMP_NUM_THREADS', str(share))))
+    os.environ.setdefault('MKL_NUM_THREADS', os.environ['OMP_NUM_THREADS'])  # or mmengine warns
     if device == 'cpu':
         dist.init_process_group('gloo')
         return device

@@ -1,6 +1,12 @@
 import logging
+from pathlib import Path
 
+from mmengine.dist import master_only
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
+
+from mmseg.errors import UserError
+from mmseg.utils import atomic_path
 
 
 class SegRunner(Runner):
@@ -17,4 +23,21 @@ class SegRunner(Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg, model):
-        return model.to(self.cfg.get('device', 'cpu'))
+        """To the device; behind DistributedDataParallel where there is something to train."""
+        device = self.cfg.get('device', 'cpu')
+        model = model.to(device)
+        if not self.distributed or not any(p.requires_grad for p in model.parameters()):
+            return model
+        ids = None if device == 'cpu' else [int(device.rsplit(':', 1)[1])]
+        return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+    @master_only
+    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
+        """As mmengine's, but written beside and renamed, so that no reader meets half a file."""
+        target = Path(out_dir) / filename
+        try:
+            with atomic_path(target) as temporary:
+                super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'cannot write the checkpoint {target}: {reason}') from error

@@ -1,8 +1,11 @@
+from contextlib import contextmanager
+
 import torch
 from mmengine.dist import get_dist_info
+from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
-from mmseg.registry import LOOPS
+from mmseg.registry import LOOPS, OPTIM_WRAPPERS
 
 
 @LOOPS.register_module()
@@ -38,3 +41,13 @@ class StreamTrainLoop(IterBasedTrainLoop):
         if self.runner.val_loop is None or self._iter < self.val_begin:
             return False
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(OptimWrapper):
+    """bfloat16 autocast on the CPU, which mmengine's AmpOptimWrapper refuses; needs no scaling."""
+
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield

@@ -6,6 +6,7 @@ from mmengine.evaluator import BaseMetric
 
 from mmseg.errors import UserError
 from mmseg.registry import METRICS
+from mmseg.structures import ignore_label
 
 from .functional import confusion_matrix, scores_of
 
@@ -18,12 +19,12 @@ class IoUMetric(BaseMetric):
     process needs the others' photos, and none is counted twice.
 
     Args:
-        ignore_index: label of the truth that is not judged.
+        ignore_index: label of the truth that is not judged; None for `ignore_label`.
     """
 
     default_prefix = ''
 
-    def __init__(self, ignore_index=255):
+    def __init__(self, ignore_index=None):
         super().__init__()
         self.ignore_index = ignore_index
         self.confusion = None
@@ -32,6 +33,7 @@ class IoUMetric(BaseMetric):
     def process(self, data_batch, data_samples):
         """Add the samples' `pred_sem_seg` against `gt_sem_seg`."""
         num_classes = len(self.dataset_meta['classes'])
+        ignore = ignore_label(num_classes) if self.ignore_index is None else self.ignore_index
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
                 raise UserError(
@@ -42,7 +44,7 @@ class IoUMetric(BaseMetric):
                 sample['pred_sem_seg'],
                 sample['gt_sem_seg'],
                 num_classes,
-                ignore_index=self.ignore_index,
+                ignore_index=ignore,
             )
             self.confusion = matrix if self.confusion is None else self.confusion + matrix
 

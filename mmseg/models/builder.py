@@ -5,7 +5,7 @@ from torch import nn
 from mmseg.clip import CLIPDenseExtractor, load_clip, read_text_embeddings, text_embeddings
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
-from mmseg.utils import nearest
+from mmseg.utils import nearest, require_keys
 from mmseg.vocabularies import load_vocabulary
 
 from .class_weight import ClassWeight
@@ -26,11 +26,13 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         resize_twice: see `MaskClip`.
     """
     vocabulary = load_vocabulary(vocabulary)
-    clip, extractor = build_extractor(**without_type(backbone))
+    clip, extractor = build_part(build_extractor, 'model.backbone', backbone)
     weight, weigher = None, None
     if class_weight is not None:
-        weight, weigher = build_class_weight(clip, vocabulary, **without_type(class_weight))
-    head = build_head(clip, vocabulary, weight, **without_type(decode_head))
+        weight, weigher = build_part(
+            build_class_weight, 'class_weight', class_weight, clip, vocabulary
+        )
+    head = build_part(build_head, 'model.decode_head', decode_head, clip, vocabulary, weight)
     return MaskClip(
         extractor,
         head,
@@ -72,7 +74,7 @@ def build_extractor(
 @MODELS.register_module(name='MaskClipHead')
 def build_head(clip, vocabulary, class_weight=None, *, text, **options):
     """Config of the head -> MaskClipHead; `text` is `build_text`'s, the rest is the head's own."""
-    rows = build_text(clip, vocabulary, **text)
+    rows = build_part(build_text, 'text', text, clip, vocabulary)
     return MaskClipHead(TextClassifier(rows, normalize=True), class_weight, **options)
 
 
@@ -81,12 +83,15 @@ build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight'
 
 
 @MODELS.register_module(name='ClassWeight')
-def build_class_weight(clip, vocabulary, *, text, view='clip', weigher=None, **options):
+def build_class_weight(
+    clip, vocabulary, *, text, view='clip', view_size=224, weigher=None, **options
+):
     """Config of the class weight -> ClassWeight, and the extractor behind it or None.
 
     Args:
         text: see `build_text`; the weigher's own embeddings.
         view: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
+        view_size: pixels of that crop, for weighers of another size; the data sets cut it.
         weigher: another CLIP, as `build_extractor` reads it; None for the backbone's own.
         options: see `ClassWeight`.
     """
@@ -94,13 +99,13 @@ def build_class_weight(clip, vocabulary, *, text, view='clip', weigher=None, **o
         raise UserError(f"class_weight.view is 'clip' or 'image', not {view!r}")
     extractor = None
     if weigher is not None:
-        clip, extractor = build_extractor(**without_type(weigher))
+        clip, extractor = build_part(build_extractor, 'class_weight.weigher', weigher)
     if not clip.can_pool:
         raise UserError(
             f"{clip.source} lacks the attention pool's position embeddings, so it has no "
             'image-level embedding for a class weight; use a complete CLIP as the weigher'
         )
-    rows = build_text(clip, vocabulary, **text)
+    rows = build_part(build_text, 'text', text, clip, vocabulary)
     return ClassWeight(rows, **options), extractor
 
 
@@ -117,17 +122,11 @@ def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormali
         renormalize: see `mmseg.clip.embed_prompts`.
     """
     if file is not None:
-        return read_text_embeddings(file, vocabulary, dim=_width(clip))
+        return read_text_embeddings(file, vocabulary, dim=clip.embed_dim if clip else None)
     return text_embeddings(clip, vocabulary, templates, renormalize=renormalize)
 
 
-def _width(clip):
-    """The width of the space that image and text share, where the tower tells it."""
-    visual = clip.model.visual
-    if hasattr(visual, 'output_dim'):
-        return visual.output_dim
-    pool = getattr(visual.head, 'pool', None)
-    return getattr(pool, 'out_features', None)
+build_text.not_from_config = {'clip', 'vocabulary'}
 
 
 def _replace_activation(visual, act):
@@ -138,5 +137,24 @@ def _replace_activation(visual, act):
         block.mlp.gelu = known[act]()
 
 
+def build_part(default, where, config, *given):
+    """Call the builder that a part's `type` names, or the default one, with its checked settings.
+
+    Raises:
+        UserError: no such type among the models, an unknown key, or a missing one.
+    """
+    if not isinstance(config, dict):
+        raise UserError(f'{where} is a dict of settings, not {config!r}')
+    builder = MODELS.get(config['type']) if 'type' in config else default
+    if builder is None:
+        raise UserError(
+            f'{where}: no model part is called {config["type"]!r}'
+            f'{nearest(config["type"], MODELS.module_dict)}'
+        )
+    require_keys(config, builder, where)
+    return builder(*given, **without_type(config))
+
+
 def without_type(config):
+    """A part's settings without its `type`."""
     return {key: value for key, value in config.items() if key != 'type'}

@@ -9,7 +9,7 @@ from mmseg.errors import UserError
 from .refine import LOGIT_SCALE
 
 MODES = ('multiply', 'add')
-LEAST = 1e-6  # a small tau drives weights to 0, whose logarithm and inverse are no numbers
+LEAST = dict(multiply=1e-3, add=1e-12)  # a small tau drives weights to 0: no inverse, no logarithm
 
 
 class ClassWeight(nn.Module):
@@ -57,10 +57,10 @@ def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:
     """
     if weight is None:
         return scores
-    weight = weight[:, :, None, None].to(scores.dtype)
+    scores, weight = scores.float(), weight[:, :, None, None].float()
     if mode == 'multiply' and signed:
         return scores * weight
-    weight = weight.clamp_min(LEAST)
+    weight = weight.clamp_min(LEAST[mode])
     if mode == 'add':
         return scores + weight.log() / LOGIT_SCALE
     return torch.where(scores < 0, scores / weight, scores * weight)

@@ -9,8 +9,9 @@ class SegDataPreprocessor(BaseDataPreprocessor):
     """
 
     def forward(self, data, training=False):
-        """{'inputs': [(3, H, W) uint8], 'data_samples': [SegDataSample]} -> the same, moved."""
+        """{'inputs': [(3, H, W) uint8], 'data_samples': [SegDataSample]} -> the same."""
         return dict(
+            data,
             inputs=[image.to(self.device, non_blocking=True) for image in data['inputs']],
             data_samples=[sample.to(self.device) for sample in data['data_samples']],
         )

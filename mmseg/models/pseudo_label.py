@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-UNLABELED, IGNORE = -1, 255
+from mmseg.structures import IGNORE, UNLABELED
 
 
 def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0) -> Tensor:

@@ -12,7 +12,7 @@ from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
 from .backbones.mit import SIZES
-from .builder import build_class_weight, build_maskclip, without_type
+from .builder import build_class_weight, build_maskclip, build_part, without_type
 from .decode_heads import ASPPHeadV2, SegformerHead
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier
@@ -48,7 +48,9 @@ def build_maskclip_plus(
         **without_type(decode_head),
     )
     if class_weight is not None:
-        weight, weigher = build_class_weight(None, vocabulary, **without_type(class_weight))
+        weight, weigher = build_part(
+            build_class_weight, 'class_weight', class_weight, None, vocabulary
+        )
         options |= dict(
             class_weight=weight, weigher=weigher, weigher_view=class_weight.get('view', 'clip')
         )

@@ -3,6 +3,16 @@
 from .digest import digest_state
 from .files import atomic_path, output_dir
 from .progress import Progress
+from .signature import accepted_keys, require_keys, require_known
 from .suggest import nearest
 
-__all__ = ['Progress', 'atomic_path', 'digest_state', 'nearest', 'output_dir']
+__all__ = [
+    'Progress',
+    'accepted_keys',
+    'atomic_path',
+    'digest_state',
+    'nearest',
+    'output_dir',
+    'require_keys',
+    'require_known',
+]

@@ -1,5 +1,7 @@
 import hashlib
 
+import torch
+
 
 def digest_state(module_or_state):
     """nn.Module or {name: tensor} -> sha256 hex of all names, dtypes, shapes and values."""
@@ -10,5 +12,5 @@ def digest_state(module_or_state):
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         sha.update(f'{name} {tensor.dtype} {tuple(tensor.shape)};'.encode())
-        sha.update(tensor.flatten().view(-1).numpy().tobytes())
+        sha.update(tensor.flatten().view(torch.uint8).numpy())
     return sha.hexdigest()

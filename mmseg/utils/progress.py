@@ -21,14 +21,22 @@ class Progress:
     def __init__(self, total, label, *, unit='it', every=10.0, quiet=False):
         self.total, self.label, self.unit = total, label, unit
         self.every, self.quiet = every, quiet
-        self.done, self.started, self.shown = 0, time.monotonic(), time.monotonic()
+        self.done, self.skipped, self.note = 0, 0, ''
+        self.started = self.shown = time.monotonic()
         self.bar = None
         if sys.stderr.isatty() and not quiet:
             self.bar = tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
+    def skip(self, n):
+        """Count n items as done before the clock started."""
+        self.done = self.skipped = n
+        if self.bar is not None:
+            self.bar.initial = self.bar.n = n
+
     def update(self, n=1):
         self.done = min(self.done + n, self.total)
         if self.bar is not None:
+            self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(self.done - self.bar.n)
         elif time.monotonic() - self.shown >= self.every:
             self._line()
@@ -36,12 +44,12 @@ class Progress:
     def _line(self):
         self.shown = time.monotonic()
         elapsed = max(self.shown - self.started, 1e-9)
-        rate = self.done / elapsed
+        rate = (self.done - self.skipped) / elapsed
         left = timedelta(seconds=round((self.total - self.done) / rate)) if rate else '?'
         if not self.quiet:
             print(
                 f'{self.label}: {self.done}/{self.total} {self.unit}s, '
-                f'{rate:.2f} {self.unit}s/s, {left} left',
+                f'{rate:.2f} {self.unit}s/s, {left} left{self.note and f", {self.note}"}',
                 file=sys.stderr,
                 flush=True,
             )

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 
 from mmseg.registry import TRANSFORMS
+from mmseg.structures import IGNORE, UNLABELED
 
-from .loading import IGNORE, UNLABELED
 from .resize import fit_inside
 
 

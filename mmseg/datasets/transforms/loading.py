@@ -5,8 +5,7 @@ from torchvision.transforms.functional import center_crop, resize
 
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
-
-UNLABELED, IGNORE = -1, 255
+from mmseg.structures import IGNORE, UNLABELED, ignore_label
 
 
 def read_photo(path):
@@ -63,7 +62,9 @@ class LoadImage:
 
 @TRANSFORMS.register_module()
 class LoadAnnotations:
-    """seg_map_path -> gt_sem_seg (H, W) uint8 or int16, photo size, 255 ignored; none for no path.
+    """seg_map_path -> gt_sem_seg (H, W), photo size, 255 ignored; none for no path.
+
+    uint8, or int32 with 65535 ignored where there are more than 255 classes.
 
     Args:
         suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), or 'all'.
@@ -103,24 +104,25 @@ class Unlabeled:
 
 
 def read_mask(path, shape, *, num_classes, reduce_zero_label):
-    """File -> (H, W) labels in 0..C-1 or 255; see `LoadAnnotations` for what is refused."""
+    """File -> (H, W) labels in 0..C-1 or ignored; see `LoadAnnotations`."""
     image = _read(path, lambda opened: opened.copy())
     if image.mode not in ('L', 'P', 'I', 'I;16'):
         raise UserError(
             f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel'
         )
-    mask = np.asarray(image)
+    mask = np.asarray(image).astype(np.int32)
     if mask.shape != tuple(shape):
         raise UserError(
             f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo {shape[1]}x{shape[0]}'
         )
+    ignore = ignore_label(num_classes)
     if reduce_zero_label:
-        mask = np.where((mask == 0) | (mask == IGNORE), IGNORE, mask - 1)
-    unknown = (mask >= num_classes) & (mask != IGNORE)
+        mask = np.where((mask == 0) | (mask == ignore), ignore, mask - 1)
+    unknown = ((mask >= num_classes) | (mask < 0)) & (mask != ignore)
     if unknown.any():
         ids = np.unique(mask[unknown]) + reduce_zero_label
         raise UserError(
             f'the mask {path} holds the ids {", ".join(map(str, ids[:5]))}, but there are '
             f'{num_classes} classes; is it of another vocabulary?'
         )
-    return mask.astype(np.uint8 if num_classes <= IGNORE else np.int16)
+    return mask.astype(np.uint8) if ignore == IGNORE else mask

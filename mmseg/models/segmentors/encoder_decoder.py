@@ -1,7 +1,8 @@
 import torch
 import torch.nn.functional as F
 
-from ..pseudo_label import IGNORE
+from mmseg.structures import IGNORE
+
 from .base import Segmentor
 
 

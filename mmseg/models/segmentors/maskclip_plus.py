@@ -1,6 +1,8 @@
 import torch
 
-from ..pseudo_label import UNLABELED, fill_unlabeled
+from mmseg.structures import IGNORE, UNLABELED
+
+from ..pseudo_label import fill_unlabeled
 from .encoder_decoder import EncoderDecoder, stack_images, stack_targets
 
 
@@ -45,7 +47,7 @@ class MaskClipPlus(EncoderDecoder):
             target = self.pseudo_labels(target, self.teacher_scores(images, samples))
         elif within(step, self.start_self_train):
             target = self.pseudo_labels(target, scores.detach())
-        target = target.where(target != UNLABELED, target.new_tensor(255))
+        target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
         return self.loss_against(scores, target)
 
     def teacher_scores(self, images, samples):

@@ -1,0 +1,192 @@
+"""Train a config's student, from the start or from where a run stopped."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+
+from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
+from mmseg.engine.checkpoint import newest_checkpoint
+from mmseg.errors import UserError
+from mmseg.utils import output_dir
+
+from .command import add_config_arguments
+from .test import require_data
+
+
+def train(
+    config,
+    *,
+    work_dir=None,
+    resume=None,
+    load_from=None,
+    amp=False,
+    seed=None,
+    deterministic=False,
+    validate=True,
+    device=None,
+    launcher='none',
+):
+    """Train the model of a config.
+
+    Args:
+        config: a Config of `mmseg.engine.load_config`.
+        work_dir: folder of log and checkpoints; default work_dirs/<config's name>.
+        resume: a checkpoint to go on from, 'auto' for the newest whole one, None for a new run.
+        load_from: weights to start a new run from.
+        amp: autocast (float16 with loss scaling on accelerators, bfloat16 on the CPU).
+        seed: of everything random; None keeps the config's.
+        deterministic: ask PyTorch for repeatable operators.
+        validate: run the validation of the config.
+        device, launcher: see `mmseg.apis.test.test`.
+
+    Returns:
+        The runner, after the last iteration or after a signal.
+    """
+    _set_folders(config, work_dir)
+    config.device = init_processes(launcher, device_of(device))
+    config.launcher = launcher
+    _set_randomness(config, seed, deterministic)
+    _set_start(config, resume, load_from)
+    if not validate:
+        config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    if amp:
+        config.optim_wrapper.update(_amp_wrapper(config.device))
+    for name in ('train_dataloader', 'val_dataloader'):
+        if config.get(name):
+            require_data(config[name])
+    config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
+    if launcher != 'none':
+        config.sync_bn = 'torch' if config.device != 'cpu' else None
+    runner = SegRunner.from_cfg(config)
+    _say_what_trains(runner)
+    with _stopping_on_signals(runner):
+        runner.train()
+    _save_if_stopped(runner, config)
+    return runner
+
+
+def _set_folders(config, work_dir):
+    name = Path(config.filename).stem
+    config.work_dir = str(output_dir(work_dir or config.get('work_dir') or f'work_dirs/{name}'))
+
+
+def _set_randomness(config, seed, deterministic):
+    randomness = config.setdefault('randomness', dict(seed=0))
+    if seed is not None:
+        randomness.seed = seed
+    randomness.deterministic = deterministic
+    config.train_dataloader.dataset.seed = randomness.seed
+    config.train_dataloader.sampler.seed = randomness.seed
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _set_start(config, resume, load_from):
+    if resume == 'auto':
+        resume = newest_checkpoint(config.work_dir)
+        if resume is None:
+            raise UserError(f'{config.work_dir} holds no checkpoint to resume from')
+    start = resume or load_from
+    if start is not None and not Path(start).is_file():
+        raise UserError(f'no checkpoint {start}')
+    config.load_from, config.resume = (str(start) if start else None), resume is not None
+
+
+def _amp_wrapper(device):
+    if device == 'cpu':
+        return dict(type='CpuAmpOptimWrapper')
+    return dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+
+
+def _say_what_trains(runner):
+    model = getattr(runner.model, 'module', runner.model)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for m in model.aside.values() if m is not None for p in m.parameters())
+    if is_main_process():
+        print(f'{trained / 1e6:.2f}M parameters to train, {frozen / 1e6:.2f}M frozen beside them')
+
+
+class _stopping_on_signals:
+    """SIGTERM and Ctrl-C end the loop behind the current iteration instead of in its middle."""
+
+    def __init__(self, runner):
+        self.runner, self.before = runner, {}
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self._stop)
+
+    def _stop(self, number, frame):
+        self.runner.train_loop.stop_training = True
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _save_if_stopped(runner, config):
+    done, last = runner.iter, runner.max_iters
+    if done >= last:
+        return
+    name = f'iter_{done}.pth'
+    runner.save_checkpoint(config.work_dir, name, by_epoch=False, meta=dict(iter=done, epoch=0))
+    if is_main_process():
+        print(
+            f'stopped behind iteration {done} of {last}; go on with: python tools/train.py '
+            f'{config.filename} --work-dir {config.work_dir} --resume',
+            file=sys.stderr,
+        )
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description='Train a student on labels that nobody drew.')
+    add_config_arguments(parser)
+    parser.add_argument('--work-dir', help='where log and checkpoints go')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from the newest checkpoint, or from this one',
+    )
+    parser.add_argument(
+        '--load-from', metavar='CHECKPOINT', help='start a new run from its weights'
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--seed', type=int)
+    parser.add_argument('--deterministic', action='store_true')
+    parser.add_argument('--no-validate', action='store_true')
+    parser.add_argument('--skip-bad', action='store_true', help='leave out photos that are damaged')
+    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """The command line `tools/train.py`."""
+    args = parse_arguments(argv)
+    config = load_config(args.config, args.cfg_options)
+    if 'train_dataloader' not in config:
+        raise UserError(
+            f'{args.config} has nothing to train (no train_dataloader); the configs of '
+            'students are below configs/maskclip_plus/'
+        )
+    config.train_dataloader.dataset.skip_bad = args.skip_bad
+    train(
+        config,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        load_from=args.load_from,
+        amp=args.amp,
+        seed=args.seed,
+        deterministic=args.deterministic,
+        validate=not args.no_validate,
+        device=args.device,
+        launcher=args.launcher,
+    )
+    end_processes()

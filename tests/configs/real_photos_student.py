@@ -1,0 +1,67 @@
+_base_ = [
+    '../../configs/_base_/train_runtime.py',
+    '../../configs/_base_/schedules/adamw_8k.py',
+]
+mini = '../shared/mini/'
+vocabulary = 'voc_20'
+teacher = 'real_photos_base.py'
+model = dict(
+    type='MaskClipPlus',
+    backbone=dict(
+        type='TimmBackbone',
+        model='tf_efficientnet_lite0',
+        pretrained=mini + 'visual.safetensors',
+        prefix='trunk.',
+        out_indices=(2, 3, 4),
+    ),
+    decode_head=dict(type='SegformerHead', dropout=0.1),
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    drop_last=True,
+    sampler=dict(type='StreamSampler'),
+    dataset=dict(
+        type='PascalVOCDataset',
+        data_root=mini + 'voc20_mini',
+        ann_dir=None,
+        split='ImageSets/Segmentation/train.txt',
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='Unlabeled'),
+            dict(type='RandomResize', scale=(500, 500), ratio_range=(0.75, 1.5)),
+            dict(type='RandomCrop', size=352),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(
+        type='PascalVOCDataset',
+        data_root=mini + 'voc20_mini',
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='ResizeShortSide', size=448, multiple=32),
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_cfg = dict()
+val_evaluator = dict(type='IoUMetric')
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=300, val_interval=100)
+optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=0.01))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=31, by_epoch=False),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=301, by_epoch=False),
+]
+default_hooks = dict(checkpoint=dict(interval=100))
+del mini
