@@ -65,7 +65,7 @@ def test(
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / name)
     folders = [output_dir(d) for d in (config.work_dir, show_dir, out_dir) if d is not None]
     if checkpoint is not None:
-        config.model.backbone.pretrained = str(checkpoint)
+        _use_checkpoint(config, checkpoint)
     config.device = init_processes(launcher, device_of(device))
     config.launcher, config.default_hooks = launcher, DEFAULT_HOOKS
     if not metrics:
@@ -83,6 +83,15 @@ def test(
     if metrics and is_main_process():
         _report(runner, config, values, folders[0], time.monotonic() - started)
     return values
+
+
+def _use_checkpoint(config, checkpoint):
+    """MaskCLIP's weights are its backbone's; a student's are its own, its text among them."""
+    if config.model.type == 'MaskClipPlus':
+        config.model.update(teacher=None, checkpoint=str(checkpoint))
+        config.model.backbone.pretrained = None
+    else:
+        config.model.backbone.pretrained = str(checkpoint)
 
 
 def require_data(loader):

@@ -9,9 +9,9 @@ import torch
 from mmengine.dist import is_main_process
 
 from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
-from mmseg.engine.checkpoint import newest_checkpoint
 from mmseg.errors import UserError
 from mmseg.utils import output_dir
+from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import add_config_arguments
 from .test import require_data

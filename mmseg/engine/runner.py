@@ -1,12 +1,26 @@
 import logging
+from collections import OrderedDict
 from pathlib import Path
 
 from mmengine.dist import master_only
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
+from mmseg.utils.checkpoint import read_checkpoint
+
+# mmengine's own reader cannot read its checkpoints under torch >= 2.6.
+CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
+
+
+class PlainCheckpointHook(Hook):
+    """Keep the log's histories out of checkpoints, which then hold plain values and tensors."""
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        names = ('log_scalars', 'runtime_info', 'resumed_keys')
+        checkpoint['message_hub'] = {name: OrderedDict() for name in names}
 
 
 class SegRunner(Runner):
@@ -30,6 +44,10 @@ class SegRunner(Runner):
             return model
         ids = None if device == 'cpu' else [int(device.rsplit(':', 1)[1])]
         return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None):
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(PlainCheckpointHook())
 
     @master_only
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):

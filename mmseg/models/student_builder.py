@@ -8,12 +8,14 @@ from mmseg.clip import read_state
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import nearest
+from mmseg.utils.checkpoint import read_checkpoint
 from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
 from .backbones.mit import SIZES
 from .builder import build_class_weight, build_maskclip, build_part, without_type
 from .decode_heads import ASPPHeadV2, SegformerHead
+from .original_names import from_original, is_original
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier
 
@@ -23,7 +25,7 @@ IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 @MODELS.register_module(name='MaskClipPlus')
 def build_maskclip_plus(
-    backbone, decode_head, vocabulary, *, teacher, class_weight=None, text=None, **options
+    backbone, decode_head, vocabulary, *, teacher, class_weight=None, checkpoint=None, **options
 ):
     """Config of the model `MaskClipPlus` -> MaskClipPlus.
 
@@ -31,12 +33,16 @@ def build_maskclip_plus(
         backbone: of type MixVisionTransformer or TimmBackbone; see their builders.
         decode_head: of type ASPPHeadV2, SegformerHead or any DecodeHead.
         vocabulary: as for MaskClip.
-        teacher: config of a MaskClip; None at test, when `text` says where the text comes from.
+        teacher: config of a MaskClip; None for a student alone, from a checkpoint.
         class_weight: on the student's scores; see `build_class_weight`, with its own `weigher`.
-        text: (C, D) for a student without a teacher.
+        checkpoint: a trained student's file, in this project's names or the original's.
         options: see `MaskClipPlus`.
     """
     vocabulary = load_vocabulary(vocabulary)
+    state, text = None, None
+    if checkpoint is not None:
+        state = read_student(checkpoint)
+        text = state['decode_head.conv_seg.embeddings']
     if teacher is not None:
         teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
         text = teacher.decode_head.conv_seg.embeddings
@@ -54,7 +60,34 @@ def build_maskclip_plus(
         options |= dict(
             class_weight=weight, weigher=weigher, weigher_view=class_weight.get('view', 'clip')
         )
-    return MaskClipPlus(network, head, teacher, **{**IMAGENET, **options})
+    model = MaskClipPlus(network, head, teacher, **{**IMAGENET, **options})
+    if state is not None:
+        _load_student(model, state, checkpoint, vocabulary)
+    return model
+
+
+def read_student(path):
+    """A student's checkpoint -> {name: tensor} in this project's names."""
+    state = read_checkpoint(path).get('state_dict', {})
+    if is_original(state):
+        state = from_original(state)
+    if 'decode_head.conv_seg.embeddings' not in state:
+        raise UserError(f'{path} is no checkpoint of a MaskCLIP+ student: it holds no text')
+    return state
+
+
+def _load_student(model, state, path, vocabulary):
+    rows = len(state['decode_head.conv_seg.embeddings'])
+    if rows != len(vocabulary):
+        raise UserError(
+            f'the student of {path} knows {rows} classes, the vocabulary {vocabulary.name} has '
+            f'{len(vocabulary)}'
+        )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()[:160]
+        raise UserError(f'{path} does not fit this student: {reason}') from error
 
 
 build_maskclip_plus.options_of = MaskClipPlus

@@ -4,24 +4,9 @@ import pickle
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
 
 from mmseg.errors import UserError
-
-# What mmengine keeps in a checkpoint beside tensors: the histories of its log.
-KNOWN = [
-    HistoryBuffer,
-    np.ndarray,
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Int64DType,
-    (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
-    (np._core.multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
-    (np._core.multiarray.scalar, 'numpy._core.multiarray.scalar'),
-]
 
 
 def read_checkpoint(path, map_location='cpu'):
@@ -31,8 +16,7 @@ def read_checkpoint(path, map_location='cpu'):
         UserError: it is missing, damaged, or holds more than a checkpoint of ours.
     """
     try:
-        with torch.serialization.safe_globals(KNOWN):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f'no checkpoint {path}') from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
@@ -40,9 +24,6 @@ def read_checkpoint(path, map_location='cpu'):
         raise UserError(
             f'the checkpoint {path} is damaged or not of this project ({reason})'
         ) from error
-
-
-CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
 
 
 def newest_checkpoint(folder):
