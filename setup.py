@@ -21,5 +21,5 @@ setup(
         'safetensors',
         'tqdm',
     ],
-    extras_require={'tests': ['pytest', 'ruff', 'torchmetrics', 'transformers', 'scikit-learn']},
+    extras_require={'tests': ['pytest', 'ruff', 'torchmetrics', 'transformers>=5', 'scikit-learn']},
 )

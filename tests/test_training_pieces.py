@@ -1,0 +1,230 @@
+"""Pseudo-labels, losses, random transforms and students, by hand-sized examples and referees."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import SegformerConfig, SegformerModel
+
+from mmseg.datasets import LoadAnnotations
+from mmseg.datasets.transforms import (
+    PhotoMetricDistortion,
+    RandomCrop,
+    RandomFlip,
+    RandomResize,
+    Unlabeled,
+)
+from mmseg.models import fill_unlabeled
+from mmseg.models.backbones import MixVisionTransformer
+from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
+from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_images, stack_targets
+from mmseg.models.segmentors.maskclip_plus import within
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+# Pseudo-labels
+
+TARGET = torch.tensor([[[-1, 0, 255], [-1, 2, -1]]])
+SCORES = torch.zeros(1, 3, 2, 3)
+SCORES[0, 1] = 0.01
+SCORES[0, 2, 1] = 0.5
+
+
+def test_only_unlabelled_pixels_change():
+    before = TARGET.clone()
+    assert fill_unlabeled(TARGET, SCORES).tolist() == [[[1, 0, 255], [2, 2, 2]]]
+    assert torch.equal(TARGET, before)
+    labelled = TARGET.clamp(min=0)
+    assert torch.equal(fill_unlabeled(labelled, SCORES), labelled)
+
+
+def test_candidates_restrict_pseudo_labels():
+    assert fill_unlabeled(TARGET, SCORES, [0, 1]).tolist() == [[[1, 0, 255], [1, 2, 1]]]
+
+
+def test_a_threshold_erases_unsure_pseudo_labels_and_nothing_else():  # Q10
+    found = fill_unlabeled(TARGET, SCORES, threshold=0.9)
+    assert found.tolist() == [[[255, 0, 255], [2, 2, 2]]]
+
+
+@pytest.mark.parametrize(
+    'phase, steps', [((1, -1), {1, 2, 9}), ((-1, -1), set()), ((2, 8), {2}), ((3, -1), {9})]
+)
+def test_phases(phase, steps):
+    assert {step for step in (1, 2, 9) if within(step, phase)} == steps
+
+
+# Losses
+
+
+def student(**options):
+    return EncoderDecoder(None, None, mean=(0.5,) * 3, std=(0.2,) * 3, **options)
+
+
+def test_loss_over_labelled_or_over_all_pixels():  # Q14
+    scores, target = torch.randn(1, 3, 2, 3), torch.tensor([[[0, 1, 255], [255, 2, 255]]])
+    labelled = student().loss_against(scores, target)
+    every = student(loss_over='all').loss_against(scores, target)
+    expected = F.cross_entropy(scores, target, ignore_index=255)
+    torch.testing.assert_close(labelled['loss_ce'], expected)
+    torch.testing.assert_close(every['loss_ce'], expected * 3 / 6)
+    torch.testing.assert_close(every['acc_seg'], labelled['acc_seg'] * 3 / 6)
+
+
+def test_a_batch_without_labels_has_no_loss():
+    loss = student().loss_against(torch.randn(1, 3, 2, 3), torch.full((1, 2, 3), 255))
+    assert loss['loss_ce'] == 0 and loss['acc_seg'] == 0
+
+
+def test_padding_is_zero_behind_the_normalisation():
+    model, images = student(), [torch.zeros(3, 2, 4).byte(), torch.zeros(3, 3, 2).byte()]
+    batch = (stack_images(images, fill=model.mean) - model.mean) / model.std
+    assert batch.shape == (2, 3, 3, 4)
+    assert (batch[0, :, 2] == 0).all() and (batch[1, :, :, 2:] == 0).all()
+    assert (batch[0, :, :2] != 0).all()
+    targets = stack_targets([torch.zeros(2, 4), torch.zeros(3, 2)])
+    assert (targets == 255).sum() == 4 + 6
+
+
+# Random transforms
+
+
+def sample(height=60, width=80, labels=(0, 1)):
+    values = np.resize(np.array(labels, np.int16), (height, width))
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = values * 100
+    return dict(img=image, gt_sem_seg=values, ori_shape=(height, width), rng=rng())
+
+
+def test_unlabeled_reads_no_mask():  # Q11
+    found = Unlabeled()(dict(ori_shape=(3, 4), seg_map_path='nowhere.png'))['gt_sem_seg']
+    assert found.shape == (3, 4) and (found == -1).all()
+
+
+def test_suppressed_labels_become_unlabelled(golden):
+    expected = json.loads((golden / 'labels.json').read_text())
+    for name, histograms in expected.items():
+        path = str(golden / 'masks' / f'{name}.png')
+        shape = np.asarray(Image.open(path)).shape
+        row = dict(seg_map_path=path, ori_shape=shape, num_classes=59, reduce_zero_label=True)
+        for suppressed, key in (('all', 'all'), (list(range(30)), '0_29')):
+            mask = LoadAnnotations(suppressed)(dict(row))['gt_sem_seg']
+            values, counts = np.unique(mask, return_counts=True)
+            found = {str(v): int(c) for v, c in zip(values, counts)}
+            assert found == histograms[f'reduce_suppress_{key}']['hist']
+
+
+def test_image_and_target_move_together():
+    for transform in (RandomResize((64, 64), (0.5, 2.0)), RandomCrop(32), RandomFlip(1.0)):
+        row = sample()
+        row['img'] = np.repeat(row['gt_sem_seg'][..., None].astype(np.uint8) * 100, 3, axis=2)
+        found = transform(row)
+        assert found['img'].shape[:2] == found['gt_sem_seg'].shape
+        if not isinstance(transform, RandomResize):
+            assert np.array_equal(found['img'][..., 0], found['gt_sem_seg'] * 100)
+
+
+def test_random_resize_covers_its_range():
+    sides = [
+        max(RandomResize((64, 64), (0.5, 2.0))(sample() | dict(rng=rng(s)))['img'].shape)
+        for s in range(200)
+    ]
+    assert min(sides) < 40 and max(sides) > 120 and 32 <= min(sides) <= max(sides) <= 128
+
+
+class CountingCrop(RandomCrop):
+    draws = 0
+
+    def _draw(self, shape, rng):
+        self.draws += 1
+        return super()._draw(shape, rng)
+
+
+@pytest.mark.parametrize(
+    'labels, options, draws',
+    [
+        ((0, 1), {}, 1),  # half and half: varied at once
+        ((0, 0), {}, 11),  # one class fills every window
+        ((-1, -1), {}, 1),  # nothing labelled: nothing to vary (Q12)
+        ((-1, -1), dict(count_unlabeled=True), 11),  # as published
+    ],
+)
+def test_crop_is_drawn_again_while_one_class_fills_it(labels, options, draws):
+    crop = CountingCrop(32, cat_max_ratio=0.75, **options)
+    crop(sample(labels=labels))
+    assert crop.draws == draws
+
+
+def test_distortion_changes_colours_within_bounds_and_repeats():
+    row = sample() | dict(img=rng(1).integers(0, 256, (20, 30, 3), np.uint8))
+    transform = PhotoMetricDistortion()
+    several = [transform(dict(row, rng=rng(s)))['img'] for s in range(8)]
+    assert all(image.dtype == np.uint8 and image.shape == (20, 30, 3) for image in several)
+    assert sum(np.array_equal(image, row['img']) for image in several) < 3
+    assert np.array_equal(several[3], transform(dict(row, rng=rng(3)))['img'])
+    still = PhotoMetricDistortion(0, (1, 1), (1, 1), 0)(dict(row, rng=rng(0)))['img']
+    assert np.abs(still.astype(int) - row['img']).max() <= 6  # HSV and back rounds
+
+
+# Students
+
+
+@pytest.mark.parametrize('size', ['b0', 'b5'])
+def test_mit_against_transformers(size):
+    """The same tensors in transformers' Segformer encoder, which names them otherwise."""
+    width, depths = SIZES[size]
+    config = SegformerConfig(
+        depths=list(depths),
+        hidden_sizes=[width * heads for heads in HEADS],
+        num_attention_heads=list(HEADS),
+        sr_ratios=list(REDUCTIONS),
+        layer_norm_eps=1e-6,
+    )
+    torch.manual_seed(0)
+    ours, theirs = MixVisionTransformer(size).eval(), SegformerModel(config).eval()
+    own, state = ours.state_dict(), {}
+    for name in theirs.state_dict():
+        state[name] = _theirs(name, own)
+    theirs.load_state_dict(state)
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6  # SegFormer's; transformers leaves some at 1e-5
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        found = ours(image)
+        expected = theirs(image, output_hidden_states=True).hidden_states
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+PARTS = {
+    'layernorm_before': 'norm1',
+    'layernorm_after': 'norm2',
+    'attention.o_proj': 'attn.attn.out_proj',
+    'attention.sequence_reduction.sequence_reduction': 'attn.sr',
+    'attention.sequence_reduction.layer_norm': 'attn.norm',
+    'mlp.fc1': 'ffn.layers.0',
+    'mlp.dwconv.dwconv': 'ffn.layers.1',
+    'mlp.fc2': 'ffn.layers.4',
+}
+
+
+def _theirs(name, own):
+    """A name of transformers' encoder -> our tensor of that place."""
+    _, stage, kind, *rest, end = name.split('.')
+    if kind == 'patch_embeddings':
+        return own[f'layers.{stage}.0.{dict(proj="projection", layer_norm="norm")[rest[0]]}.{end}']
+    if kind == 'layer_norm':
+        return own[f'layers.{stage}.2.{end}']
+    block, part = f'layers.{stage}.1.{rest[0]}', '.'.join(rest[1:])
+    if part in PARTS:
+        tensor = own[f'{block}.{PARTS[part]}.{end}']
+        return tensor.flatten(1) if part in ('mlp.fc1', 'mlp.fc2') and end == 'weight' else tensor
+    place = ['attention.q_proj', 'attention.k_proj', 'attention.v_proj'].index(part)
+    return own[f'{block}.attn.attn.in_proj_{end}'].chunk(3)[place]
