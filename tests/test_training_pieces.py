@@ -105,6 +105,8 @@ def sample(height=60, width=80, labels=(0, 1)):
 def test_unlabeled_reads_no_mask():  # Q11
     found = Unlabeled()(dict(ori_shape=(3, 4), seg_map_path='nowhere.png'))['gt_sem_seg']
     assert found.shape == (3, 4) and (found == -1).all()
+    row = dict(ori_shape=(3, 4), seg_map_path=None)
+    assert (LoadAnnotations('all')(row)['gt_sem_seg'] == -1).all()
 
 
 def test_suppressed_labels_become_unlabelled(golden):

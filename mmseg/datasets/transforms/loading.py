@@ -67,7 +67,8 @@ class LoadAnnotations:
     uint8, or int32 with 65535 ignored where there are more than 255 classes.
 
     Args:
-        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), or 'all'.
+        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), or 'all'; with
+            'all', a photo without a mask is unlabelled everywhere.
 
     Raises:
         UserError: a mask that is missing, of another size than the photo, not of class indices, or
@@ -79,7 +80,7 @@ class LoadAnnotations:
 
     def __call__(self, results):
         if results['seg_map_path'] is None:
-            return results
+            return Unlabeled()(results) if self.suppress_labels == 'all' else results
         mask = read_mask(
             results['seg_map_path'],
             results['ori_shape'],
