@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import mmseg.apis.test as evaluation
-from mmseg.apis.command import run_command
+from mmseg.apis.command import parse_value, run_command
+from mmseg.engine.hooks import LabelWriterHook, _unique_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -241,3 +242,63 @@ def test_benchmark(tiny_config, tmp_path):
         'metric',
     }
     assert result['photos_per_s'] > 0 and 0 < result['share_beside_network'] < 1
+
+
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('[dog,grass,potted plant]', ['dog', 'grass', 'potted plant']),
+        ('["dog", "potted plant"]', ['dog', 'potted plant']),
+        ('[a photo of a {}.]', ['a photo of a {}.']),
+        ('/tmp/my photos, 2024', '/tmp/my photos, 2024'),
+        ('(520,520)', (520, 520)),
+        ('1e-3', 1e-3),
+        ('true', True),
+        ('None', None),
+    ],
+)
+def test_options_keep_their_blanks(text, value):
+    assert parse_value(text) == value
+
+
+def test_outputs_never_land_on_inputs(tiny_config, tmp_path, photos, capsys):
+    for option in ('--show-dir', '--out'):
+        assert run_test(tiny_config, option, photos / 'JPEGImages', '--work-dir', tmp_path) == 1
+        assert 'could be overwritten' in capsys.readouterr().err
+    both = ['--show-dir', tmp_path / 'x', '--out', tmp_path / 'x']
+    assert run_test(tiny_config, *both, '--work-dir', tmp_path) == 1
+    assert 'give each its own folder' in capsys.readouterr().err
+
+
+def test_names_of_outputs_are_unique():
+    paths = [Path(p) for p in ('r/a_b.jpg', 'r/a.b.jpg', 'r/a/c.jpg', 'r/a_b/c.jpg', 'r/c.png')]
+    names = _unique_names(paths)
+    assert len(set(names.values())) == len(paths)
+
+
+def test_labels_of_many_classes_are_written(tmp_path):
+    from mmengine.structures import BaseDataElement
+
+    hook = LabelWriterHook(tmp_path)
+    hook.meta, hook.names = dict(classes=['x'] * 459, palette=[(0, 0, 0)] * 459), {'p.jpg': 'p'}
+    sample = BaseDataElement(metainfo=dict(img_path='p.jpg'))
+    sample.pred_sem_seg = torch.tensor([[0, 255, 458]], dtype=torch.int16)
+    hook.after_test_iter(None, 0, outputs=[sample])
+    assert np.asarray(Image.open(tmp_path / 'p.png')).tolist() == [[0, 255, 458]]
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        'test_dataloader.batch_size=x',
+        'test_dataloader.dataset.data_root=5',
+        'a',
+        'vocabulary=5',
+        'model.backbone=None',
+        'test_dataloader.num_workers=-1',
+    ],
+)
+def test_unusable_settings_are_one_line(tiny_config, tmp_path, capsys, option):
+    assert run_test(tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options', option) == 1
+    errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error:')]
+    assert len(errors) == 1

@@ -20,10 +20,10 @@ from pathlib import Path
 import _checkout  # noqa: F401  first: it decides which mmseg is found
 import numpy as np
 import torch
-from mmengine.config import ConfigDict, DictAction
+from mmengine.config import ConfigDict
 from PIL import Image
 
-from mmseg.apis.command import run_command
+from mmseg.apis.command import ConfigOptions, run_command
 from mmseg.engine import SegRunner, device_of, load_config
 from mmseg.evaluation import confusion_matrix
 from mmseg.utils import atomic_path, output_dir
@@ -36,7 +36,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('configs', nargs='+')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={})
     parser.add_argument('--photos', help="a folder of photos in place of the config's data")
     parser.add_argument('--synthetic', action='store_true', help='made-up photos of 500 x 375')
     parser.add_argument('--number', type=int, default=16, help='photos a run')

@@ -1,10 +1,3 @@
 #!/usr/bin/env bash
-# bash tools/dist_test.sh CONFIG GPUS [what tools/test.py takes]: one process a GPU (or CPU process).
-set -euo pipefail
-[ $# -ge 2 ] || { echo "usage: bash tools/dist_test.sh CONFIG GPUS [ARGUMENTS OF tools/test.py]" >&2; exit 1; }
-config=$1 gpus=$2
-shift 2
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(( $(nproc) > gpus ? $(nproc) / gpus : 1 ))}"
-exec python -m torch.distributed.run --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" --nproc-per-node="$gpus" \
-    "$(dirname "$0")/test.py" "$config" "$@" --launcher pytorch
+# bash tools/dist_test.sh CONFIG GPUS [ARGUMENTS OF tools/test.py]: one process a GPU, or on the CPU.
+exec bash "$(dirname "$0")/dist_run.sh" test.py "$@"

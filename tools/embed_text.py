@@ -8,9 +8,8 @@ import argparse
 from pathlib import Path
 
 import _checkout  # noqa: F401  first: it decides which mmseg is found
-from mmengine.config import DictAction
 
-from mmseg.apis.command import run_command
+from mmseg.apis.command import ConfigOptions, run_command
 from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
 from mmseg.engine import load_config
 from mmseg.utils import output_dir
@@ -22,7 +21,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--config', help='take CLIP, vocabulary and templates from this config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={})
     parser.add_argument('--model', help='an open_clip architecture; default ViT-B-16-quickgelu')
     parser.add_argument('--pretrained', help='a tag of open_clip, or a file; default openai')
     parser.add_argument(

@@ -1,8 +1,11 @@
 """What all command lines share."""
 
+import argparse
+import ast
 import os
 import signal
 import sys
+from contextlib import contextmanager
 
 from mmseg.errors import UserError
 
@@ -42,15 +45,55 @@ def _users_mistake(error):
     return found.rsplit(name, 1)[-1].strip() if found is not None else None
 
 
+class ConfigOptions(argparse.Action):
+    """KEY=VALUE ... -> {key: value}; blanks stay (mmengine's DictAction drops them)."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        options = dict(getattr(namespace, self.dest) or {})
+        for value in values:
+            key, equals, text = value.partition('=')
+            if not equals or not key:
+                raise UserError(f'{option_string} takes KEY=VALUE, not {value!r}')
+            options[key] = parse_value(text)
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text):
+    """'0.5' -> 0.5, '[dog,potted plant]' -> ['dog', 'potted plant'], 'a, b' -> 'a, b'"""
+    text = text.strip()
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    if text.lower() in ('true', 'false'):
+        return text.lower() == 'true'
+    if len(text) > 1 and text[0] + text[-1] in ('[]', '()') and not set('[(') & set(text[1:-1]):
+        return [parse_value(item) for item in text[1:-1].split(',')]
+    return text
+
+
+@contextmanager
+def settings_of(config):
+    """What Python cannot build from a config's settings becomes the user's mistake, in one line."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AssertionError, AttributeError) as error:
+        if os.environ.get('MMSEG_TRACEBACK'):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(
+            f'{config.filename} has a setting that cannot be used: {reason} '
+            '(MMSEG_TRACEBACK=1 shows where)'
+        ) from error
+
+
 def add_config_arguments(parser):
     """CONFIG and --cfg-options, the same for every tool."""
-    from mmengine.config import DictAction
-
     parser.add_argument('config', help='a Python config file below configs/')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         default={},
         metavar='KEY=VALUE',
         help='override keys of the config, e.g. test_dataloader.batch_size=4',

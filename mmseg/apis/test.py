@@ -17,7 +17,7 @@ from mmseg.evaluation import score_table
 from mmseg.registry import DATASETS, SCOPE
 from mmseg.utils import atomic_path, digest_state, output_dir
 
-from .command import add_config_arguments
+from .command import add_config_arguments, settings_of
 
 METRICS = ('mIoU',)
 # Of mmengine's default hooks a test needs one; the others log to the console or concern training.
@@ -76,12 +76,19 @@ def test(
         *config.get('custom_hooks', []),
         *_output_hooks(show_dir, out_dir, save_scores),
     ]
-    require_data(config.test_dataloader)
-    runner = SegRunner.from_cfg(config)
+    with settings_of(config):
+        dataset = require_data(config.get('test_dataloader'))
+        _spare_inputs(dataset, show_dir, out_dir)
+        runner = SegRunner.from_cfg(config)
+        runner.test_loop  # noqa: B018  builds the loader, so that its settings are checked too
     started = time.monotonic()
     values = runner.test()
     if metrics and is_main_process():
         _report(runner, config, values, folders[0], time.monotonic() - started)
+    if is_main_process():
+        for what, folder in (('pictures', show_dir), ('labels', out_dir)):
+            if folder is not None:
+                print(f'{what} of {len(dataset)} photos written to {folder}')
     return values
 
 
@@ -95,9 +102,31 @@ def _use_checkpoint(config, checkpoint):
 
 
 def require_data(loader):
-    """Find missing data before any weights are fetched: the data set is cheap to build."""
+    """Find missing data before any weights are fetched -> the data set, which is cheap to build."""
+    if not loader or 'dataset' not in loader:
+        raise UserError('the config names no data set (test_dataloader.dataset)')
     with DefaultScope.overwrite_default_scope(SCOPE):
-        DATASETS.build(loader.dataset)
+        return DATASETS.build(loader.dataset)
+
+
+def _spare_inputs(dataset, *folders):
+    """Refuse output folders in which photos or masks lie, or one folder for two outputs."""
+    folders = [Path(folder).resolve() for folder in folders if folder is not None]
+    if len(set(folders)) < len(folders):
+        raise UserError(f'--show-dir and --out are both {folders[0]}; give each its own folder')
+    rows = [dataset.get_data_info(i) for i in range(len(dataset))]
+    inputs = {
+        Path(row[k]).resolve().parent
+        for row in rows
+        for k in ('img_path', 'seg_map_path')
+        if row[k]
+    }
+    for folder in folders:
+        if folder in inputs:
+            raise UserError(
+                f'the output folder {folder} holds photos or masks of the data set, '
+                'which could be overwritten; choose another one'
+            )
 
 
 def _output_hooks(show_dir, out_dir, save_scores):

@@ -13,7 +13,7 @@ from mmseg.errors import UserError
 from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
-from .command import add_config_arguments
+from .command import add_config_arguments, settings_of
 from .test import require_data
 
 
@@ -57,11 +57,13 @@ def train(
         config.optim_wrapper.update(_amp_wrapper(config.device))
     for name in ('train_dataloader', 'val_dataloader'):
         if config.get(name):
-            require_data(config[name])
+            with settings_of(config):
+                require_data(config[name])
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     if launcher != 'none':
         config.sync_bn = 'torch' if config.device != 'cpu' else None
-    runner = SegRunner.from_cfg(config)
+    with settings_of(config):
+        runner = SegRunner.from_cfg(config)
     _say_what_trains(runner)
     with _stopping_on_signals(runner):
         runner.train()

@@ -160,7 +160,7 @@ def read_text_embeddings(path, vocabulary, *, dim=None):
         else:
             rows = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # three readers, three families of errors
-        reason = 'there is no such file' if not path.exists() else str(error).splitlines()[0]
+        reason = 'it holds no plain tensors' if path.exists() else 'there is no such file'
         raise UserError(
             f'the text embeddings {path} cannot be read: {reason}; make them with '
             'tools/embed_text.py'
@@ -171,6 +171,11 @@ def read_text_embeddings(path, vocabulary, *, dim=None):
         raise UserError(
             f'the text embeddings {path} are no single matrix of classes x width; '
             'make them with tools/embed_text.py'
+        )
+    if not rows.float().isfinite().all() or (rows == 0).all(dim=1).any():
+        raise UserError(
+            f'the text embeddings {path} hold rows that are zero or no numbers; make them '
+            'again with tools/embed_text.py'
         )
     if len(rows) != len(vocabulary):
         raise UserError(

@@ -100,7 +100,10 @@ class LabelWriterHook(_OutputHook):
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         for sample in outputs:
-            image = Image.fromarray(sample.pred_sem_seg.cpu().numpy())
+            labels = sample.pred_sem_seg.cpu().numpy()
+            image = Image.fromarray(
+                labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
+            )
             if image.mode == 'L':
                 image.putpalette(np.asarray(self.meta['palette'], np.uint8).tobytes())
             _save_image(image, self.target(sample, '.png'))
@@ -132,7 +135,7 @@ class _writing:
     def __exit__(self, kind, error, trace):
         self.context.__exit__(kind, error, trace)
         if isinstance(error, OSError):
-            raise UserError(f'cannot write {self.target}: {error.strerror}') from error
+            raise UserError(f'cannot write {self.target}: {error.strerror or error}') from error
 
 
 def _unique_names(paths):
@@ -143,5 +146,8 @@ def _unique_names(paths):
     root = Path(paths[0]).parent
     while not all(path.is_relative_to(root) for path in paths):
         root = root.parent
-    relative = [str(path.relative_to(root)) for path in paths]
-    return {str(path): name.replace('.', '_') for path, name in zip(paths, relative)}
+    relative = [path.relative_to(root) for path in paths]
+    return {
+        str(path): str(inner.with_name(f'{inner.stem}_{inner.suffix[1:]}'))
+        for path, inner in zip(paths, relative)
+    }

@@ -105,7 +105,7 @@ def load_vocabulary(source):
     else:
         path = Path(source)
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f'{str(source)!r} is neither a vocabulary{nearest(source, list_vocabularies())} nor a '

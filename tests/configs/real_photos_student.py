@@ -1,9 +1,9 @@
 _base_ = [
     '../../configs/_base_/train_runtime.py',
     '../../configs/_base_/schedules/adamw_8k.py',
+    './voc20_mini.py',
 ]
 mini = '../shared/mini/'
-vocabulary = 'voc_20'
 teacher = 'real_photos_base.py'
 model = dict(
     type='MaskClipPlus',
@@ -39,24 +39,9 @@ train_dataloader = dict(
         ],
     ),
 )
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(
-        type='PascalVOCDataset',
-        data_root=mini + 'voc20_mini',
-        pipeline=[
-            dict(type='LoadImage'),
-            dict(type='ResizeShortSide', size=448, multiple=32),
-            dict(type='LoadAnnotations'),
-            dict(type='PackSegInputs'),
-        ],
-    ),
-)
+val_dataloader = _base_.test_dataloader
 val_cfg = dict()
 val_evaluator = dict(type='IoUMetric')
-test_dataloader = val_dataloader
 train_cfg = dict(max_iters=300, val_interval=100)
 optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=0.01))
 param_scheduler = [
