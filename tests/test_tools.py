@@ -295,6 +295,8 @@ def test_labels_of_many_classes_are_written(tmp_path):
         'a',
         'vocabulary=5',
         'model.backbone=None',
+        'test_dataloader=None',
+        'test_dataloader.sampler=abc',
         'test_dataloader.num_workers=-1',
     ],
 )

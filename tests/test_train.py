@@ -78,6 +78,15 @@ def test_train_then_test_without_the_teacher(student_config, tmp_path, capsys):
     assert 'mIoU' in result_of(tmp_path / 'test')['metric']
 
 
+def test_validation_keeps_the_best_checkpoint(student_config, tmp_path):
+    with student_config.open('a') as file:
+        file.write('val_dataloader, val_cfg = test_dataloader, dict()\n')
+        file.write('val_evaluator = dict(type="IoUMetric")\ntrain_cfg = dict(max_iters=4, ')
+        file.write('val_interval=2)\ndefault_hooks = dict(checkpoint=dict(save_best="mIoU"))\n')
+    assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
+    assert len(list((tmp_path / 'run').glob('best_mIoU_iter_*.pth'))) == 1
+
+
 def test_a_run_killed_and_resumed_ends_in_the_same_bits(student_config, tmp_path):
     assert run_train(student_config, '--work-dir', tmp_path / 'whole') == 0
     command = [sys.executable, 'tools/train.py', student_config, '--work-dir', tmp_path / 'cut']

@@ -70,8 +70,6 @@ def test(
     config.launcher, config.default_hooks = launcher, DEFAULT_HOOKS
     if not metrics:
         config.test_evaluator = []
-    if config.test_dataloader.sampler.type == 'DefaultSampler':
-        config.test_dataloader.sampler.round_up = False  # or some photos would count twice
     config.custom_hooks = [
         *config.get('custom_hooks', []),
         *_output_hooks(show_dir, out_dir, save_scores),
@@ -79,6 +77,8 @@ def test(
     with settings_of(config):
         dataset = require_data(config.get('test_dataloader'))
         _spare_inputs(dataset, show_dir, out_dir)
+        if config.test_dataloader.sampler['type'] == 'DefaultSampler':
+            config.test_dataloader.sampler.round_up = False  # or some photos would count twice
         runner = SegRunner.from_cfg(config)
         runner.test_loop  # noqa: B018  builds the loader, so that its settings are checked too
     started = time.monotonic()
