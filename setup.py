@@ -19,6 +19,7 @@ setup(
         'numpy',
         'pillow>=10.1',
         'safetensors',
+        'tensorboard',
         'tqdm',
     ],
     extras_require={'tests': ['pytest', 'ruff', 'torchmetrics', 'transformers>=5', 'scikit-learn']},

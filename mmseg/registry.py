@@ -18,6 +18,9 @@ HOOKS = _child('hook', root.HOOKS, 'engine')
 DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'engine')
 LOOPS = _child('loop', root.LOOPS, 'engine')
 OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
+)
 
 # Nothing of ours in these yet, but mmengine warns of every registry that a scope lacks.
 _OTHERS = [
@@ -26,7 +29,6 @@ _OTHERS = [
         root.EVALUATOR,
         root.FUNCTIONS,
         root.LOG_PROCESSORS,
-        root.OPTIM_WRAPPER_CONSTRUCTORS,
         root.OPTIMIZERS,
         root.PARAM_SCHEDULERS,
         root.VISBACKENDS,
@@ -43,5 +45,6 @@ REGISTRIES = (
     DATA_SAMPLERS,
     LOOPS,
     OPTIM_WRAPPERS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
     *_OTHERS,
 )

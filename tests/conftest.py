@@ -10,6 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 
 
+def pytest_addoption(parser):
+    parser.addoption('--leaf-iterations', type=int, default=2, help='of tests/test_leaves.py')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _repeatable(tmp_path_factory):
     torch.manual_seed(0)

@@ -14,7 +14,9 @@ LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' no
 def test_every_leaf_is_valid_and_short(leaf):
     config = load_config(leaf)
     assert config.model.vocabulary == config.test_dataloader.dataset.vocabulary
-    assert len(leaf.read_text().splitlines()) <= 8
+    schedules = config.get('param_scheduler', [])
+    assert all(s.end == config.train_cfg.max_iters + 1 for s in schedules[-1:])
+    assert len(leaf.read_text().splitlines()) <= 10
     assert 'pipeline' not in leaf.read_text()
 
 
@@ -49,6 +51,66 @@ def test_shared_keys_reach_model_and_data():
     assert config.test_dataloader.dataset.clip_view == 224
     whole = load_config(leaf, {'class_weight.view': 'image'})
     assert 'clip_view' not in whole.test_dataloader.dataset
+
+
+STUDENTS = 'configs/maskclip_plus/anno_free/maskclip_plus_vit16_{}_480x480_{}_pascal_context_59.py'
+
+
+def test_published_students():
+    names = {path.stem for path in LEAVES}
+    for tower in ('r50', 'vit16'):
+        for student in (
+            'deeplabv2_r101-d8_480x480_4k',
+            'deeplabv2_r101-d8_class_weight_480x480_4k',
+            'segformer_b0_480x480_8k',
+            'segformer_b5_480x480_8k',
+            'segformer_b5_class_weight_480x480_8k',
+        ):
+            assert f'maskclip_plus_{tower}_{student}_pascal_context_59' in names
+        assert f'maskclip_plus_{tower}_deeplabv3plus_r101-d8_480x480_40k_pascal_context' in names
+
+
+def test_seed_students_carry_the_quirks_and_their_siblings_do_not():
+    seed = load_config(ROOT / STUDENTS.format('segformer_b5', '8k'))
+    right = load_config(ROOT / STUDENTS.format('segformer_b5_clip_numerics', '8k'))
+    assert seed.model.loss_over == 'all' and seed.model.resize_twice
+    assert seed.model.decode_head.dropout == 0.0 and right.model.decode_head.dropout == 0.1
+    assert not {'loss_over', 'resize_twice'} & set(right.model)
+    assert seed.optim_wrapper.constructor == 'DefaultOptimWrapperConstructor'
+    assert right.optim_wrapper.constructor == 'MatrixDecayConstructor'
+    assert seed.model.teacher.backbone.act == 'gelu' and 'act' not in right.model.teacher.backbone
+
+
+def test_who_looks_at_the_whole_photo():
+    """A class weight on the student's scores needs CLIP's view at test; on the teacher's it not."""
+    on_student = load_config(ROOT / STUDENTS.format('segformer_b5_class_weight', '8k'))
+    assert on_student.model.class_weight.tau == 1.0
+    assert on_student.test_dataloader.dataset.clip_view == 224
+    on_teacher = load_config(
+        ROOT / STUDENTS.format('segformer_b5_teacher_weight_clip_numerics', '8k')
+    )
+    assert 'class_weight' not in on_teacher.model
+    assert on_teacher.model.teacher.class_weight.tau == 1.0
+    assert on_teacher.train_dataloader.dataset.clip_view == 224
+    assert 'clip_view' not in on_teacher.test_dataloader.dataset
+
+
+def test_options_in_the_names_of_mmsegmentation_0():
+    options = {
+        'data.samples_per_gpu': 6,
+        'optimizer.lr': 6e-5,
+        'optimizer.weight_decay': 0.1,
+        'runner.max_iters': 100,
+        'evaluation.interval': 50,
+        'data.train.data_root': 'elsewhere',
+    }
+    config = load_config(ROOT / STUDENTS.format('segformer_b5', '8k'), options)
+    assert config.train_dataloader.batch_size == 6
+    assert config.optim_wrapper.optimizer.lr == 6e-5
+    assert config.optim_wrapper.optimizer.weight_decay == 0.1
+    assert config.train_cfg.max_iters == 100 and config.train_cfg.val_interval == 50
+    assert config.param_scheduler[1].end == 101
+    assert config.train_dataloader.dataset.data_root == 'elsewhere'
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from PIL import Image
 
+from mmseg.datasets import LoadImage
 from mmseg.engine import load_config
-from mmseg.models import build_maskclip_plus, labels_at_photo_size
+from mmseg.models import build_maskclip_plus, count_parameters, labels_at_photo_size
 from mmseg.models.original_names import from_original, is_original
 from mmseg.structures import SegDataSample
 
@@ -21,6 +23,7 @@ NAMES = dict(
     segformer_b5='segformer_b5_480x480_8k',
 )
 TEACHERS = dict(vit16='vit16', rn50='r50')
+STEP_TOLERANCE = dict(segformer_b0=1e-6, segformer_b5=1e-6, dlv2=1e-5)
 
 
 @pytest.fixture(scope='module')
@@ -63,12 +66,15 @@ def photo(golden):
     return image.permute(2, 0, 1)
 
 
+def view_of(path):
+    """A photo -> (3, 224, 224), as the weigher sees it"""
+    loaded = LoadImage()(dict(img_path=str(path), clip_view=224))
+    return torch.from_numpy(loaded['view'].copy()).permute(2, 0, 1)
+
+
 @pytest.fixture(scope='module')
 def view(golden):
-    from mmseg.datasets import LoadImage
-
-    loaded = LoadImage()(dict(img_path=str(golden / '2008_000042.jpg'), clip_view=224))
-    return torch.from_numpy(loaded['view'].copy()).permute(2, 0, 1)
+    return view_of(golden / '2008_000042.jpg')
 
 
 @pytest.mark.parametrize(
@@ -98,30 +104,20 @@ def test_student_at_test(golden, photo, view, build, student, teacher):
     assert (labels.numpy() == expected['label']).mean() >= 0.999
 
 
-def parameters_of(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 @pytest.mark.parametrize(
     'student, teacher, total',
     [
         ('segformer_b0', 'vit16', 90.86),
         ('segformer_b0', 'rn50', 46.32),
         ('segformer_b5', 'vit16', 169.24),
+        ('segformer_b5', 'rn50', 124.97),
         ('dlv2', 'vit16', 166.46),
         ('dlv2', 'rn50', 156.24),
     ],
 )
-def test_published_parameter_totals(golden, build, student, teacher, total):
-    """The original counts the teacher's visual tower, and SegFormer's unused 59-way classifier."""
-    model = build(student, teacher)
-    visual = model.aside['teacher'].backbone.tower.visual
-    teachers = parameters_of(visual)
-    if teacher == 'rn50':  # whose pool's position embedding the original does not carry
-        teachers -= visual.attnpool.positional_embedding.numel()
-    unused = 59 * (model.decode_head.channels + 1) if student.startswith('segformer') else 0
-    counted = parameters_of(model) + teachers + unused
-    assert round(counted / 1e6, 2) == total
+def test_published_parameter_totals(build, student, teacher, total):
+    counts = count_parameters(build(student, teacher))
+    assert round(counts.original / 1e6, 2) == total
 
 
 @pytest.fixture(scope='module')
@@ -137,33 +133,104 @@ def batch(golden):
     return images, samples
 
 
-@pytest.mark.parametrize('mode', ['eval', 'train'])
-def test_training_pass(golden, build, batch, mode):
-    expected = np.load(golden / 'p1_plus_segformer_b0_vit16.npz')
-    figures = json.loads((golden / 'p1_plus_segformer_b0_vit16.json').read_text())[mode]
-    model = build('segformer_b0', 'vit16').train(mode == 'train')
-    images, samples = batch
-    targets = torch.full((2, 480, 480), 255)
-    for target, sample in zip(targets, samples):
-        height, width = sample.gt_sem_seg.shape
-        target[:height, :width] = sample.gt_sem_seg
-    labels = model.pseudo_labels(targets, model.teacher_scores(images, samples))
-    assert (labels.numpy() == expected[f'{mode}_pseudo_label']).mean() >= 0.999
-    losses = model.loss(images, samples, step=1)
-    tolerance = 1e-4 if mode == 'eval' else 1e-3
-    for name, value in figures['losses'].items():
+def pass_with_labels(model, images, samples):
+    """The losses of a training step, and the pseudo-labels behind them."""
+    labels, own = [], model.pseudo_labels
+    model.pseudo_labels = lambda *given: labels.append(own(*given)) or labels[-1]
+    return model.loss(images, samples, step=1), labels[0].numpy()
+
+
+def check_losses(losses, expected, tolerance):
+    for name, value in expected.items():
         found = losses[name.removeprefix('decode.')].item()
         assert found == pytest.approx(value, abs=tolerance if 'loss' in name else 0.1)
+
+
+@pytest.mark.parametrize(
+    'student, mode, schedule',
+    [
+        ('segformer_b0', 'eval', None),
+        ('segformer_b0', 'train', 'segformer_b0_vit16_adamw_8k_config'),
+        ('segformer_b5', 'train', 'segformer_b5_rn50_adamw_8k_exp_sh'),
+        ('dlv2', 'train', 'dlv2_sgd_4k_config'),
+    ],
+)
+def test_training_pass_and_step(golden, build, batch, student, mode, schedule):
+    expected = np.load(golden / f'p1_plus_{student}_vit16.npz')
+    figures = json.loads((golden / f'p1_plus_{student}_vit16.json').read_text())[mode]
+    model = build(student, 'vit16').train(mode == 'train')
+    losses, labels = pass_with_labels(model, *batch)
+    assert (labels == expected[f'{mode}_pseudo_label']).mean() >= 0.999
+    check_losses(losses, figures['losses'], 1e-4 if mode == 'eval' else 1e-3)
     losses['loss_ce'].backward()
     own = dict(model.named_parameters())
-    for name, norm in figures['grad_norms'].items():
-        gradient = own[name.replace('decode_head.decode_module.', 'decode_head.')].grad
-        assert gradient.norm().item() == pytest.approx(norm, rel=0.01), name
-    total = torch.stack([p.grad.norm() for p in model.parameters()]).norm().item()
+    for name, norm in from_original(figures['grad_norms']).items():
+        assert own[name].grad.norm().item() == pytest.approx(norm, rel=0.01), name
+    total = torch.stack([p.grad.norm() for p in own.values()]).norm().item()
     assert total == pytest.approx(figures['grad_norm_total'], rel=0.01)
+    if schedule is not None:
+        check_step(golden, model, student, figures, schedule)
 
 
-def test_learning_rates_of_both_schedules(golden):
+def check_step(golden, model, student, figures, schedule):
+    """One step of the leaf's optimizer, its groups, and what batch norm remembers."""
+    leaf = f'maskclip_plus_vit16_{NAMES[student]}_pascal_context_59.py'
+    settings = load_config(LEAVES / leaf).optim_wrapper
+    if student == 'dlv2':  # the golden step is the original's for batch 16
+        settings.optimizer.update(lr=0.01, weight_decay=5e-4)
+    wrapper = build_optim_wrapper(model, settings)
+    check_groups(golden, model, wrapper, schedule)
+    own = model.state_dict()
+    before = {name: own[name].flatten()[:4].clone() for name in own}
+    wrapper.step()
+    moved = []
+    for name, values in from_original(figures['params_after_step']).items():
+        found = own[name].flatten()[:4]
+        np.testing.assert_allclose(
+            found, values, rtol=0, atol=STEP_TOLERANCE[student], err_msg=name
+        )
+        moved.append((found - before[name]).abs().max().item())
+    assert np.median(moved) > 10 * STEP_TOLERANCE[student]
+    for name, values in from_original(figures['running_mean_after']).items():
+        np.testing.assert_allclose(own[name][:8], values, rtol=0, atol=1e-4, err_msg=name)
+
+
+def check_groups(golden, model, wrapper, schedule):
+    """Every parameter has the original's share of the learning rate, and its weight decay."""
+    recorded = json.loads((golden / 'schedule.json').read_text())[schedule]
+    expected = from_original(
+        {
+            name: (group['lr'] / recorded['optimizer']['lr'], group['weight_decay'])
+            for group in recorded['groups'].values()
+            for name in group['all_names']
+        }
+    )
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    base = wrapper.optimizer.defaults['lr']
+    found = {
+        names[parameter]: (group['lr'] / base, group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    assert found.keys() == expected.keys() == set(names.values())
+    for name, values in found.items():
+        assert values == pytest.approx(expected[name]), name
+
+
+def test_class_weight_in_the_loss(golden, build, batch, view):
+    """The original weighs the student's scores in training too (Q6), by each photo's own view."""
+    figures = json.loads((golden / 'p1_plus_dlv2_cw_vit16.json').read_text())['eval']
+    expected = np.load(golden / 'p1_plus_dlv2_cw_vit16.npz')['eval_pseudo_label']
+    images, samples = batch
+    for sample, crop in zip(samples, json.loads((golden / 'train_crops.json').read_text())):
+        sample.view = view_of(golden / Path(crop['photo']).name)
+    with torch.no_grad():
+        losses, labels = pass_with_labels(build('dlv2_cw', 'vit16'), images, samples)
+    assert (labels == expected).mean() >= 0.999
+    check_losses(losses, figures['losses'], 1e-4)
+
+
+def test_learning_rates_of_the_schedules(golden):
     from mmengine.optim import OptimWrapper
     from mmengine.registry import PARAM_SCHEDULERS
 
@@ -173,10 +240,14 @@ def test_learning_rates_of_both_schedules(golden):
         segformer_b0_vit16_adamw_8k_config=(
             'maskclip_plus_vit16_segformer_b0_480x480_8k_pascal_context_59.py'
         ),
+        segformer_b5_rn50_adamw_8k_exp_sh=(
+            'maskclip_plus_r50_segformer_b5_480x480_8k_pascal_context_59.py'
+        ),
     )
     for name, leaf in leaves.items():
         config, rates = load_config(LEAVES / leaf), golden_schedules[name]['lr_at']
         bases = sorted({base for at_step in rates.values() for base in at_step})
+        assert config.optim_wrapper.optimizer.lr == min(map(float, bases))
         weights = [torch.nn.Parameter(torch.zeros(1)) for _ in bases]
         groups = [dict(params=[w], lr=float(base)) for w, base in zip(weights, bases)]
         wrapper = OptimWrapper(torch.optim.SGD(groups))

@@ -1,6 +1,9 @@
 """tools/train.py on a tiny random teacher and made-up photos without masks."""
 
+import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +16,9 @@ from test_tools import result_of, run_test
 
 import mmseg.apis.train as training
 from mmseg.apis.command import run_command
+from mmseg.engine import init_processes
 from mmseg.engine.sampler import StreamSampler
+from mmseg.errors import UserError
 from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +48,11 @@ test_dataloader = dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSa
         dict(type='LoadImage'), dict(type='Resize', scale=(64, 64)), dict(type='LoadAnnotations'),
         dict(type='PackSegInputs')]))
 train_cfg = dict(max_iters=6, val_interval=100)
-default_hooks = dict(checkpoint=dict(interval=2, save_best=None, max_keep_ckpts=5))
+log_processor = dict(window_size=1)
+param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False),
+    dict(type='PolyLR', power=1.0, by_epoch=False)]
+default_hooks = dict(logger=dict(interval=1),
+    checkpoint=dict(interval=2, save_best=None, max_keep_ckpts=5))
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 """)
     return path
@@ -68,7 +77,7 @@ def same(a, b):
 
 def test_train_then_test_without_the_teacher(student_config, tmp_path, capsys):
     assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
-    assert 'parameters to train' in capsys.readouterr().out
+    assert 'M to train, ' in capsys.readouterr().out
     state = weights(tmp_path / 'run', 6)
     assert not same(state, weights(tmp_path / 'run', 2))
     assert not any('teacher' in name or 'clip' in name for name in state)
@@ -76,6 +85,90 @@ def test_train_then_test_without_the_teacher(student_config, tmp_path, capsys):
     checkpoint = tmp_path / 'run' / 'iter_6.pth'
     assert run_test(student_config, checkpoint, '--work-dir', tmp_path / 'test') == 0
     assert 'mIoU' in result_of(tmp_path / 'test')['metric']
+
+
+def test_what_a_run_leaves_behind(student_config, tmp_path, capsys):
+    options = ['--cfg-options', 'runner.max_iters=3', 'optimizer.lr=0.002']  # mmsegmentation 0.x's
+    folder = tmp_path / 'run'
+    assert run_train(student_config, '--work-dir', folder, *options) == 0
+    assert (folder / 'latest.pth').resolve() == (folder / 'iter_3.pth').resolve()
+    assert 'max_iters=3' in (folder / 'student.py').read_text()
+    assert 'lr=0.002' in (folder / 'student.py').read_text()
+    assert len(losses(folder)) == 3
+    assert len(list(folder.glob('*/vis_data/events.out.tfevents.*'))) == 1
+    record = json.loads(next(folder.glob('*/run.json')).read_text())
+    assert (
+        record['seed'] == 0 and record['to_iteration'] == 3 and 'PyTorch' in record['environment']
+    )
+    assert record['weights_sha256'] != record['trained_sha256']
+    line = capsys.readouterr().err.splitlines()[-1]
+    for word in ('3/3', 'loss', 'agreement with the labels', 'waiting for data', 'memory', 'left'):
+        assert word in line
+
+
+def test_any_timm_backbone_under_any_head(student_config, tmp_path):
+    """ConvNeXt-tiny under SegFormer's head, as configs/_base_/students/convnext_tiny.py has it."""
+    text = student_config.read_text().replace('segformer_b0.py', 'convnext_tiny.py')
+    student_config.write_text(text)
+    assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
+    state = weights(tmp_path / 'run', 6)
+    assert any(name.startswith('backbone.body.stages_3') for name in state)
+    first = weights(tmp_path / 'run', 2)
+    for part in ('backbone.body.stages_3', 'decode_head.fusion_conv'):
+        name = next(n for n in state if n.startswith(part) and n.endswith('weight'))
+        assert not torch.equal(state[name], first[name])
+
+
+ZERO_SHOT = """
+vocabulary = ['background', 'cat', 'dog | puppy', 'sky']
+unseen = ['cat', 'sky']
+model = dict(learned_classes=['background'], start_clip_guided=(1, 2), start_self_train=(3, -1),
+    backbone=dict(model='resnet10t', pretrained=None), distill_weight=0.5)
+train_dataloader = dict(dataset=dict(ann_dir='SegmentationClass', pipeline=[
+    dict(type='LoadImage'), dict(type='LoadAnnotations', suppress_labels='unseen'),
+    dict(type='RandomCrop', size=48), dict(type='PackSegInputs')]))
+test_dataloader = dict(dataset=dict(reduce_zero_label=False))
+"""
+
+
+@pytest.fixture
+def zero_shot_config(student_config):
+    """Seen classes with masks, unseen ones without, a learned background, DeepLabv3+."""
+    folder = student_config.parent
+    student_text = student_config.read_text().replace('segformer_b0.py', 'deeplabv3plus_r101.py')
+    student_text = re.sub('(?m)^(vocabulary|model|teacher) = .*\n', '', student_text)
+    student_config.write_text(
+        student_text.replace('reduce_zero_label=True', 'reduce_zero_label=False')
+    )
+    path = folder / 'zero_shot.py'
+    path.write_text(f"_base_ = './{student_config.name}'\nteacher = 'tiny.py'\n{ZERO_SHOT}")
+    rows = torch.nn.functional.normalize(torch.randn(4, 32), dim=1)
+    torch.save(rows, folder / 'text.pth')
+    return path
+
+
+def test_zero_shot(zero_shot_config, tmp_path, capsys):
+    assert run_train(zero_shot_config, '--work-dir', tmp_path / 'run') == 0
+    first, last = (weights(tmp_path / 'run', i) for i in (2, 6))
+    name = 'decode_head.conv_seg.{}'.format
+    assert last[name('learned')].shape == (1, 32)
+    assert not torch.equal(first[name('learned')], last[name('learned')])
+    assert torch.equal(first[name('embeddings')], last[name('embeddings')])
+    line = next((tmp_path / 'run').glob('*/vis_data/scalars.json')).read_text().splitlines()[-1]
+    assert json.loads(line)['loss_distill'] > 0
+    checkpoint = tmp_path / 'run' / 'latest.pth'
+    assert run_test(zero_shot_config, checkpoint, '--work-dir', tmp_path / 'test') == 0
+    assert 'mIoU_unseen' in capsys.readouterr().out
+    metric = result_of(tmp_path / 'test')['metric']
+    unseen = [metric['IoU.cat'], metric['IoU.sky']]
+    assert metric['mIoU_unseen'] == pytest.approx(sum(unseen) / 2, abs=1e-4)
+
+
+def test_a_leaked_label_stops_the_training(zero_shot_config, tmp_path, capsys):
+    with zero_shot_config.open('a') as file:
+        file.write('train_dataloader["dataset"]["pipeline"][1] = dict(type="LoadAnnotations")\n')
+    assert run_train(zero_shot_config, '--work-dir', tmp_path / 'run') == 1
+    assert re.search(r'p\d.jpg shows (cat|sky|cat, sky), which', capsys.readouterr().err)
 
 
 def test_validation_keeps_the_best_checkpoint(student_config, tmp_path):
@@ -87,17 +180,43 @@ def test_validation_keeps_the_best_checkpoint(student_config, tmp_path):
     assert len(list((tmp_path / 'run').glob('best_mIoU_iter_*.pth'))) == 1
 
 
-def test_a_run_killed_and_resumed_ends_in_the_same_bits(student_config, tmp_path):
-    assert run_train(student_config, '--work-dir', tmp_path / 'whole') == 0
-    command = [sys.executable, 'tools/train.py', student_config, '--work-dir', tmp_path / 'cut']
+EMA = "custom_hooks=[{'type':'NonFiniteLossHook'},{'type':'EMAHook','momentum':0.1}]"
+
+
+@pytest.mark.parametrize(
+    'seed, options',
+    [(0, []), (1, ['--cfg-options', EMA]), (2, ['--amp', '--deterministic'])],
+    ids=['plain', 'ema', 'amp'],
+)
+def test_a_run_killed_and_resumed_ends_in_the_same_bits(student_config, tmp_path, seed, options):
+    options = [*options, '--seed', seed]
+    assert run_train(student_config, '--work-dir', tmp_path / 'whole', *options) == 0
+    cut = tmp_path / 'cut'
+    command = [sys.executable, 'tools/train.py', student_config, '--work-dir', cut, *options]
     process = subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not (tmp_path / 'cut' / 'iter_2.pth').exists() and process.poll() is None:
-        time.sleep(0.02)
+    while not (cut / 'iter_2.pth').exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 1.0))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / 'cut' / 'iter_6.pth').exists()
-    assert run_train(student_config, '--work-dir', tmp_path / 'cut', '--resume') == 0
-    assert same(weights(tmp_path / 'whole', 6), weights(tmp_path / 'cut', 6))
+    (cut / 'iter_6.pth').unlink(missing_ok=True)  # it may have been quick
+    assert run_train(student_config, '--work-dir', cut, '--resume', *options) == 0
+    whole, resumed = (
+        read_checkpoint(folder / 'iter_6.pth') for folder in (tmp_path / 'whole', cut)
+    )
+    for part in ('state_dict', *(['ema_state_dict'] if EMA in options else [])):
+        assert same(whole[part], resumed[part])
+    assert losses(tmp_path / 'whole')[-1] == losses(cut)[-1]
+
+
+def losses(folder):
+    """The losses of a run's JSON lines, those of its last part last."""
+    lines = [
+        line
+        for file in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in file.read_text().splitlines()
+    ]
+    return [json.loads(line)['loss'] for line in lines if 'loss' in line]
 
 
 def test_a_truncated_checkpoint_is_passed_over(student_config, tmp_path):
@@ -150,6 +269,32 @@ def test_two_processes_train(student_config, tmp_path):
     assert (tmp_path / 'run' / 'iter_6.pth').is_file()
 
 
+def test_slurm_starts_the_same_training(student_config, tmp_path):
+    """A stand-in for srun: one process, with the variables that slurm would set."""
+    srun, names = tmp_path / 'bin' / 'srun', tmp_path / 'bin' / 'scontrol'
+    srun.parent.mkdir()
+    srun.write_text("""#!/usr/bin/env bash
+while [[ $1 == --* ]]; do echo "$1" >> "$(dirname "$0")/asked"; shift; done
+SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=here exec "$@"
+""")
+    names.write_text('#!/usr/bin/env bash\necho 127.0.0.1\n')
+    for file in (srun, names):
+        file.chmod(0o755)
+    path = f'{srun.parent}:{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    arguments = ['gpu', 'job', student_config, 1, '--work-dir', tmp_path / 'run', '--device', 'cpu']
+    done = subprocess.run(
+        ['bash', 'tools/slurm_train.sh', *map(str, arguments)],
+        cwd=ROOT,
+        env=dict(os.environ, PATH=path, PORT='29618'),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / 'run' / 'iter_6.pth').is_file()
+    asked = (srun.parent / 'asked').read_text().split()
+    assert {'--partition=gpu', '--ntasks=1', '--gres=gpu:1'} < set(asked)
+
+
 def test_the_stream_is_the_same_for_any_number_of_processes_and_any_start():
     def take(n, **options):
         sampler = StreamSampler(range(5), seed=3, **options.pop('init', {}))
@@ -174,13 +319,85 @@ def test_the_stream_is_the_same_for_any_number_of_processes_and_any_start():
         (['--cfg-options', 'model.backbone.size=b9'], "MiT has no size 'b9'"),
         (['--cfg-options', 'model.backbone.pretrained=gone.pth'], 'no weights file gone.pth'),
         (['--cfg-options', 'train_dataloader.dataset.split=gone.txt'], 'split list .*gone.txt'),
+        (['--cfg-options', 'train_dataloader.dataset.split=empty.txt'], 'empty.txt is empty'),
+        (['--cfg-options', 'vocabulary=[a,b]'], 'text.pth have 3 rows.* 2'),
+        (['--cfg-options', 'unseen=[horse]'], "no class 'horse'"),
+        (
+            [
+                '--cfg-options',
+                'train_dataloader.batch_size=1',
+                'model.decode_head.type=DepthwiseSeparableASPPHead',
+            ],
+            'batch normalisation cannot train on one place',
+        ),
     ],
 )
-def test_bad_input(student_config, tmp_path, capsys, arguments, message):
-    import re
-
+def test_bad_input(student_config, photos, tmp_path, capsys, arguments, message):
+    (photos / 'empty.txt').write_text('\n')
     assert run_train(student_config, '--work-dir', tmp_path / 'run', *arguments) == 1
     assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_a_loss_that_is_no_number_stops_before_it_is_saved(student_config, tmp_path, capsys):
+    options = ['--cfg-options', 'optim_wrapper.optimizer.lr=1e30', 'train_cfg.max_iters=4']
+    assert run_train(student_config, '--work-dir', tmp_path / 'run', *options) == 1
+    assert re.search('loss of iteration [234] is (nan|inf)', capsys.readouterr().err)
+    report = json.loads((tmp_path / 'run' / 'nonfinite_loss.json').read_text())
+    assert len(report['photos']) == 2 and all(p.endswith('.jpg') for p in report['photos'])
+    assert not list((tmp_path / 'run').glob('iter_4.pth'))
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it(student_config, tmp_path):
+    """A limit on the size of files stands for the disk: no further checkpoint fits."""
+    run = tmp_path / 'run'
+    assert run_train(student_config, '--work-dir', run, '--cfg-options', 'runner.max_iters=2') == 0
+    blocks = (run / 'iter_2.pth').stat().st_size // 1024 - 100
+    done = subprocess.run(
+        f'ulimit -f {blocks}; exec {sys.executable} tools/train.py {student_config} '
+        f'--work-dir {run} --resume',
+        shell=True,
+        executable='/bin/bash',
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'cannot write the checkpoint' in done.stderr.strip().splitlines()[-1]
+    assert sorted(p.name for p in run.glob('*.pth')) == ['iter_2.pth', 'latest.pth']
+    assert newest_checkpoint(run) == run / 'iter_2.pth' and not list(run.glob('.*part*'))
+
+
+def test_a_checkpoint_of_another_student(zero_shot_config, tmp_path, capsys):
+    other = tmp_path / 'other'
+    assert run_train(zero_shot_config, '--work-dir', other) == 0
+    for start in ('--resume', '--load-from'):
+        arguments = [start, other / 'iter_6.pth', '--cfg-options', 'model.backbone.model=resnet14t']
+        assert run_train(zero_shot_config, '--work-dir', tmp_path / 'run', *arguments) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert 'iter_6.pth' in error and ('another model' in error or 'does not fit' in error)
+    arguments = ['--load-from', other / 'iter_6.pth', '--work-dir', tmp_path / 'run']
+    assert run_train(zero_shot_config, *arguments) == 0
+
+
+def test_a_damaged_photo_is_named_or_skipped(student_config, photos, tmp_path, capsys):
+    photo = photos / 'JPEGImages' / 'p1.jpg'
+    photo.write_bytes(photo.read_bytes()[:400])
+    assert run_train(student_config, '--work-dir', tmp_path / 'run') == 1
+    assert 'p1.jpg cannot be read' in capsys.readouterr().err.splitlines()[-1]
+    with pytest.warns(UserWarning, match='skipped: .*p1.jpg'):
+        assert run_train(student_config, '--work-dir', tmp_path / 'run', '--skip-bad') == 0
+
+
+def test_more_processes_than_devices(monkeypatch):
+    class OneDevice:
+        device_count = staticmethod(lambda: 1)
+
+    monkeypatch.setattr(torch, 'get_device_module', lambda device: OneDevice)
+    variables = dict(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
+    for name, value in dict(variables, OMP_NUM_THREADS='2', MKL_NUM_THREADS='2').items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match='process 1 .* has no device of its own: 1 found'):
+        init_processes('pytorch', 'gpu')
 
 
 def test_nothing_to_train(tiny_config, capsys):

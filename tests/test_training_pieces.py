@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from PIL import Image
 from transformers import SegformerConfig, SegformerModel
 
@@ -17,11 +20,20 @@ from mmseg.datasets.transforms import (
     RandomResize,
     Unlabeled,
 )
-from mmseg.models import fill_unlabeled
+from mmseg.engine.train_hooks import leaked_classes
+from mmseg.errors import UserError
+from mmseg.evaluation.functional import zero_shot_scores
+from mmseg.models import (
+    DepthwiseSeparableASPPHead,
+    TextClassifier,
+    build_timm_backbone,
+    fill_unlabeled,
+)
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
+from mmseg.models.original_names import from_original
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_images, stack_targets
-from mmseg.models.segmentors.maskclip_plus import within
+from mmseg.models.segmentors.maskclip_plus import distance, within
 
 
 def rng(seed=0):
@@ -203,6 +215,136 @@ def test_mit_against_transformers(size):
         expected = theirs(image, output_hidden_states=True).hidden_states
     for a, b in zip(found, expected):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('stem', ['plain', 'deep'])
+def test_resnet101_at_stride_8_against_torchvision(stem):
+    """torchvision's resnet101 with dilations for strides; V1c's stem is three convolutions."""
+    torch.manual_seed(0)
+    name = dict(plain='resnet101', deep='resnet101c')[stem]
+    ours = build_timm_backbone(name, pretrained=False, output_stride=8, out_indices=(1, 4)).eval()
+    for module in ours.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics that matter
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    state = ours.body.state_dict()
+    theirs = torchvision.models.resnet101(replace_stride_with_dilation=(False, True, True)).eval()
+    if stem == 'deep':
+        theirs.conv1 = deep_stem().eval()
+    theirs.load_state_dict({k: state.get(k, v) for k, v in theirs.state_dict().items()})
+    assert set(state) <= set(theirs.state_dict())
+    image = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
+        shallow = theirs.layer1(x)
+        deep = theirs.layer4(theirs.layer3(theirs.layer2(shallow)))
+        found = ours(image)
+    for a, b in zip(found, (shallow, deep)):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def deep_stem():
+    conv, norm = torch.nn.Conv2d, torch.nn.BatchNorm2d
+    parts = [
+        conv(3, 32, 3, 2, 1, bias=False),
+        norm(32),
+        torch.nn.ReLU(),
+        conv(32, 32, 3, 1, 1, bias=False),
+        norm(32),
+        torch.nn.ReLU(),
+        conv(32, 64, 3, 1, 1, bias=False),
+    ]
+    return torch.nn.Sequential(*parts)
+
+
+def test_deeplabv3plus_head_by_hand():
+    """With 1x1 maps every dilation sees its centre alone, and the pooled map is the map itself."""
+    torch.manual_seed(0)
+    head = DepthwiseSeparableASPPHead((8, 16), 4, torch.nn.Identity(), c1_channels=2).eval()
+    shallow, deep = torch.randn(1, 8, 1, 1), torch.randn(1, 16, 1, 1)
+    with torch.no_grad():
+        branches = [head.image_pool(deep)] + [branch(deep) for branch in head.aspp_modules]
+        middle = head.bottleneck(torch.cat(branches, dim=1))
+        fused = torch.cat([middle, head.c1_bottleneck(shallow)], dim=1)
+        expected = head.sep_bottleneck(fused)
+        torch.testing.assert_close(head([shallow, deep]), expected)
+        centre = head.aspp_modules[2].depthwise_conv.conv.weight[:, 0, 1, 1]
+        folded = head.aspp_modules[2].depthwise_conv.conv(deep).flatten()
+        torch.testing.assert_close(folded, deep.flatten() * centre)
+        assert head([torch.randn(1, 8, 12, 16), torch.randn(1, 16, 6, 8)]).shape == (1, 4, 12, 16)
+
+
+# A learned background, zero-shot
+
+
+def test_learned_rows_are_unit_vectors_in_place_of_text():
+    text = F.normalize(torch.randn(3, 5), dim=1)
+    classifier = TextClassifier(text, normalize=False, learned=(0,))
+    rows = classifier.rows()
+    assert torch.equal(rows[1:], text[1:])
+    torch.testing.assert_close(rows[0], F.normalize(classifier.learned[0], dim=0))
+    classifier(torch.randn(1, 5, 2, 2)).sum().backward()
+    assert classifier.learned.grad.abs().sum() > 0
+
+
+def test_an_original_background_comes_before_the_text():
+    state = {
+        'decode_head.decode_module.convs.0.bn.bias': torch.zeros(1),
+        'decode_head.text_embeddings': torch.ones(2, 3),
+        'decode_head.bg_embeddings': torch.zeros(1, 3),
+    }
+    own = from_original(state)
+    assert own['decode_head.conv_seg.embeddings'].tolist() == [[0] * 3, [1] * 3, [1] * 3]
+    assert own['decode_head.conv_seg.learned'].shape == (1, 3)
+
+
+def test_unseen_classes_are_hidden_and_counted_apart():
+    row = dict(seg_map_path=None, ori_shape=(2, 2), unseen=(1,), num_classes=3)
+    assert (LoadAnnotations('unseen')(row)['gt_sem_seg'] == -1).all()
+    iou = torch.tensor([0.5, 0.2, float('nan'), 0.7])
+    found = zero_shot_scores(iou, (1, 2))
+    assert found['mIoU_seen'] == pytest.approx(0.6) and found['mIoU_unseen'] == pytest.approx(0.2)
+    assert found['hIoU'] == pytest.approx(2 * 0.6 * 0.2 / 0.8)
+    assert zero_shot_scores(iou, ()) == zero_shot_scores(iou, range(4)) == {}
+    assert leaked_classes(torch.tensor([[-1, 0], [255, 2]]), (1, 2)) == [2]
+    assert leaked_classes(torch.full((2, 2), -1), range(59)) == []
+
+
+# Distillation, groups
+
+
+def test_distance_to_the_teachers_unit_features():
+    features, dense = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    dense[:, 0] = 5.0  # unit length: (1, 0)
+    target = torch.tensor([[[0, 255], [0, 0]]])
+    assert distance(features, dense, target) == pytest.approx(0.5)  # |(0, 0) - (1, 0)| / 2
+    features[:, 0, 0, 1] = 100.0  # void
+    assert distance(features, dense, target) == pytest.approx(0.5)
+    assert distance(features, dense, torch.full((1, 2, 2), 255)) == 0
+
+
+def test_only_matrices_decay_and_the_head_learns_faster():
+    model = torch.nn.ModuleDict(
+        dict(backbone=torch.nn.Linear(2, 2), decode_head=torch.nn.BatchNorm1d(2))
+    )
+    settings = dict(
+        type='OptimWrapper',
+        constructor='MatrixDecayConstructor',
+        optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.5),
+        paramwise_cfg=dict(lr_mult=dict(decode_head=10.0)),
+    )
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        groups = build_optim_wrapper(model, settings).optimizer.param_groups
+        settings['paramwise_cfg'] = dict(lr_mult=dict(decode_haed=10.0))
+        with pytest.raises(UserError, match="no parameter starts with 'decode_haed'"):
+            build_optim_wrapper(model, settings)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert {names[g['params'][0]]: (g['lr'], g['weight_decay']) for g in groups} == {
+        'backbone.weight': (0.1, 0.5),
+        'backbone.bias': (0.1, 0.0),
+        'decode_head.weight': (1.0, 0.0),
+        'decode_head.bias': (1.0, 0.0),
+    }
 
 
 PARTS = {

@@ -1,4 +1,15 @@
 _base_ = './default_runtime.py'
+custom_hooks = [
+    dict(type='ProgressHook'),
+    dict(type='TrainProgressHook'),
+    dict(type='NonFiniteLossHook'),
+    dict(type='LabelLeakHook'),
+]
+# JSON lines and TensorBoard, in the run's own folder below the work folder.
+visualizer = dict(
+    type='Visualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -9,15 +9,15 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
-from mmengine.utils.dl_utils import collect_env
 
 from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import DATASETS, SCOPE
-from mmseg.utils import atomic_path, digest_state, output_dir
+from mmseg.utils import atomic_path, output_dir
 
 from .command import add_config_arguments, settings_of
+from .record import environment, weights_digest
 
 METRICS = ('mIoU',)
 # Of mmengine's default hooks a test needs one; the others log to the console or concern training.
@@ -96,7 +96,7 @@ def _use_checkpoint(config, checkpoint):
     """MaskCLIP's weights are its backbone's; a student's are its own, its text among them."""
     if config.model.type == 'MaskClipPlus':
         config.model.update(teacher=None, checkpoint=str(checkpoint))
-        config.model.backbone.pretrained = None
+        config.model.backbone.pretrained = False
     else:
         config.model.backbone.pretrained = str(checkpoint)
 
@@ -140,7 +140,8 @@ def _output_hooks(show_dir, out_dir, save_scores):
 
 def _report(runner, config, values, work_dir, seconds):
     evaluator: Evaluator = runner.test_loop.evaluator
-    print(score_table(evaluator.dataset_meta['classes'], evaluator.metrics[0].scores))
+    meta = evaluator.dataset_meta
+    print(score_table(meta['classes'], evaluator.metrics[0].scores, meta.get('unseen', ())))
     stamp = datetime.now().strftime('%Y%m%d_%H%M%S')
     path = work_dir / f'eval_single_scale_{stamp}.json'
     photos = len(runner.test_dataloader.dataset)
@@ -150,17 +151,12 @@ def _report(runner, config, values, work_dir, seconds):
         metric=values,
         photos=photos,
         seconds=round(seconds, 2),
-        weights_sha256=digest_state(_all_weights(runner.model)),
-        environment={key: str(value) for key, value in collect_env().items()},
-        device=config.device,
+        weights_sha256=weights_digest(runner.model),
+        environment=environment(config.device),
     )
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(report, indent=1))
     print(f'{photos} photos in {seconds:.1f} s; written to {path}')
-
-
-def _all_weights(model):
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def parse_arguments(argv=None):

@@ -10,10 +10,12 @@ from mmengine.dist import is_main_process
 
 from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
 from mmseg.errors import UserError
+from mmseg.models import count_parameters
 from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import add_config_arguments, settings_of
+from .record import bare, write_record
 from .test import require_data
 
 
@@ -65,9 +67,12 @@ def train(
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
     _say_what_trains(runner)
+    record = write_record(runner, config) if is_main_process() else {}
     with _stopping_on_signals(runner):
         runner.train()
     _save_if_stopped(runner, config)
+    if is_main_process():
+        write_record(runner, config, record)
     return runner
 
 
@@ -95,7 +100,11 @@ def _set_start(config, resume, load_from):
     start = resume or load_from
     if start is not None and not Path(start).is_file():
         raise UserError(f'no checkpoint {start}')
-    config.load_from, config.resume = (str(start) if start else None), resume is not None
+    config.load_from, config.resume = (str(resume) if resume else None), resume is not None
+    if start is not None:  # which holds all that ImageNet's would give
+        config.model.backbone.pretrained = False
+    if resume is None and load_from is not None:
+        config.model.checkpoint = str(load_from)
 
 
 def _amp_wrapper(device):
@@ -105,11 +114,15 @@ def _amp_wrapper(device):
 
 
 def _say_what_trains(runner):
-    model = getattr(runner.model, 'module', runner.model)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for m in model.aside.values() if m is not None for p in m.parameters())
+    counts = count_parameters(bare(runner.model))
+    parts = [f'{counts.trained / 1e6:.2f}M to train', f'{counts.teacher / 1e6:.2f}M in the teacher']
+    if counts.weigher:
+        parts.append(f'{counts.weigher / 1e6:.2f}M in the weigher')
     if is_main_process():
-        print(f'{trained / 1e6:.2f}M parameters to train, {frozen / 1e6:.2f}M frozen beside them')
+        print(
+            f'parameters: {", ".join(parts)}; student and teacher as the original counts them: '
+            f'{counts.original / 1e6:.2f}M'
+        )
 
 
 class _stopping_on_signals:

@@ -13,6 +13,7 @@ class PhotoDataset(BaseDataset):
     Args:
         vocabulary: name, file or list of classes.
         data_root: folder that other paths are relative to.
+        unseen: labels of the classes whose masks no training may see, or 'all'; None for none.
         clip_view: also cut CLIP's view of this size (224) for a class weight; None for none.
         seed: of the random transforms.
         skip_bad: take the next photo where one cannot be read, and say so once for each.
@@ -24,6 +25,7 @@ class PhotoDataset(BaseDataset):
         vocabulary,
         data_root,
         *,
+        unseen=None,
         clip_view=None,
         seed=0,
         skip_bad=False,
@@ -32,9 +34,10 @@ class PhotoDataset(BaseDataset):
     ):
         self.vocabulary, self.clip_view = load_vocabulary(vocabulary), clip_view
         self.seed, self.skip_bad = seed, skip_bad
+        self.unseen = self.vocabulary.ids(unseen or ())
         super().__init__(
             data_root=data_root,
-            metainfo=self.vocabulary.metainfo,
+            metainfo=dict(**self.vocabulary.metainfo, unseen=self.unseen),
             pipeline=list(pipeline),
             **kwargs,
         )
@@ -63,6 +66,7 @@ class PhotoDataset(BaseDataset):
             img_path=str(img_path),
             seg_map_path=None if seg_map_path is None else str(seg_map_path),
             num_classes=len(self.vocabulary),
+            unseen=self.unseen,
             clip_view=self.clip_view,
             **more,
         )

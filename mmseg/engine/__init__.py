@@ -2,18 +2,24 @@ from .check_config import check_config
 from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import device_of, end_processes, init_processes
+from .param_groups import MatrixDecayConstructor
 from .runner import SegRunner
 from .sampler import StreamSampler
+from .train_hooks import LabelLeakHook, NonFiniteLossHook, TrainProgressHook
 from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
 __all__ = [
     'CpuAmpOptimWrapper',
+    'LabelLeakHook',
     'LabelWriterHook',
+    'MatrixDecayConstructor',
+    'NonFiniteLossHook',
     'ProgressHook',
     'SegRunner',
     'SegVisualizationHook',
     'StreamSampler',
     'StreamTrainLoop',
+    'TrainProgressHook',
     'check_config',
     'device_of',
     'end_processes',

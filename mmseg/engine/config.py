@@ -7,17 +7,28 @@ from mmengine.config import Config
 from mmseg.errors import UserError
 
 from .check_config import check_config
+from .hand_out import hand_out
 
-CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
-DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# --cfg-options of mmsegmentation 0.x -> ours; whole keys, or what they start with.
+MMSEG_0 = {
+    'data.samples_per_gpu': 'train_dataloader.batch_size',
+    'data.workers_per_gpu': 'train_dataloader.num_workers',
+    'data.train.': 'train_dataloader.dataset.',
+    'data.val.': 'val_dataloader.dataset.',
+    'data.test.': 'test_dataloader.dataset.',
+    'optimizer.': 'optim_wrapper.optimizer.',
+    'runner.max_iters': 'train_cfg.max_iters',
+    'evaluation.interval': 'train_cfg.val_interval',
+    'checkpoint_config.interval': 'default_hooks.checkpoint.interval',
+    'log_config.interval': 'default_hooks.logger.interval',
+}
 
 
 def load_config(path, options=None):
     """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
 
-    Three top-level keys concern several parts and are said once: `vocabulary`, which classes there
-    are; `class_weight`, whose view (CLIP's crop of the photo) the data sets must cut; `teacher`,
-    the config file, relative to this one, of the MaskCLIP that labels for a student.
+    Some top-level keys concern several parts and are said once: see `hand_out`. Options in
+    mmsegmentation 0.x's names mean what they meant there.
 
     Raises:
         UserError: no such file, not a config of this project, an unknown key or type.
@@ -28,14 +39,14 @@ def load_config(path, options=None):
         raise UserError(f'the config {path} {what}; the configs of this project are below configs/')
     try:
         config = Config.fromfile(path)
-        config.merge_from_dict(options or {})
+        config.merge_from_dict(from_mmseg_0(options or {}))
     except UserError:
         raise
     except Exception as error:  # whatever the file's own code raises
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(f'the config {path} cannot be read: {reason}') from error
     _require_ours(config, path)
-    _hand_out(config, path)
+    hand_out(config, path, load_config)
     check_config(config)
     return config
 
@@ -53,28 +64,13 @@ def _require_ours(config, path):
         )
 
 
-def _hand_out(config, path):
-    datasets = [
-        config[name].dataset
-        for name in DATALOADERS
-        if config.get(name) and 'dataset' in config[name]
-    ]
-    if config.get('teacher'):
-        config.model.teacher = _teacher_of(config, path)
-    if 'vocabulary' in config:
-        for part in (config.model, *datasets):
-            part.setdefault('vocabulary', config.vocabulary)
-    if config.get('class_weight'):
-        config.model.class_weight = config.class_weight
-        for dataset in datasets:
-            if config.class_weight.get('view', 'clip') == 'clip':
-                dataset.clip_view = config.class_weight.get('view_size', CLIP_VIEW)
-
-
-def _teacher_of(config, path):
-    """The model of the teacher's config, with what the student's config says of `model.teacher`."""
-    leaf = load_config(path.parent / config.teacher)
-    changed = Config(dict(model=leaf.model))
-    changed.merge_from_dict({'model': config.model.get('teacher') or {}})
-    changed.model.pop('vocabulary', None)
-    return changed.model
+def from_mmseg_0(options):
+    """{'data.samples_per_gpu': 8, ...} -> {'train_dataloader.batch_size': 8, ...}"""
+    renamed = {}
+    for key, value in options.items():
+        for old, new in MMSEG_0.items():
+            if key == old or (old.endswith('.') and key.startswith(old)):
+                key = new + key[len(old) :]
+                break
+        renamed[key] = value
+    return renamed

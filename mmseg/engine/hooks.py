@@ -36,20 +36,6 @@ class ProgressHook(Hook):
 
     after_val_iter, after_val_epoch = after_test_iter, after_test_epoch
 
-    def before_train(self, runner):
-        self.training = Progress(
-            runner.max_iters, 'train', unit='iteration', quiet=not is_main_process()
-        )
-        self.training.skip(runner.iter)
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx % 10 == 0:  # reading a loss waits for the device
-            self.training.note = f'loss {float(outputs["loss"].detach()):.4f}'
-        self.training.update(1)
-
-    def after_train(self, runner):
-        self.training.close()
-
 
 class _OutputHook(Hook):
     """Files named after the photos, in one folder, each written beside and renamed."""

@@ -8,11 +8,16 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import CheckpointLoader, Runner
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path
+from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
 
 # mmengine's own reader cannot read its checkpoints under torch >= 2.6.
 CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
+
+
+def _is_for_users(record):
+    """mmengine warns of its own deprecated parts, which nobody here can change."""
+    return not any(name in record.getMessage() for name in ('HardDiskBackend', 'FileClient'))
 
 
 class PlainCheckpointHook(Hook):
@@ -34,6 +39,7 @@ class SegRunner(Runner):
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
                 handler.setLevel(logging.WARNING)
+                handler.addFilter(_is_for_users)
         return logger
 
     def wrap_model(self, model_wrapper_cfg, model):
@@ -49,6 +55,16 @@ class SegRunner(Runner):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
 
+    def load_checkpoint(self, filename, map_location='cpu', strict=True, **kwargs):
+        """As mmengine's, but every weight must find its place."""
+        try:
+            return super().load_checkpoint(filename, map_location, strict, **kwargs)
+        except RuntimeError as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise UserError(
+                f'the checkpoint {filename} is of another model than the config: {reason}'
+            ) from error
+
     @master_only
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):
         """As mmengine's, but written beside and renamed, so that no reader meets half a file."""
@@ -56,6 +72,8 @@ class SegRunner(Runner):
         try:
             with atomic_path(target) as temporary:
                 super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+            if target.stem.startswith('iter_'):
+                point_to(target, target.with_name('latest.pth'))
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f'cannot write the checkpoint {target}: {reason}') from error

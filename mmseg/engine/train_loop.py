@@ -5,6 +5,7 @@ from mmengine.dist import get_dist_info
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
+from mmseg.errors import UserError
 from mmseg.registry import LOOPS, OPTIM_WRAPPERS
 
 
@@ -26,7 +27,8 @@ class StreamTrainLoop(IterBasedTrainLoop):
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self._seed_step()
-            self.run_iter(dict(next(batches), step=self._iter + 1))
+            with _batch_norm_of_one():
+                self.run_iter(dict(next(batches), step=self._iter + 1))
             if self._is_time_to_validate():
                 self.runner.val_loop.run()
         self.runner.call_hook('after_train_epoch')
@@ -41,6 +43,19 @@ class StreamTrainLoop(IterBasedTrainLoop):
         if self.runner.val_loop is None or self._iter < self.val_begin:
             return False
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+
+@contextmanager
+def _batch_norm_of_one():
+    try:
+        yield
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise UserError(
+            'batch normalisation cannot train on one place of one photo; use '
+            'train_dataloader.batch_size=2 or more, or a larger crop'
+        ) from error
 
 
 @OPTIM_WRAPPERS.register_module()

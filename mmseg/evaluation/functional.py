@@ -40,3 +40,16 @@ def scores_of(confusion) -> Scores:
         all_acc=right.sum() / truth.sum(),
         present=truth > 0,
     )
+
+
+def zero_shot_scores(iou, unseen) -> dict:
+    """(C), ids -> {'mIoU_seen', 'mIoU_unseen', 'hIoU'}: means, and the harmonic mean of the two.
+
+    Empty where no class or every class is unseen.
+    """
+    if not 0 < len(unseen) < len(iou):
+        return {}
+    hidden = torch.zeros(len(iou), dtype=torch.bool, device=iou.device)
+    hidden[list(unseen)] = True
+    seen, unseen = iou[~hidden].nanmean(), iou[hidden].nanmean()
+    return dict(mIoU_seen=seen, mIoU_unseen=unseen, hIoU=2 * seen * unseen / (seen + unseen))

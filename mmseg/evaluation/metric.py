@@ -8,7 +8,7 @@ from mmseg.errors import UserError
 from mmseg.registry import METRICS
 from mmseg.structures import ignore_label
 
-from .functional import confusion_matrix, scores_of
+from .functional import confusion_matrix, scores_of, zero_shot_scores
 
 
 @METRICS.register_module()
@@ -60,14 +60,16 @@ class IoUMetric(BaseMetric):
 
     def compute_metrics(self, results):
         """[Scores] -> {'aAcc': ...}"""
-        return self.named(results[0], self.dataset_meta['classes'])
+        meta = self.dataset_meta
+        return self.named(results[0], meta['classes'], meta.get('unseen', ()))
 
     @staticmethod
-    def named(scores, labels):
+    def named(scores, labels, unseen=()):
         """Scores, (C) names -> {'mIoU': ..., 'IoU.dog': ...}; None for a value that is not defined.
 
         `mIoU` is mmsegmentation's mean, in which a class predicted but absent from the truth counts
-        0; `mIoU_present` is the mean over the classes that the truth has.
+        0; `mIoU_present` is the mean over the classes that the truth has. Where some classes are
+        `unseen` (ids), their mean, the others' and the harmonic mean of both come too.
         """
         metrics = dict(
             aAcc=scores.all_acc,
@@ -75,6 +77,7 @@ class IoUMetric(BaseMetric):
             mAcc=scores.acc.nanmean(),
             mPrec=scores.prec.nanmean(),
             mIoU_present=scores.iou[scores.present].mean(),
+            **zero_shot_scores(scores.iou, unseen),
         )
         for kind, values in (('IoU', scores.iou), ('Acc', scores.acc), ('Prec', scores.prec)):
             metrics |= {f'{kind}.{label}': value for label, value in zip(labels, values)}

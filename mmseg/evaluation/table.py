@@ -1,5 +1,8 @@
-def score_table(labels, scores):
-    """Class names and Scores -> text: one row a class and the means, in per cent."""
+from .functional import zero_shot_scores
+
+
+def score_table(labels, scores, unseen=()):
+    """Class names, Scores, ids -> text: one row a class and the means, in per cent."""
     width = max(len(label) for label in (*labels, 'class'))
     rows = [f'{"class":{width}}    IoU     Acc    Prec', '-' * (width + 24)]
     for label, *values in zip(labels, scores.iou, scores.acc, scores.prec):
@@ -11,6 +14,9 @@ def score_table(labels, scores):
         f'mAcc {_percent(scores.acc.nanmean())}   mPrec {_percent(scores.prec.nanmean())}',
         f'mIoU over the {int(scores.present.sum())} classes present {_percent(present)}',
     ]
+    means = zero_shot_scores(scores.iou, unseen)
+    if means:
+        rows.append('   '.join(f'{name} {_percent(value)}' for name, value in means.items()))
     return '\n'.join(rows)
 
 

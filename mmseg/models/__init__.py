@@ -2,8 +2,9 @@
 
 from .builder import build_class_weight, build_extractor, build_head, build_maskclip, build_text
 from .class_weight import ClassWeight, reweight
+from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
-from .decode_heads import ASPPHeadV2, MaskClipHead, SegformerHead
+from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
 from .pseudo_label import fill_unlabeled
 from .refine import key_smooth, prompt_denoise
 from .segmentors import EncoderDecoder, MaskClip, MaskClipPlus
@@ -14,10 +15,12 @@ from .upsample import bilinear_matrix, labels_at_photo_size, resize_argmax
 __all__ = [
     'ASPPHeadV2',
     'ClassWeight',
+    'DepthwiseSeparableASPPHead',
     'EncoderDecoder',
     'MaskClip',
     'MaskClipHead',
     'MaskClipPlus',
+    'ParameterCounts',
     'SegDataPreprocessor',
     'SegformerHead',
     'TextClassifier',
@@ -30,6 +33,7 @@ __all__ = [
     'build_mit',
     'build_text',
     'build_timm_backbone',
+    'count_parameters',
     'fill_unlabeled',
     'key_smooth',
     'labels_at_photo_size',

@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+
 # The frozen teacher, the weigher and counters, which a student's checkpoint need not carry.
 DROPPED = re.compile(
     r'decode_head\.(clip|clip_model|proj|[qkvc]_proj|_iter_counter|logit_scale|loss_decode)\b'
@@ -16,11 +18,17 @@ def is_original(state):
 
 def from_original(state):
     """{name: tensor} -> the student alone, in this project's names."""
-    return {
+    own = {
         _rename(name): tensor
         for name, tensor in state.items()
         if not DROPPED.match(name) and not name.startswith('decode_head.decode_module.conv_seg.')
     }
+    background = own.pop('decode_head.bg_embeddings', None)
+    if background is not None:  # a learned class 0 before the text's
+        text = own['decode_head.conv_seg.embeddings']
+        own['decode_head.conv_seg.embeddings'] = torch.cat([background, text])
+        own['decode_head.conv_seg.learned'] = background
+    return own
 
 
 def _rename(name):

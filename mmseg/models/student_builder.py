@@ -14,7 +14,7 @@ from mmseg.vocabularies import load_vocabulary
 from .backbones import MixVisionTransformer, TimmBackbone
 from .backbones.mit import SIZES
 from .builder import build_class_weight, build_maskclip, build_part, without_type
-from .decode_heads import ASPPHeadV2, SegformerHead
+from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead
 from .original_names import from_original, is_original
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier
@@ -25,17 +25,28 @@ IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 @MODELS.register_module(name='MaskClipPlus')
 def build_maskclip_plus(
-    backbone, decode_head, vocabulary, *, teacher, class_weight=None, checkpoint=None, **options
+    backbone,
+    decode_head,
+    vocabulary,
+    *,
+    teacher,
+    class_weight=None,
+    checkpoint=None,
+    unseen='all',
+    learned_classes=(),
+    **options,
 ):
     """Config of the model `MaskClipPlus` -> MaskClipPlus.
 
     Args:
         backbone: of type MixVisionTransformer or TimmBackbone; see their builders.
-        decode_head: of type ASPPHeadV2, SegformerHead or any DecodeHead.
+        decode_head: ASPPHeadV2, SegformerHead, DepthwiseSeparableASPPHead or any DecodeHead.
         vocabulary: as for MaskClip.
         teacher: config of a MaskClip; None for a student alone, from a checkpoint.
         class_weight: on the student's scores; see `build_class_weight`, with its own `weigher`.
         checkpoint: a trained student's file, in this project's names or the original's.
+        unseen: labels of the classes that pseudo-labels may name, or 'all'.
+        learned_classes: labels of the classes that training finds a vector for, in place of text.
         options: see `MaskClipPlus`.
     """
     vocabulary = load_vocabulary(vocabulary)
@@ -50,7 +61,9 @@ def build_maskclip_plus(
     head = MODELS.get(decode_head['type'])(
         network.channels,
         text.shape[1],
-        TextClassifier(text, normalize=False, persistent=True),
+        TextClassifier(
+            text, normalize=False, persistent=True, learned=vocabulary.ids(learned_classes)
+        ),
         **without_type(decode_head),
     )
     if class_weight is not None:
@@ -60,6 +73,8 @@ def build_maskclip_plus(
         options |= dict(
             class_weight=weight, weigher=weigher, weigher_view=class_weight.get('view', 'clip')
         )
+    if unseen != 'all':
+        options |= dict(candidates=vocabulary.ids(unseen))
     model = MaskClipPlus(network, head, teacher, **{**IMAGENET, **options})
     if state is not None:
         _load_student(model, state, checkpoint, vocabulary)
@@ -91,12 +106,15 @@ def _load_student(model, state, path, vocabulary):
 
 
 build_maskclip_plus.options_of = MaskClipPlus
-build_maskclip_plus.not_from_config = {'weigher', 'weigher_view'}
+build_maskclip_plus.not_from_config = {'weigher', 'weigher_view', 'candidates'}
 
 
 @MODELS.register_module(name='MixVisionTransformer')
 def build_mit(size, *, pretrained=None, drop_path=0.1):
-    """'b0' to 'b5', a file of weights in mmsegmentation's names or None -> MixVisionTransformer."""
+    """'b0' to 'b5', a file of weights in mmsegmentation's names -> MixVisionTransformer.
+
+    `pretrained` None starts from scratch, and says so; False does where a checkpoint follows.
+    """
     if size not in SIZES:
         raise UserError(
             f'MiT has no size {size!r}{nearest(size, SIZES)}; known: {", ".join(SIZES)}'
@@ -110,7 +128,8 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
     """A timm model's name -> TimmBackbone of its features.
 
     Args:
-        pretrained: True for timm's own weights (which may use the network), a file, or None.
+        pretrained: True for timm's own weights (which may use the network), a file, None to start
+            from scratch, False where a checkpoint follows.
         prefix: what the names in the file start with; the others are left out.
         out_indices, output_stride: timm's; outputs to keep, and pixels per cell of the last.
     """
@@ -128,6 +147,8 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
 
 def _start_from(network, file, name, prefix=''):
     """Load a file of ImageNet weights; without one, say loudly that training starts anew."""
+    if file is False:
+        return network
     if file is None:
         logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
         return network
@@ -145,6 +166,6 @@ def _start_from(network, file, name, prefix=''):
     return network
 
 
-for _head in (ASPPHeadV2, SegformerHead):
+for _head in (ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead):
     _head.not_from_config = {'in_channels', 'channels', 'classifier'}
     MODELS.register_module(module=_head)

@@ -1,3 +1,4 @@
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,12 +10,18 @@ class TextClassifier(nn.Module):
         embeddings: (C, D), one row a class.
         normalize: scale the features to unit length, so that unit rows give cosines.
         persistent: keep the text in checkpoints, so that a student needs no CLIP to be used.
+        learned: ids of classes whose rows are unit vectors that training finds, for what words do
+            not say, such as a background.
     """
 
-    def __init__(self, embeddings, *, normalize, persistent=False):
+    def __init__(self, embeddings, *, normalize, persistent=False, learned=()):
         super().__init__()
         self.normalize = normalize
         self.register_buffer('embeddings', embeddings.detach().clone(), persistent=persistent)
+        self.learned = None
+        if learned:
+            self.learned = nn.Parameter(torch.randn(len(learned), embeddings.shape[1]))
+            self.register_buffer('learned_ids', torch.tensor(list(learned)), persistent=False)
 
     @property
     def num_classes(self):
@@ -24,4 +31,10 @@ class TextClassifier(nn.Module):
         """(N, D, h, w) -> (N, C, h, w)"""
         if self.normalize:
             feats = F.normalize(feats, dim=1)
-        return F.conv2d(feats, self.embeddings[:, :, None, None].to(feats.dtype))
+        return F.conv2d(feats, self.rows()[:, :, None, None].to(feats.dtype))
+
+    def rows(self) -> Tensor:
+        """-> (C, D)"""
+        if self.learned is None:
+            return self.embeddings
+        return self.embeddings.index_copy(0, self.learned_ids, F.normalize(self.learned, dim=1))

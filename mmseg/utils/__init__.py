@@ -1,7 +1,8 @@
 """Small helpers that know nothing of segmentation."""
 
 from .digest import digest_state
-from .files import atomic_path, output_dir
+from .files import atomic_path, output_dir, point_to
+from .memory import peak_memory
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
 from .suggest import nearest
@@ -13,6 +14,8 @@ __all__ = [
     'digest_state',
     'nearest',
     'output_dir',
+    'peak_memory',
+    'point_to',
     'require_keys',
     'require_known',
 ]

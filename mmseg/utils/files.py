@@ -23,6 +23,12 @@ def atomic_path(path):
         temporary.unlink(missing_ok=True)
 
 
+def point_to(target, link):
+    """Make `link` a symbolic link to a file beside it, in place of what it was."""
+    with atomic_path(link) as temporary:
+        temporary.symlink_to(Path(target).name)
+
+
 def output_dir(path):
     """Make a folder and prove that it can be written, before any long work starts.
 

@@ -57,6 +57,22 @@ class Vocabulary:
     def __len__(self):
         return len(self.labels)
 
+    def ids(self, labels):
+        """Labels, or 'all' -> their ids, a sorted tuple.
+
+        Raises:
+            UserError: a label that is not of this vocabulary.
+        """
+        if labels == 'all':
+            return tuple(range(len(self)))
+        if isinstance(labels, str):
+            labels = [labels]
+        for label in labels:
+            if label not in self.labels:
+                near = nearest(label, self.labels)
+                raise UserError(f'the vocabulary {self.name} has no class {label!r}{near}')
+        return tuple(sorted(self.labels.index(label) for label in labels))
+
     @cached_property
     def metainfo(self):
         """What mmengine's data sets call it: {'classes': labels, 'palette': RGB triples}."""

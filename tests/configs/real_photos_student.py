@@ -31,8 +31,8 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImage'),
             dict(type='Unlabeled'),
-            dict(type='RandomResize', scale=(500, 500), ratio_range=(0.75, 1.5)),
-            dict(type='RandomCrop', size=352),
+            dict(type='RandomResize', scale=(448, 448), ratio_range=(0.75, 1.5)),
+            dict(type='RandomCrop', size=288),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
@@ -42,11 +42,11 @@ train_dataloader = dict(
 val_dataloader = _base_.test_dataloader
 val_cfg = dict()
 val_evaluator = dict(type='IoUMetric')
-train_cfg = dict(max_iters=300, val_interval=100)
-optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=0.01))
+train_cfg = dict(max_iters=400, val_interval=200)
+optim_wrapper = dict(optimizer=dict(lr=3e-4, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=31, by_epoch=False),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=301, by_epoch=False),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, by_epoch=False),
 ]
-default_hooks = dict(checkpoint=dict(interval=100))
+default_hooks = dict(checkpoint=dict(interval=200))
 del mini

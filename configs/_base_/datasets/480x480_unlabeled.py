@@ -1,5 +1,6 @@
 # Training crops of the published recipe: every class unlabelled. Of masks, where the data set has
 # any, only the void is used, as published (Q11); ann_dir=None leaves them unread.
+unseen = 'all'
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
@@ -9,7 +10,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type='LoadImage'),
-            dict(type='LoadAnnotations', suppress_labels='all'),
+            dict(type='LoadAnnotations', suppress_labels='unseen'),
             dict(type='RandomResize', scale=(520, 520), ratio_range=(0.5, 2.0)),
             dict(type='RandomCrop', size=480, cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5),

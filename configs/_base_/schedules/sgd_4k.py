@@ -4,6 +4,4 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.005, momentum=0.9, weight_decay=2.5e-4),
 )
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=1e-4, begin=0, end=4001, by_epoch=False),
-]
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=1e-4, begin=0, by_epoch=False)]

@@ -1,3 +1,3 @@
 _base_ = './deeplabv2_r101.py'
-# As published: loss over all pixels (Q14), scores resized twice (Q15).
-model = dict(loss_over='all', resize_twice=True)
+# As published: loss over all pixels (Q14), scores resized twice (Q15), no dropout.
+model = dict(loss_over='all', resize_twice=True, decode_head=dict(dropout=0.0))

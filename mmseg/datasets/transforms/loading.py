@@ -67,8 +67,9 @@ class LoadAnnotations:
     uint8, or int32 with 65535 ignored where there are more than 255 classes.
 
     Args:
-        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), or 'all'; with
-            'all', a photo without a mask is unlabelled everywhere.
+        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), 'all', or
+            'unseen', those that the data set calls so; with either word, a photo without a mask is
+            unlabelled everywhere.
 
     Raises:
         UserError: a mask that is missing, of another size than the photo, not of class indices, or
@@ -79,8 +80,9 @@ class LoadAnnotations:
         self.suppress_labels = suppress_labels
 
     def __call__(self, results):
+        named = isinstance(self.suppress_labels, str)
         if results['seg_map_path'] is None:
-            return Unlabeled()(results) if self.suppress_labels == 'all' else results
+            return Unlabeled()(results) if named else results
         mask = read_mask(
             results['seg_map_path'],
             results['ori_shape'],
@@ -88,11 +90,21 @@ class LoadAnnotations:
             reduce_zero_label=results['reduce_zero_label'],
         )
         if self.suppress_labels:
-            mask = mask.astype(np.int16)
-            chosen = self.suppress_labels == 'all' or np.isin(mask, self.suppress_labels)
-            mask[chosen & (mask != IGNORE)] = UNLABELED
+            mask = _suppress(mask.astype(np.int16), self._hidden(results))
         results['gt_sem_seg'] = mask
         return results
+
+    def _hidden(self, results):
+        if self.suppress_labels == 'unseen':
+            return results['unseen']
+        if self.suppress_labels == 'all':
+            return range(results['num_classes'])
+        return self.suppress_labels
+
+
+def _suppress(mask, hidden):
+    mask[np.isin(mask, list(hidden)) & (mask != IGNORE)] = UNLABELED
+    return mask
 
 
 @TRANSFORMS.register_module()

@@ -10,6 +10,8 @@ class DecodeHead(nn.Module):
         dropout: share of the channels that is dropped before it, in training.
     """
 
+    spare_in_original = False  # a 1x1 classifier beside the text, counted but never used
+
     def __init__(self, channels, classifier, *, dropout=0.1):
         super().__init__()
         self.channels = channels
@@ -22,17 +24,21 @@ class DecodeHead(nn.Module):
 
     def forward(self, inputs):
         """a list of (N, C_i, h_i, w_i) -> (N, C, h, w)"""
-        return self.conv_seg(self.dropout(self.forward_features(inputs)))
+        return self.classify(self.forward_features(inputs))
+
+    def classify(self, features):
+        """(N, D, h, w) -> (N, C, h, w)"""
+        return self.conv_seg(self.dropout(features))
 
 
 class ConvModule(nn.Module):
     """Convolution without bias, batch norm, ReLU, in mmsegmentation's parameter names."""
 
-    def __init__(self, inputs, outputs, kernel=1, *, dilation=1):
+    def __init__(self, inputs, outputs, kernel=1, *, dilation=1, groups=1):
         super().__init__()
         padding = dilation * (kernel - 1) // 2
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False
+            inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=False
         )
         self.bn = nn.BatchNorm2d(outputs)
         nn.init.kaiming_normal_(self.conv.weight, mode='fan_out', nonlinearity='relu')
@@ -40,3 +46,16 @@ class ConvModule(nn.Module):
     def forward(self, x):
         """(N, C, h, w) -> (N, C', h, w)"""
         return self.bn(self.conv(x)).relu()
+
+
+class SeparableConvModule(nn.Module):
+    """A convolution within each channel, then one across channels, in mmsegmentation's names."""
+
+    def __init__(self, inputs, outputs, kernel=3, *, dilation=1):
+        super().__init__()
+        self.depthwise_conv = ConvModule(inputs, inputs, kernel, dilation=dilation, groups=inputs)
+        self.pointwise_conv = ConvModule(inputs, outputs)
+
+    def forward(self, x):
+        """(N, C, h, w) -> (N, C', h, w)"""
+        return self.pointwise_conv(self.depthwise_conv(x))

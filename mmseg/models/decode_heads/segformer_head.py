@@ -12,6 +12,8 @@ class SegformerHead(DecodeHead):
         in_channels: of the backbone's outputs, all of which are read.
     """
 
+    spare_in_original = True
+
     def __init__(self, in_channels, channels, classifier, *, dropout=0.1):
         super().__init__(channels, classifier, dropout=dropout)
         self.convs = nn.ModuleList(ConvModule(c, channels) for c in in_channels)

@@ -54,7 +54,14 @@ class EncoderDecoder(Segmentor):
 
     def scores(self, image, view=None):
         """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) for a view -> (N, C, h, w)"""
-        scores = self.decode_head(self.backbone((image - self.mean) / self.std))
+        return self.weigh(self.decode_head.classify(self.features(image)), image, view)
+
+    def features(self, image):
+        """(N, 3, H, W) RGB in 0..255 -> (N, D, h, w), what the classifier reads"""
+        return self.decode_head.forward_features(self.backbone((image - self.mean) / self.std))
+
+    def weigh(self, scores, image, view):
+        """(N, C, h, w) -> (N, C, h, w): the class weight, where there is one"""
         if self.class_weight is None:
             return scores
         with torch.no_grad():
@@ -64,14 +71,14 @@ class EncoderDecoder(Segmentor):
     def loss(self, images, samples):
         """[(3, H, W) uint8], samples with gt_sem_seg -> {'loss_ce', 'acc_seg'}"""
         target = stack_targets([sample.gt_sem_seg for sample in samples])
-        return self.loss_against(self.training_scores(images, samples), target)
+        return self.loss_against(self.scores(*self.training_input(images, samples)), target)
 
-    def training_scores(self, images, samples):
-        """-> (N, C, h, w) of the batch, padded at the right and bottom to one size"""
+    def training_input(self, images, samples):
+        """-> the batch, padded at the right and bottom to one size, and its views or None"""
         view = None
         if self.weigher_view == 'clip':
             view = torch.stack([sample.view for sample in samples])
-        return self.scores(stack_images(images, fill=self.mean), view)
+        return stack_images(images, fill=self.mean), view
 
     def loss_against(self, scores, target):
         """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""

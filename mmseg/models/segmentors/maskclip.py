@@ -31,6 +31,11 @@ class MaskClip(Segmentor):
         return super().train(False)
 
     @torch.no_grad()
+    def dense_features(self, image):
+        """(N, 3, H, W) RGB in 0..255 -> (N, D, h, w) in text space, not normalised"""
+        return self.backbone(image).patches
+
+    @torch.no_grad()
     def scores(self, image, view=None):
         """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the weigher wants it -> (N, C, h, w)"""
         if self.weigher_view is None:

@@ -1,4 +1,5 @@
 import torch
+import torch.nn.functional as F
 
 from mmseg.structures import IGNORE, UNLABELED
 
@@ -19,6 +20,8 @@ class MaskClipPlus(EncoderDecoder):
             phase; last -1 for no end, first -1 for never.
         candidates: ids of the classes that pseudo-labels may name; None for all.
         conf_thresh: see `fill_unlabeled`.
+        distill_weight: of the L1 distance between the student's features and the teacher's unit
+            dense features, on the student's grid; 0 leaves it out.
         options: see `EncoderDecoder`.
     """
 
@@ -32,23 +35,32 @@ class MaskClipPlus(EncoderDecoder):
         start_self_train=(-1, -1),
         candidates=None,
         conf_thresh=0.0,
+        distill_weight=0.0,
         **options,
     ):
         super().__init__(backbone, decode_head, **options)
         self.aside['teacher'] = teacher
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
         self.candidates, self.conf_thresh = candidates, conf_thresh
+        self.distill_weight = distill_weight
 
     def loss(self, images, samples, *, step):
         """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
         target = stack_targets([sample.gt_sem_seg for sample in samples])
-        scores = self.training_scores(images, samples)
+        image, view = self.training_input(images, samples)
+        features = self.features(image)
+        scores = self.weigh(self.decode_head.classify(features), image, view)
         if within(step, self.start_clip_guided):
             target = self.pseudo_labels(target, self.teacher_scores(images, samples))
         elif within(step, self.start_self_train):
             target = self.pseudo_labels(target, scores.detach())
         target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
-        return self.loss_against(scores, target)
+        losses = self.loss_against(scores, target)
+        if self.distill_weight:
+            teacher = self.aside['teacher']
+            dense = teacher.dense_features(stack_images(images, fill=_mean_of(teacher)))
+            losses['loss_distill'] = self.distill_weight * distance(features, dense, target)
+        return losses
 
     def teacher_scores(self, images, samples):
         """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
@@ -56,13 +68,25 @@ class MaskClipPlus(EncoderDecoder):
         view = None
         if teacher.weigher_view == 'clip':
             view = torch.stack([sample.view for sample in samples])
-        mean = teacher.backbone.mean.view(3, 1, 1)
-        return teacher.scores(stack_images(images, fill=mean), view)
+        return teacher.scores(stack_images(images, fill=_mean_of(teacher)), view)
 
     @torch.no_grad()
     def pseudo_labels(self, target, scores):
         """(N, H, W), (N, C, h, w) -> (N, H, W) without -1"""
         return fill_unlabeled(target, scores, self.candidates, threshold=self.conf_thresh)
+
+
+def _mean_of(teacher):
+    return teacher.backbone.mean.view(3, 1, 1)
+
+
+def distance(features, dense, target):
+    """(N, D, h, w), (N, D, h', w'), (N, H, W) -> (): mean |features - unit dense|, 255 left out"""
+    size = features.shape[2:]
+    dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
+    kept = F.interpolate((target != IGNORE)[:, None].float(), size, mode='nearest')
+    total = ((features - dense).abs() * kept).sum()
+    return total / (kept.sum() * features.shape[1]).clamp_min(1)
 
 
 def within(step, phase):

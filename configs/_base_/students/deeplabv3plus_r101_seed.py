@@ -1,0 +1,3 @@
+_base_ = './deeplabv3plus_r101.py'
+# As published: loss over all pixels (Q14), scores resized twice (Q15), no dropout.
+model = dict(loss_over='all', resize_twice=True, decode_head=dict(dropout=0.0))

@@ -1,0 +1,7 @@
+_base_ = [
+    '../../_base_/datasets/pascal_context_59_480x480.py',
+    '../../_base_/students/convnext_tiny.py',
+    '../../_base_/schedules/adamw_8k.py',
+    '../../_base_/train_runtime.py',
+]
+teacher = '../../maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'

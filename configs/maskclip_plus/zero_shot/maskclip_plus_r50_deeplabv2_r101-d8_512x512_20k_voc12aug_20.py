@@ -1,0 +1,8 @@
+_base_ = [
+    '../../_base_/datasets/voc_20_512x512_zero_shot.py',
+    '../../_base_/students/deeplabv2_r101_seed.py',
+    '../../_base_/schedules/sgd_20k.py',
+    '../../_base_/train_runtime.py',
+]
+teacher = '../../maskclip/maskclip_r50_520x520_pascal_context_59.py'
+model = dict(start_clip_guided=(1, 1999), start_self_train=(2000, -1))

@@ -1,0 +1,50 @@
+"""What a run was made of, beside its log: settings, machine, weights."""
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from mmengine.dist import get_world_size
+from mmengine.utils.dl_utils import collect_env
+
+from mmseg.utils import atomic_path, digest_state
+
+
+def bare(model):
+    """The model behind a DistributedDataParallel, or the model itself."""
+    return getattr(model, 'module', model)
+
+
+def environment(device):
+    """-> {'device': ..., 'PyTorch': ...} of this machine"""
+    return dict(device=str(device), **{key: str(value) for key, value in collect_env().items()})
+
+
+def weights_digest(model):
+    """A model -> sha256 of its parameters and buffers, those outside checkpoints included."""
+    return digest_state({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def write_record(runner, config, started=None):
+    """Write run.json beside the log -> its content; with what it held at the start, add the end."""
+    now, model = datetime.now().isoformat(timespec='seconds'), bare(runner.model)
+    if started is None:
+        record = dict(
+            command=sys.argv,
+            config=str(config.filename),
+            started=now,
+            resumed_from=config.load_from,
+            seed=runner.seed,
+            processes=get_world_size(),
+            weights_sha256=weights_digest(model),
+            frozen_sha256={k: weights_digest(m) for k, m in model.aside.items() if m is not None},
+            environment=environment(config.device),
+            settings=config.pretty_text,
+        )
+    else:
+        end = dict(ended=now, to_iteration=runner.iter, trained_sha256=weights_digest(model))
+        record = {**started, **end}
+    with atomic_path(Path(runner.log_dir) / 'run.json') as temporary:
+        temporary.write_text(json.dumps(record, indent=1))
+    return record

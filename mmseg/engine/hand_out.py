@@ -1,0 +1,57 @@
+"""What several parts of a config need is said once, at its top, and handed to each of them here."""
+
+from mmengine.config import Config
+
+CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def hand_out(config, path, load):
+    """Fill in a Config's parts from its top-level keys, in place.
+
+    `vocabulary`: which classes there are, for model and data. `unseen`: labels of the classes that
+    no mask may show in training, or 'all', for data (which hide them), model (whose pseudo-labels
+    name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
+    cut. `teacher`: the file, relative to this one, of the MaskCLIP that labels for a student.
+    The last learning rate is reached at the last iteration, wherever `train_cfg.max_iters` puts it.
+
+    Args:
+        load: reads a config file; given by the caller, which is it.
+    """
+    datasets = {
+        name: config[name].dataset
+        for name in DATALOADERS
+        if config.get(name) and 'dataset' in config[name]
+    }
+    with_teacher = bool(config.get('teacher'))
+    if with_teacher:
+        config.model.teacher = _teacher_of(config, path, load)
+    for key, parts in (('vocabulary', [config.model]), ('unseen', [config.model] * with_teacher)):
+        if key in config:
+            for part in (*parts, *datasets.values()):
+                part.setdefault(key, config[key])
+    if config.get('class_weight'):
+        config.model.class_weight = config.class_weight
+    _ask_for_views(config.model, datasets)
+    for scheduler in config.get('param_scheduler') or ():
+        scheduler.setdefault('end', config.train_cfg.max_iters + 1)
+
+
+def _ask_for_views(model, datasets):
+    """The model's class weight looks at every photo, a teacher's only at those of training."""
+    teacher = model.get('teacher') or {}
+    training = [v for k, v in datasets.items() if k == 'train_dataloader']
+    for part, asked in ((teacher, training), (model, datasets.values())):
+        weight = part.get('class_weight')
+        if weight and weight.get('view', 'clip') == 'clip':
+            for dataset in asked:
+                dataset.clip_view = weight.get('view_size', CLIP_VIEW)
+
+
+def _teacher_of(config, path, load):
+    """The model of the teacher's config, with what the student's config says of `model.teacher`."""
+    leaf = load(path.parent / config.teacher)
+    changed = Config(dict(model=leaf.model))
+    changed.merge_from_dict({'model': config.model.get('teacher') or {}})
+    changed.model.pop('vocabulary', None)
+    return changed.model

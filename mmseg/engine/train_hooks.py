@@ -1,0 +1,122 @@
+"""What happens beside the training: progress, and stops that lose nothing."""
+
+import json
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from mmseg.errors import UserError
+from mmseg.registry import HOOKS
+from mmseg.utils import Progress, atomic_path, peak_memory
+
+
+@HOOKS.register_module()
+class TrainProgressHook(Hook):
+    """A live line: iteration, rate, time left, loss, agreement with the labels, data time, memory.
+
+    Args:
+        interval: iterations between two readings of the loss, each of which waits for the device.
+    """
+
+    priority = 'LOW'  # behind the timer and the log
+
+    def __init__(self, interval=10):
+        self.interval = interval
+
+    def before_train(self, runner):
+        self.bar = Progress(
+            runner.max_iters, 'train', unit='iteration', quiet=not is_main_process()
+        )
+        self.bar.skip(runner.iter)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx % self.interval == 0:
+            self.bar.note = self._note(runner, outputs)
+        self.bar.update(1)
+
+    def _note(self, runner, outputs):
+        parts = [f'loss {float(outputs["loss"].detach()):.4f}']
+        if 'acc_seg' in outputs:
+            parts.append(f'agreement with the labels {float(outputs["acc_seg"]):.0f}%')
+        scalars = runner.message_hub.log_scalars
+        if 'train/time' in scalars and 'train/data_time' in scalars:
+            whole, data = (scalars[f'train/{k}'].mean(self.interval) for k in ('time', 'data_time'))
+            parts.append(f'waiting for data {100 * data / whole:.0f}%')
+        parts.append(f'memory {peak_memory(runner.cfg.get("device", "cpu")) / 1e9:.1f} GB')
+        return ', '.join(parts)
+
+    def after_train(self, runner):
+        self.bar.close()
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stop where the loss is NaN or infinite, before such weights are saved; the photos are named.
+
+    Args:
+        interval: iterations between two looks, each of which waits for the device.
+    """
+
+    priority = 'VERY_HIGH'  # before a checkpoint is written
+
+    def __init__(self, interval=10):
+        self.interval = interval
+        self.recent = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        photos = [sample.img_path for sample in data_batch['data_samples']]
+        self.recent.append((runner.iter + 1, outputs['loss'].detach(), photos))
+        if len(self.recent) >= self.interval:
+            self._look(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self._look(runner)
+
+    def after_train(self, runner):
+        self._look(runner)
+
+    def _look(self, runner):
+        recent, self.recent = self.recent, []
+        if not recent:
+            return
+        losses = torch.stack([loss for _, loss, _ in recent]).tolist()
+        for loss, (iteration, _, photos) in zip(losses, recent):
+            if loss - loss != 0:  # NaN and infinity
+                raise UserError(self._report(Path(runner.work_dir), iteration, loss, photos))
+
+    def _report(self, folder, iteration, loss, photos):
+        path = folder / 'nonfinite_loss.json'
+        with atomic_path(path) as temporary:
+            text = json.dumps(dict(iteration=iteration, loss=str(loss), photos=photos), indent=1)
+            temporary.write_text(text)
+        return (
+            f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; look at '
+            'them, or lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
+        )
+
+
+@HOOKS.register_module()
+class LabelLeakHook(Hook):
+    """No pixel of training may carry a class that is held unseen (`unseen` of the config).
+
+    Targets are looked at before they go to the device: one table look-up a batch, no waiting.
+    """
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        meta = runner.train_dataloader.dataset.metainfo
+        for sample in data_batch['data_samples']:
+            leaked = leaked_classes(sample.gt_sem_seg, meta.get('unseen', ()))
+            if leaked:
+                names = ', '.join(meta['classes'][i] for i in leaked)
+                raise UserError(
+                    f'the training target of {sample.img_path} shows {names}, which the config '
+                    "holds unseen; does its LoadAnnotations have suppress_labels='unseen'?"
+                )
+
+
+def leaked_classes(target, unseen):
+    """(H, W) labels, ids -> those of the ids that occur in it"""
+    counts = torch.bincount(target.flatten().long() + 1)  # unlabelled is -1
+    return [i for i in unseen if i + 1 < len(counts) and counts[i + 1]]
