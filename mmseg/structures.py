@@ -16,5 +16,5 @@ class SegDataSample(BaseDataElement):
         pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
         seg_logits: (C, h, w) scores at the network's resolution.
         view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.
-    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo.
+    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` where it has one.
     """

@@ -171,13 +171,15 @@ def test_a_leaked_label_stops_the_training(zero_shot_config, tmp_path, capsys):
     assert re.search(r'p\d.jpg shows (cat|sky|cat, sky), which', capsys.readouterr().err)
 
 
-def test_validation_keeps_the_best_checkpoint(student_config, tmp_path):
+def test_validation_keeps_the_best_checkpoint(student_config, tmp_path, capsys):
     with student_config.open('a') as file:
         file.write('val_dataloader, val_cfg = test_dataloader, dict()\n')
         file.write('val_evaluator = dict(type="IoUMetric")\ntrain_cfg = dict(max_iters=4, ')
         file.write('val_interval=2)\ndefault_hooks = dict(checkpoint=dict(save_best="mIoU"))\n')
     assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
     assert len(list((tmp_path / 'run').glob('best_mIoU_iter_*.pth'))) == 1
+    printed = capsys.readouterr().out
+    assert 'validation at iteration 2' in printed and printed.count('mIoU over the') == 2
 
 
 EMA = "custom_hooks=[{'type':'NonFiniteLossHook'},{'type':'EMAHook','momentum':0.1}]"

@@ -15,6 +15,7 @@ LENGTHS = dict(
     pascal_context_59=59,
     pascal_context_60=60,
     pascal_context_459=459,
+    miniature=14,
     voc_20=20,
     voc_21=21,
     cityscapes=19,
@@ -119,7 +120,7 @@ def test_what_clip_reads_differs_from_what_the_metric_prints():
 
 def test_templates():
     assert {name: len(sentences) for name, sentences in TEMPLATES.items()} == dict(
-        name=1, plain=1, imagenet80=80, maskclip85=85
+        name=1, plain=1, imagenet80=80, miniature=8, maskclip85=85
     )
     assert 'there is a {} in the scene.' in TEMPLATES['maskclip85']
     with pytest.raises(UserError, match="nearest: 'maskclip85'"):

@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 
 from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
 from mmseg.errors import UserError
-from mmseg.models import count_parameters
+from mmseg.models import MaskClipPlus, count_parameters
 from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
@@ -101,7 +101,7 @@ def _set_start(config, resume, load_from):
     if start is not None and not Path(start).is_file():
         raise UserError(f'no checkpoint {start}')
     config.load_from, config.resume = (str(resume) if resume else None), resume is not None
-    if start is not None:  # which holds all that ImageNet's would give
+    if start is not None and 'backbone' in config.model:  # which holds all that ImageNet's would
         config.model.backbone.pretrained = False
     if resume is None and load_from is not None:
         config.model.checkpoint = str(load_from)
@@ -114,7 +114,13 @@ def _amp_wrapper(device):
 
 
 def _say_what_trains(runner):
-    counts = count_parameters(bare(runner.model))
+    model = bare(runner.model)
+    if not isinstance(model, MaskClipPlus):
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        if is_main_process():
+            print(f'parameters: {trained / 1e6:.2f}M to train')
+        return
+    counts = count_parameters(model)
     parts = [f'{counts.trained / 1e6:.2f}M to train', f'{counts.teacher / 1e6:.2f}M in the teacher']
     if counts.weigher:
         parts.append(f'{counts.weigher / 1e6:.2f}M in the weigher')

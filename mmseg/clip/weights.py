@@ -17,6 +17,8 @@ from .state_dict import read_clip_state
 
 logger = logging.getLogger(__name__)
 
+BUILT_IN = Path(__file__).parent / 'miniature'  # two towers small enough to come with the code
+
 # What a file may lack: only the image-level embedding needs it.
 POOL_ONLY = ('visual.attnpool.positional_embedding',)
 
@@ -51,10 +53,11 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
     """Build an open_clip model in fp32, in eval mode, with all its weights or an error.
 
     Args:
-        model: an open_clip architecture ('ViT-B-16-quickgelu', 'RN50', 'hf-hub:org/name'), or a
-            JSON file, or a dict, with `embed_dim`, `vision_cfg` and `text_cfg`.
+        model: an open_clip architecture ('ViT-B-16-quickgelu', 'RN50', 'hf-hub:org/name'), one of
+            the miniature's ('miniature-rn', 'miniature-vit'), or a JSON file, or a dict, with
+            `embed_dim`, `vision_cfg` and `text_cfg`.
         pretrained: a file (layouts: `read_clip_state`), a tag of open_clip ('openai',
-            'laion2b_s34b_b88k'), or 'random' for untrained weights.
+            'laion2b_s34b_b88k'), 'miniature' for the miniature's own, or 'random' for untrained.
         pretrain_dir: where `<model>.pt` of the tag 'openai' is looked for before the network is.
 
     Raises:
@@ -95,6 +98,8 @@ def _architecture(model):
     preprocess = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
     if isinstance(model, str) and model.startswith(('hf-hub:', 'local-dir:')):
         return None, preprocess
+    if isinstance(model, str) and (BUILT_IN / f'{model}.json').is_file():
+        model = str(BUILT_IN / f'{model}.json')
     if isinstance(model, str) and not model.endswith('.json'):
         config = open_clip.get_model_config(model)
         if config is None:
@@ -134,6 +139,8 @@ def _local_file(name, pretrained, pretrain_dir):
     """The file that `pretrained` means, or None when it is a tag (or 'random')."""
     if os.path.isfile(pretrained):
         return pretrained
+    if pretrained == 'miniature':
+        return str(BUILT_IN / f'{name}.safetensors')
     if pretrained == 'openai':
         archive = pretrain_dir / f'{name.removesuffix("-quickgelu")}.pt'
         return archive if archive.is_file() else None

@@ -1,6 +1,7 @@
 """Photos and masks from folders, and the pipeline that turns them into batches."""
 
 from .image_folder import ImageFolderDataset
+from .miniature import MiniatureDataset, RenderScene
 from .segmentation import PascalContextDataset, PascalContextDataset59, PascalVOCDataset, SegDataset
 from .transforms import LoadAnnotations, LoadImage, PackSegInputs, Resize, ResizeShortSide
 
@@ -8,10 +9,12 @@ __all__ = [
     'ImageFolderDataset',
     'LoadAnnotations',
     'LoadImage',
+    'MiniatureDataset',
     'PackSegInputs',
     'PascalContextDataset',
     'PascalContextDataset59',
     'PascalVOCDataset',
+    'RenderScene',
     'Resize',
     'ResizeShortSide',
     'SegDataset',

@@ -6,6 +6,8 @@ from mmengine.dataset import BaseDataset
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
+from .transforms.loading import read_photo
+
 
 class PhotoDataset(BaseDataset):
     """What all data sets share: a vocabulary, CLIP's view, and draws that can be repeated.
@@ -59,6 +61,10 @@ class PhotoDataset(BaseDataset):
                     raise
                 warnings.warn(f'skipped: {error}', stacklevel=2)
         raise UserError(f'none of the {len(self)} photos of {self.data_root} can be read')
+
+    def read(self, path):
+        """The path of a row -> PIL RGB image"""
+        return read_photo(path)
 
     def row(self, img_path, seg_map_path, **more):
         """What the transforms need to know of a photo."""

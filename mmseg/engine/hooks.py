@@ -7,7 +7,6 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
 from mmseg.registry import HOOKS
 from mmseg.utils import Progress, atomic_path
@@ -44,7 +43,7 @@ class _OutputHook(Hook):
         self.out_dir = Path(out_dir)
 
     def before_test_epoch(self, runner):
-        dataset = runner.test_dataloader.dataset
+        self.dataset = dataset = runner.test_dataloader.dataset
         self.meta = dataset.metainfo
         paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
         self.names = _unique_names(paths)
@@ -60,7 +59,7 @@ class SegVisualizationHook(_OutputHook):
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         names, palette = self.meta['classes'], self.meta['palette']
         for sample in outputs:
-            photo = np.asarray(read_photo(sample.img_path))
+            photo = np.asarray(self.dataset.read(sample.img_path))
             labels = sample.pred_sem_seg.cpu().numpy()
             if 'gt_sem_seg' in sample:
                 truth = sample.gt_sem_seg.cpu().numpy()

@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmseg.errors import UserError
+from mmseg.evaluation import score_table
 from mmseg.registry import HOOKS
 from mmseg.utils import Progress, atomic_path, peak_memory
 
@@ -15,6 +16,8 @@ from mmseg.utils import Progress, atomic_path, peak_memory
 @HOOKS.register_module()
 class TrainProgressHook(Hook):
     """A live line: iteration, rate, time left, loss, agreement with the labels, data time, memory.
+
+    Behind each validation comes its table, as `tools/test.py` prints it.
 
     Args:
         interval: iterations between two readings of the loss, each of which waits for the device.
@@ -38,14 +41,25 @@ class TrainProgressHook(Hook):
 
     def _note(self, runner, outputs):
         parts = [f'loss {float(outputs["loss"].detach()):.4f}']
-        if 'acc_seg' in outputs:
-            parts.append(f'agreement with the labels {float(outputs["acc_seg"]):.0f}%')
+        for key, words in (('acc_seg', 'agreement with the labels'), ('retrieval', 'retrieval')):
+            if key in outputs:
+                parts.append(f'{words} {float(outputs[key]):.0f}%')
         scalars = runner.message_hub.log_scalars
         if 'train/time' in scalars and 'train/data_time' in scalars:
             whole, data = (scalars[f'train/{k}'].mean(self.interval) for k in ('time', 'data_time'))
             parts.append(f'waiting for data {100 * data / whole:.0f}%')
         parts.append(f'memory {peak_memory(runner.cfg.get("device", "cpu")) / 1e9:.1f} GB')
         return ', '.join(parts)
+
+    def after_val_epoch(self, runner, metrics=None):
+        evaluator = runner.val_loop.evaluator
+        meta, scores = evaluator.dataset_meta, getattr(evaluator.metrics[0], 'scores', None)
+        if is_main_process():
+            table = ', '.join(f'{name} {value}' for name, value in metrics.items())
+            if scores is not None:
+                table = score_table(meta['classes'], scores, meta.get('unseen', ()))
+            runner.logger.info(f'validation at iteration {runner.iter}\n{table}')
+            print(f'validation at iteration {runner.iter}\n{table}', flush=True)
 
     def after_train(self, runner):
         self.bar.close()
@@ -107,7 +121,8 @@ class LabelLeakHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         meta = runner.train_dataloader.dataset.metainfo
         for sample in data_batch['data_samples']:
-            leaked = leaked_classes(sample.gt_sem_seg, meta.get('unseen', ()))
+            unseen = meta.get('unseen', ())
+            leaked = unseen and leaked_classes(sample.gt_sem_seg, unseen)
             if leaked:
                 names = ', '.join(meta['classes'][i] for i in leaked)
                 raise UserError(

@@ -2,6 +2,7 @@
 
 from .builder import build_class_weight, build_extractor, build_head, build_maskclip, build_text
 from .class_weight import ClassWeight, reweight
+from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrastive_loss
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
@@ -15,6 +16,7 @@ from .upsample import bilinear_matrix, labels_at_photo_size, resize_argmax
 __all__ = [
     'ASPPHeadV2',
     'ClassWeight',
+    'ClipPretraining',
     'DepthwiseSeparableASPPHead',
     'EncoderDecoder',
     'MaskClip',
@@ -26,6 +28,7 @@ __all__ = [
     'TextClassifier',
     'bilinear_matrix',
     'build_class_weight',
+    'build_clip_pretraining',
     'build_extractor',
     'build_head',
     'build_maskclip',
@@ -33,6 +36,7 @@ __all__ = [
     'build_mit',
     'build_text',
     'build_timm_backbone',
+    'contrastive_loss',
     'count_parameters',
     'fill_unlabeled',
     'key_smooth',

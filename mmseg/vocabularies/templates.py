@@ -11,10 +11,22 @@ IN_A_SCENE = tuple(f'there is {article} {{}} in the scene.' for article in ('a',
     f'this is {article} {{}} in the scene.' for article in ('a', 'the', 'one')
 )
 
+MINIATURE = (
+    '{}.',
+    'a photo of {}.',
+    'a picture of {}.',
+    'an image with {}.',
+    'a scene with {}.',
+    'a small photo of {}.',
+    'this is a photo of {}.',
+    'there is {} in the scene.',
+)
+
 TEMPLATES = {
     'name': ('{}',),  # the bare prompt
     'plain': PLAIN,
     'imagenet80': IMAGENET,  # CLIP's own ensemble for ImageNet
+    'miniature': MINIATURE,  # what the miniature world's captions look like
     'maskclip85': IMAGENET + IN_A_SCENE,  # the ensemble of MaskCLIP's published text files
 }
 

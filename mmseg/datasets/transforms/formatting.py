@@ -9,10 +9,11 @@ from mmseg.structures import SegDataSample
 class PackSegInputs:
     """results -> {'inputs': (3, H, W) uint8 RGB, 'data_samples': SegDataSample}."""
 
-    META = ('img_path', 'seg_map_path', 'ori_shape')
+    META = ('img_path', 'seg_map_path', 'ori_shape', 'caption')
 
     def __call__(self, results):
-        sample = SegDataSample(metainfo={key: results[key] for key in self.META})
+        known = {key: results[key] for key in self.META if key in results}
+        sample = SegDataSample(metainfo=known)
         if 'gt_sem_seg' in results:
             sample.gt_sem_seg = torch.from_numpy(np.ascontiguousarray(results['gt_sem_seg']))
         if 'view' in results:

@@ -1,0 +1,34 @@
+# Images and captions, no mask anywhere; 500 other pairs to retrieve from.
+vocabulary = 'miniature'
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='StreamSampler'),
+    dataset=dict(
+        type='MiniatureDataset',
+        scenes=16000,
+        pipeline=[
+            dict(type='RenderScene', masks=False, captions=True),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=100,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(
+        type='MiniatureDataset',
+        world=1,
+        scenes=500,
+        pipeline=[
+            dict(type='RenderScene', masks=False, captions=True),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_cfg = dict()
+val_evaluator = dict(type='RetrievalMetric')
