@@ -5,7 +5,10 @@ setup(
     version='0.1.0',
     description='Segment any photo into any classes named in words, without annotation',
     packages=find_packages(include=['mmseg', 'mmseg.*']),
-    package_data={'mmseg.vocabularies': ['data/*.txt']},
+    package_data={
+        'mmseg.vocabularies': ['data/*.txt'],
+        'mmseg.clip': ['miniature/*.json', 'miniature/*.safetensors'],
+    },
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',

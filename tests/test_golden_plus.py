@@ -26,6 +26,7 @@ TEACHERS = dict(vit16='vit16', rn50='r50')
 # Batch norm in training amplifies rounding on the way to DeepLab's stem: there 1 and 2 threads
 # differ by 0.6 %, and float64 by 1.03 % from the golden value.
 GRADIENT_TOLERANCE = dict(segformer_b0=0.01, segformer_b5=0.01, dlv2=0.015)
+STEP_TOLERANCE = dict(segformer_b0=0.01, segformer_b5=0.01, dlv2=0.05)
 
 
 @pytest.fixture(scope='module')
@@ -190,7 +191,7 @@ def check_step(golden, model, student, figures, schedule):
     expected = from_original(figures['params_after_step'])
     found_step = torch.cat([own[name].flatten()[:4] - before[name] for name in expected])
     golden_step = torch.cat([torch.tensor(expected[name]) - before[name] for name in expected])
-    assert (found_step - golden_step).norm() <= 0.02 * golden_step.norm()
+    assert (found_step - golden_step).norm() <= STEP_TOLERANCE[student] * golden_step.norm()
     for name, values in from_original(figures['running_mean_after']).items():
         np.testing.assert_allclose(own[name][:8], values, rtol=0, atol=1e-4, err_msg=name)
 

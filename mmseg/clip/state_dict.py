@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from mmseg.errors import UserError
 
+from .compact import expand
+
 # Entries of OpenAI's archives that are no weights.
 NO_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
@@ -58,6 +60,7 @@ def read_clip_state(path):
             )
         trunk = {name.removeprefix('backbone.'): t for name, t in state.items()}
         return _from_maskclip(trunk, _read(beside), beside), True
+    state = expand(state)
     if not any(name.startswith('visual.') for name in state):
         state = {f'visual.{name}': tensor for name, tensor in state.items()}
     return state, any(name in content.get('state_dict', content) for name in NO_WEIGHTS)

@@ -18,6 +18,8 @@ from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, digest_state
 from mmseg.vocabularies import resolve_templates
 
+from .compact import unknown_words
+
 CACHE_FORMAT = 1
 
 
@@ -73,10 +75,23 @@ def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> T
         for synonyms in prompts
     ]
     flat = list(dict.fromkeys(s for group in sentences for s in group))
+    _require_known(clip, flat)
     rows = _encode(clip, flat, batch)
     place = {sentence: i for i, sentence in enumerate(flat)}
     means = torch.stack([rows[[place[s] for s in group]].mean(dim=0) for group in sentences])
     return F.normalize(means, dim=-1) if renormalize else means
+
+
+def _require_known(clip, sentences):
+    """A text tower of few words (the miniature's) must not guess at others."""
+    if 'hf_tokenizer_name' in clip.text_cfg:
+        return
+    unknown = unknown_words(clip.model, sentences)
+    if unknown:
+        raise UserError(
+            f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '
+            'words that it was trained with, or use another CLIP'
+        )
 
 
 def _encode(clip, sentences, batch):

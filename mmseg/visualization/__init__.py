@@ -1,3 +1,3 @@
-from .overlay import blend, legend, overlay_with_legend, panels
+from .overlay import blend, contact_sheet, legend, overlay_with_legend, panels
 
-__all__ = ['blend', 'legend', 'overlay_with_legend', 'panels']
+__all__ = ['blend', 'contact_sheet', 'legend', 'overlay_with_legend', 'panels']

@@ -85,3 +85,17 @@ def _fit(picture, height, width):
     """Extend with paper to this size, at the bottom and right."""
     missing = (0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)
     return np.pad(picture, missing, constant_values=255)
+
+
+def contact_sheet(rows, titles, *, scale=1, gap=4):
+    """Rows of (H, W, 3) pictures of one size, a title a column -> (H', W', 3)."""
+    lines = []
+    for i, row in enumerate(rows):
+        pictures = [picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in row]
+        height, width = pictures[0].shape[:2]
+        framed = [_fit(picture, height + gap, width + gap) for picture in pictures]
+        if i == 0:
+            framed = [_titled(picture, title) for picture, title in zip(framed, titles)]
+            widest = max(picture.shape[1] for picture in framed)
+        lines.append(_beside([_fit(p, p.shape[0], widest) for p in framed]))
+    return np.concatenate(lines, axis=0)

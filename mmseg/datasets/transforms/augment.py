@@ -55,7 +55,7 @@ class RandomCrop:
             window = self._draw(results['img'].shape[:2], results['rng'])
             if self._varied(results['gt_sem_seg'][window]):
                 break
-        for key in ('img', 'gt_sem_seg'):
+        for key in {'img', 'gt_sem_seg'} & set(results):
             results[key] = results[key][window]
         return results
 
@@ -76,14 +76,14 @@ class RandomCrop:
 
 @TRANSFORMS.register_module()
 class RandomFlip:
-    """img, gt_sem_seg -> mirrored left to right with probability `prob`."""
+    """img, gt_sem_seg (where there is one) -> mirrored left to right with probability `prob`."""
 
     def __init__(self, prob=0.5):
         self.prob = prob
 
     def __call__(self, results):
         if results['rng'].random() < self.prob:
-            for key in ('img', 'gt_sem_seg'):
+            for key in {'img', 'gt_sem_seg'} & set(results):
                 results[key] = results[key][:, ::-1]
         return results
 

@@ -1,0 +1,2 @@
+_base_ = './segformer_b0.py'
+model = dict(backbone=dict(pretrained=None))

@@ -1,0 +1,5 @@
+_base_ = [
+    '../_base_/datasets/miniature.py',
+    '../_base_/teachers/miniature_rn.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,32 @@
+"""Text towers that know few words, stored without the rows of all others."""
+
+import open_clip
+import torch
+
+ROWS, IDS = 'token_embedding.weight', 'token_ids'
+
+
+def compact(state, sentences):
+    """{name: tensor}, all that it ever read -> the same in half precision, without other words"""
+    ids = open_clip.tokenize(sentences).unique()
+    small = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    return {**small, ROWS: small[ROWS][ids], IDS: ids.int()}
+
+
+def expand(state, words=49408):
+    """What `compact` made -> rows for all words, 0 for unknown ones; other states as they are."""
+    if IDS not in state:
+        return state
+    rows = state[ROWS].new_zeros(words, state[ROWS].shape[1])
+    rows[state[IDS].long()] = state[ROWS]
+    return {name: t for name, t in state.items() if name != IDS} | {ROWS: rows}
+
+
+def unknown_words(model, sentences):
+    """An open_clip model, sentences -> words whose embeddings are all 0: it never read them"""
+    if not hasattr(model, 'token_embedding'):
+        return []
+    ids = open_clip.tokenize(sentences).unique()
+    ids = ids[ids > 0]  # the padding
+    unknown = ids[(model.token_embedding.weight[ids] == 0).all(dim=1)]
+    return [open_clip.decode(torch.tensor([i])).strip() for i in unknown.tolist()]

@@ -1,0 +1,44 @@
+"""A CLIP of `tools/train.py`, in half precision, with the words that its captions had.
+
+python tools/export_clip.py CONFIG CHECKPOINT OUT.safetensors
+"""
+
+import argparse
+
+import _checkout  # noqa: F401  first: it decides which mmseg is found
+from safetensors.torch import save_file
+
+from mmseg.apis.command import add_config_arguments, run_command
+from mmseg.apis.test import require_data
+from mmseg.clip.compact import compact
+from mmseg.engine import load_config
+from mmseg.errors import UserError
+from mmseg.utils import atomic_path
+from mmseg.utils.checkpoint import read_checkpoint
+
+PREFIX = 'clip.'
+SCENES = 2000  # whose captions are read for their words
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint')
+    parser.add_argument('out', help='a .safetensors file')
+    args = parser.parse_args()
+    config = load_config(args.config, args.cfg_options)
+    if config.model.type != 'ClipPretraining':
+        raise UserError(f'{args.config} trains no CLIP')
+    dataset = require_data(config.train_dataloader)
+    captions = [dataset[i]['data_samples'].caption for i in range(min(SCENES, len(dataset)))]
+    state = read_checkpoint(args.checkpoint)['state_dict']
+    own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+    small = compact(own, captions)
+    with atomic_path(args.out) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in small.items()}, temporary)
+    size = sum(t.numel() * t.element_size() for t in small.values()) / 1e6
+    print(f'{args.out}: {size:.1f} MB, {len(small["token_ids"])} tokens')
+
+
+if __name__ == '__main__':
+    run_command(main)
