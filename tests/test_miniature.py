@@ -9,9 +9,11 @@ from conftest import ROOT
 from test_tools import result_of, run_test
 from test_train import run_train
 
+from mmseg.apis.test import require_data
 from mmseg.clip import load_clip, text_embeddings
 from mmseg.clip.compact import compact, expand
 from mmseg.datasets.miniature import LABELS, MiniatureDataset, caption, render
+from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import RetrievalMetric
 from mmseg.models import build_maskclip, contrastive_loss
@@ -20,7 +22,9 @@ from mmseg.vocabularies import load_vocabulary
 
 CONFIGS = ROOT / 'configs' / 'miniature'
 # mIoU in per cent on the first 200 test scenes, of the towers that come with the code.
-FIGURES = dict(maskclip_rn=0.0, maskclip_text_rn=0.0, maskclip_vit=0.0, maskclip_text_vit=0.0)
+FIGURES = dict(
+    maskclip_rn=34.16, maskclip_text_rn=36.09, maskclip_vit=24.12, maskclip_text_vit=28.04
+)
 
 
 def scenes(number, seed=0):
@@ -48,14 +52,12 @@ def test_captions_name_what_is_there_and_nothing_else():
 
 
 def test_no_mask_reaches_the_training_of_clip():
-    from mmseg.engine import load_config
-    from mmseg.registry import DATASETS
 
     config = load_config(CONFIGS / 'clip_vit.py')
-    sample = DATASETS.build(config.train_dataloader.dataset)[5]['data_samples']
+    sample = require_data(config.train_dataloader)[5]['data_samples']
     assert 'gt_sem_seg' not in sample and sample.caption
     student = load_config(CONFIGS / 'maskclip_plus_rn_segformer_b0.py')
-    sample = DATASETS.build(student.train_dataloader.dataset)[5]['data_samples']
+    sample = require_data(student.train_dataloader)[5]['data_samples']
     assert (sample.gt_sem_seg == -1).all()
 
 
@@ -84,10 +86,7 @@ def test_a_compact_tower_knows_its_words_and_no_others(tmp_path):
     clip = load_clip('miniature-rn', 'random')
     state = clip.model.state_dict()
     small = compact(state, ['a circle and grass.'])
-    assert small['token_embedding.weight'].shape == (
-        7,
-        64,
-    )  # five words, a stop, start, end, less 1
+    assert small['token_embedding.weight'].shape == (8, 64)  # start, 5, end, padding
     whole = expand(small)
     assert whole.keys() == state.keys()
     ids = open_clip.tokenize(['grass'])[0, :3]

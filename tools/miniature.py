@@ -1,10 +1,10 @@
 """The whole method on the rendered world, offline and on a CPU, in minutes.
 
-python tools/miniature.py [--tower rn|vit] [--student segformer_b0|deeplabv2] [--work-dir DIR]
+python tools/miniature.py [--tower rn|vit] [--students segformer_b0 deeplabv2] [--work-dir DIR]
 
-MaskCLIP, MaskCLIP with the class weight, a student trained on MaskCLIP's labels: one table of their
-mIoU on scenes that none of them has seen, and one sheet of pictures. A run that was stopped goes on
-where it stopped.
+MaskCLIP, MaskCLIP with the class weight, a student trained on MaskCLIP's labels, the student with
+the class weight on its scores: one table of their mIoU on scenes that none of them has seen, and
+one sheet of pictures. A run that was stopped goes on where it stopped.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.apis.command import run_command
-from mmseg.apis.test import test
+from mmseg.apis.test import require_data, test
 from mmseg.apis.train import train
 from mmseg.engine import load_config
 from mmseg.utils import atomic_path, output_dir
@@ -26,6 +26,7 @@ from mmseg.utils.checkpoint import newest_checkpoint
 from mmseg.visualization import contact_sheet
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'miniature'
+STUDENTS = dict(segformer_b0='student SegFormer-b0', deeplabv2='student DeepLabv2')
 SHOWN = 8  # scenes of the sheet
 
 
@@ -34,26 +35,26 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--tower', choices=['rn', 'vit'], default='rn')
-    parser.add_argument('--student', choices=['segformer_b0', 'deeplabv2'], default='segformer_b0')
+    parser.add_argument('--students', nargs='+', choices=STUDENTS, default=['segformer_b0'])
     parser.add_argument('--work-dir', default='work_dirs/miniature')
-    parser.add_argument('--iterations', type=int, help="of the student; default the config's")
+    parser.add_argument('--iterations', type=int, help="of a student; default the config's")
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
     args = parser.parse_args()
     root = output_dir(args.work_dir)
-    student = CONFIGS / f'maskclip_plus_{args.tower}_{args.student}.py'
-    rows = [
-        ('MaskCLIP', *evaluate(CONFIGS / f'maskclip_{args.tower}.py', root, args.device)),
-        (
-            '+ class weight',
-            *evaluate(CONFIGS / f'maskclip_text_{args.tower}.py', root, args.device),
-        ),
-    ]
-    seconds = train_student(student, root / student.stem, args)
-    checkpoint = newest_checkpoint(root / student.stem)
-    name = f'student ({args.student})'
-    rows.append((name, *evaluate(student, root, args.device, checkpoint)))
-    print_table(rows, seconds)
-    draw_sheet(root / 'sheet.png', load_config(student), [(n, folder) for n, folder, *_ in rows])
+    rows = []
+    for name, config in (('MaskCLIP', 'maskclip'), ('+ class weight', 'maskclip_text')):
+        path = CONFIGS / f'{config}_{args.tower}.py'
+        rows.append((name, *evaluate(path, root, args.device), 0.0))
+    for student in args.students:
+        path = CONFIGS / f'maskclip_plus_{args.tower}_{student}.py'
+        seconds = train_student(path, root / path.stem, args)
+        checkpoint = newest_checkpoint(root / path.stem)
+        found = evaluate(path, root, args.device, checkpoint)
+        rows.append((STUDENTS[student], *found, seconds))
+        weighed = path.with_stem(f'{path.stem}_class_weight')
+        rows.append(('+ class weight', *evaluate(weighed, root, args.device, checkpoint), 0.0))
+    print_table(rows)
+    draw_sheet(root / 'sheet.png', path, rows)
 
 
 def evaluate(path, root, device, checkpoint=None):
@@ -87,27 +88,25 @@ def train_student(path, folder, args):
     return time.monotonic() - started
 
 
-def print_table(rows, training):
-    print(f'\n{"":28}   mIoU    aAcc   seconds')
-    for name, _, values, seconds in rows:
-        extra = f' (training {training:.0f})' if name.startswith('student') else ''
+def print_table(rows):
+    print(f'\n{"":22}   mIoU    aAcc   evaluated in   trained in')
+    for name, _, values, seconds, training in rows:
         miou, accuracy = (100 * values[key] for key in ('mIoU', 'aAcc'))
-        print(f'{name:28} {miou:6.2f}  {accuracy:6.2f}   {seconds:.0f}{extra}')
+        trained = f'{training:8.0f} s' if training else ''
+        print(f'{name:22} {miou:6.2f}  {accuracy:6.2f}  {seconds:11.0f} s   {trained}')
 
 
-def draw_sheet(path, config, runs):
-    """photo | truth | what each run says, for the first scenes"""
-    from mmseg.apis.test import require_data
-
-    dataset = require_data(config.test_dataloader)
-    palette = np.array(dataset.metainfo['palette'])
+def draw_sheet(path, config, rows):
+    """photo | truth | what each row's method says, for the first scenes"""
+    dataset = require_data(load_config(config).test_dataloader)
+    palette = np.array(dataset.metainfo['palette'], np.uint8)
     lines = []
     for i in range(SHOWN):
         name = dataset.get_data_info(i)['img_path']
         scene = dataset.draw(name)
-        maps = [np.asarray(Image.open(folder / f'{Path(name).stem}.png')) for _, folder in runs]
-        lines.append([scene.image, *(palette[m].astype(np.uint8) for m in (scene.mask, *maps))])
-    sheet = contact_sheet(lines, ['photo', 'truth', *(name for name, _ in runs)], scale=2)
+        maps = [np.asarray(Image.open(row[1] / f'{Path(name).stem}.png')) for row in rows]
+        lines.append([scene.image, *(palette[labels] for labels in (scene.mask, *maps))])
+    sheet = contact_sheet(lines, ['photo', 'truth', *(row[0] for row in rows)], scale=2)
     with atomic_path(path) as temporary:
         Image.fromarray(sheet).save(temporary)
     print(f'pictures: {path}')

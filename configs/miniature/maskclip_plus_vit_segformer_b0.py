@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/datasets/miniature_unlabeled.py',
+    '../_base_/datasets/miniature_unlabeled_native.py',
     '../_base_/students/miniature_segformer_b0.py',
     '../_base_/schedules/miniature_300.py',
     '../_base_/train_runtime.py',

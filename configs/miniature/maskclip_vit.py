@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/datasets/miniature.py',
+    '../_base_/datasets/miniature_native.py',
     '../_base_/teachers/miniature_vit.py',
     '../_base_/default_runtime.py',
 ]

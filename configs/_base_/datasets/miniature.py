@@ -1,4 +1,4 @@
-# 500 scenes of the rendered world, with their exact masks.
+# 500 scenes of the rendered world, with their exact masks, shown at twice their size.
 vocabulary = 'miniature'
 test_dataloader = dict(
     batch_size=50,

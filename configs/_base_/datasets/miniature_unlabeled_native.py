@@ -1,0 +1,16 @@
+# As `miniature_unlabeled.py`, at the size that the scenes are drawn in.
+_base_ = './miniature_unlabeled.py'
+test_dataloader = dict(
+    dataset=dict(pipeline=[dict(type='RenderScene'), dict(type='PackSegInputs')])
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='RenderScene', masks=False),
+            dict(type='Unlabeled'),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ]
+    )
+)
+val_dataloader = test_dataloader
