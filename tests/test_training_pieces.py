@@ -63,6 +63,10 @@ def test_candidates_restrict_pseudo_labels():
 def test_a_threshold_erases_unsure_pseudo_labels_and_nothing_else():  # Q10
     found = fill_unlabeled(TARGET, SCORES, threshold=0.9)
     assert found.tolist() == [[[255, 0, 255], [2, 2, 2]]]
+    logits = fill_unlabeled(TARGET, 4 * SCORES, threshold=0.9, scale=1.0)  # e^2 of e^2 + 2
+    assert logits.tolist() == [[[255, 0, 255], [255, 2, 255]]]
+    given = fill_unlabeled(TARGET, SCORES, threshold=0.5, scale=None)
+    assert given.tolist() == [[[255, 0, 255], [2, 2, 2]]]
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,17 @@ from torch import Tensor
 from mmseg.structures import IGNORE, UNLABELED
 
 
-def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0) -> Tensor:
+def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.0) -> Tensor:
     """(N, H, W), (N, C, h, w) -> (N, H, W): pixels at -1 take the teacher's best class.
 
     Args:
         target: labels; -1 unlabelled, 255 ignored. It is not edited.
         scores: the teacher's, of any resolution.
         candidates: ids of the classes that may be given; None for all.
-        threshold: pixels whose best probability (softmax of 100 x cosine) stays below it become
-            255; labelled pixels never do.
+        threshold: pixels whose best probability, among the candidates, stays below it become 255;
+            labelled pixels never do.
+        scale: probabilities are softmax(scale * scores); 100 is for cosines, 1 for a student's
+            logits, None for scores that are probabilities.
     """
     if candidates is not None:
         scores = scores[:, list(candidates)]
@@ -23,6 +25,6 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0) -> Tensor:
     if candidates is not None:
         label = label.new_tensor(list(candidates))[label]
     if threshold > 0:
-        sure = (scores * 100).softmax(dim=1).amax(dim=1) >= threshold
-        label = label.where(sure, label.new_tensor(IGNORE))
+        sure = scores if scale is None else (scores * scale).softmax(dim=1)
+        label = label.where(sure.amax(dim=1) >= threshold, label.new_tensor(IGNORE))
     return label.to(target.dtype).where(target == UNLABELED, target)

@@ -51,9 +51,14 @@ class MaskClipPlus(EncoderDecoder):
         features = self.features(image)
         scores = self.weigh(self.decode_head.classify(features), image, view)
         if within(step, self.start_clip_guided):
-            target = self.pseudo_labels(target, self.teacher_scores(images, samples))
+            smoothed = (
+                self.aside['teacher'].decode_head.ks_thresh > 0
+            )  # then they are probabilities
+            target = self.pseudo_labels(
+                target, self.teacher_scores(images, samples), scale=None if smoothed else 100.0
+            )
         elif within(step, self.start_self_train):
-            target = self.pseudo_labels(target, scores.detach())
+            target = self.pseudo_labels(target, scores.detach(), scale=1.0)
         target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
         losses = self.loss_against(scores, target)
         if self.distill_weight:
@@ -71,9 +76,11 @@ class MaskClipPlus(EncoderDecoder):
         return teacher.scores(stack_images(images, fill=_mean_of(teacher)), view)
 
     @torch.no_grad()
-    def pseudo_labels(self, target, scores):
-        """(N, H, W), (N, C, h, w) -> (N, H, W) without -1"""
-        return fill_unlabeled(target, scores, self.candidates, threshold=self.conf_thresh)
+    def pseudo_labels(self, target, scores, *, scale):
+        """(N, H, W), (N, C, h, w) -> (N, H, W) without -1; `scale` as in `fill_unlabeled`"""
+        return fill_unlabeled(
+            target, scores, self.candidates, threshold=self.conf_thresh, scale=scale
+        )
 
 
 def _mean_of(teacher):
