@@ -402,6 +402,11 @@ def test_more_processes_than_devices(monkeypatch):
         init_processes('pytorch', 'gpu')
 
 
+def test_a_student_is_not_tested_untrained(student_config, capsys):
+    assert run_test(student_config) == 1
+    assert 'name the CHECKPOINT' in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_nothing_to_train(tiny_config, capsys):
     assert run_train(tiny_config) == 1
     assert 'has nothing to train' in capsys.readouterr().err

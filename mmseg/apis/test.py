@@ -47,7 +47,8 @@ def test(
 
     Args:
         config: a Config of `mmseg.engine.load_config`.
-        checkpoint: weights of the CLIP backbone, in any layout, in place of the config's.
+        checkpoint: weights of the CLIP backbone, in any layout, in place of the config's; a
+            student's own, which it must have.
         metrics: of METRICS; empty for data without masks.
         work_dir: folder of the log and of the result's JSON; default work_dirs/<config's name>.
         show_dir, out_dir: folders for pictures and for label PNGs; None for none.
@@ -66,6 +67,11 @@ def test(
     folders = [output_dir(d) for d in (config.work_dir, show_dir, out_dir) if d is not None]
     if checkpoint is not None:
         _use_checkpoint(config, checkpoint)
+    elif config.model.type == 'MaskClipPlus' and not config.model.get('checkpoint'):
+        raise UserError(
+            f'{config.filename} is a student, which knows nothing before its training: name the '
+            'CHECKPOINT that tools/train.py wrote, such as work_dirs/<config>/latest.pth'
+        )
     config.device = init_processes(launcher, device_of(device))
     config.launcher, config.default_hooks = launcher, DEFAULT_HOOKS
     if not metrics:
