@@ -19,6 +19,8 @@ class ClassWeight(nn.Module):
         text: (C, D) rows of the weigher's own text embeddings.
         tau: temperature in raw cosines, without CLIP's factor 100 (Q7): tau 1 gives weights of
             about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.
+        usual: (C,) mean cosines of the classes with photos, subtracted first: what is seen
+            more than usual is lifted. None subtracts nothing.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5): scores shrink C-fold
             and thresholds behind the weight change their meaning.
         mode, signed: see `reweight`.
@@ -27,18 +29,21 @@ class ClassWeight(nn.Module):
         UserError: tau is not positive, or the mode is unknown.
     """
 
-    def __init__(self, text, *, tau, sum_to_one=False, mode='multiply', signed=False):
+    def __init__(self, text, *, tau, usual=None, sum_to_one=False, mode='multiply', signed=False):
         super().__init__()
         if not isinstance(tau, (int, float)) or not tau > 0:
             raise UserError(f'class_weight.tau is a temperature above 0, not {tau!r}')
         if mode not in MODES:
             raise UserError(f'class_weight.mode is one of {", ".join(MODES)}, not {mode!r}')
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
+        usual = text.new_zeros(len(text)) if usual is None else usual
         self.register_buffer('text', text.detach().clone(), persistent=False)
+        self.register_buffer('usual', usual.detach().clone(), persistent=False)
 
     def forward(self, embedding) -> Tensor:
         """(N, D) unit norm -> (N, C)"""
-        weight = F.softmax(embedding @ self.text.T.to(embedding.dtype) / self.tau, dim=-1)
+        cosines = embedding @ self.text.T.to(embedding.dtype) - self.usual.to(embedding.dtype)
+        weight = F.softmax(cosines / self.tau, dim=-1)
         return weight if self.sum_to_one else weight * len(self.text)
 
     def reweight(self, scores, embedding) -> Tensor:

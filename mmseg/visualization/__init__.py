@@ -1,3 +1,21 @@
-from .overlay import blend, contact_sheet, legend, overlay_with_legend, panels
+from .overlay import (
+    beside,
+    blend,
+    contact_sheet,
+    grid,
+    legend,
+    overlay_with_legend,
+    panels,
+    shares_of,
+)
 
-__all__ = ['blend', 'contact_sheet', 'legend', 'overlay_with_legend', 'panels']
+__all__ = [
+    'beside',
+    'blend',
+    'contact_sheet',
+    'grid',
+    'legend',
+    'overlay_with_legend',
+    'panels',
+    'shares_of',
+]

@@ -54,7 +54,7 @@ def shares_of(labels, num_classes):
 def overlay_with_legend(photo, labels, names, palette):
     """(H, W, 3), (H, W) -> (H', W', 3): the tinted photo, and what the colours mean beside it."""
     side = legend(shares_of(labels, len(palette)), names, palette, height=len(photo))
-    return _beside([blend(photo, labels, palette), side])
+    return beside([blend(photo, labels, palette), side])
 
 
 def panels(photo, truth, prediction, names, palette):
@@ -64,7 +64,7 @@ def panels(photo, truth, prediction, names, palette):
     side = legend(known, names, palette, height=len(photo))
     pictures = [photo, blend(photo, truth, palette), blend(photo, prediction, palette), side]
     titles = ['photo', 'truth', 'prediction', 'share in the prediction']
-    return _beside([_titled(picture, title) for picture, title in zip(pictures, titles)])
+    return beside([_titled(picture, title) for picture, title in zip(pictures, titles)])
 
 
 def _titled(picture, title):
@@ -75,7 +75,8 @@ def _titled(picture, title):
     return np.concatenate([np.asarray(bar), _fit(picture, picture.shape[0], width)], axis=0)
 
 
-def _beside(pictures):
+def beside(pictures):
+    """(H_i, W_i, 3) -> (max H, sum W, 3)"""
     height = max(len(picture) for picture in pictures)
     fitted = [_fit(picture, height, picture.shape[1]) for picture in pictures]
     return np.concatenate(fitted, axis=1)
@@ -97,5 +98,20 @@ def contact_sheet(rows, titles, *, scale=1, gap=4):
         if i == 0:
             framed = [_titled(picture, title) for picture, title in zip(framed, titles)]
             widest = max(picture.shape[1] for picture in framed)
-        lines.append(_beside([_fit(p, p.shape[0], widest) for p in framed]))
+        lines.append(beside([_fit(p, p.shape[0], widest) for p in framed]))
     return np.concatenate(lines, axis=0)
+
+
+def grid(cells, titles, *, columns, gap=6):
+    """(H, W_i, 3) pictures, a title each, cut to its picture's width -> one picture (H', W', 3)."""
+    font, widest = ImageFont.load_default(13), max(cell.shape[1] for cell in cells)
+    lines = []
+    for first in range(0, len(cells), columns):
+        row = []
+        for cell, title in zip(cells[first:][:columns], titles[first:][:columns]):
+            while font.getlength(title) > widest - 2 * MARGIN:
+                title = title[:-2].rstrip() + '\N{HORIZONTAL ELLIPSIS}'
+            row.append(_fit(_titled(cell, title), len(cell) + LINE + gap, widest + gap))
+        lines.append(beside(row))
+    widest = max(line.shape[1] for line in lines)
+    return np.concatenate([_fit(line, len(line), widest) for line in lines], axis=0)
