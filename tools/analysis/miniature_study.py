@@ -177,9 +177,8 @@ def trained_tower(tower, seed, root):
     """-> its file and {'R@1', 'R@5'}; trained unless the file is there"""
     path, figures = root / f'clip_{tower}_{seed}.safetensors', root / f'clip_{tower}_{seed}.json'
     if not path.exists():
-        config = load_config(
-            CONFIGS / f'clip_{TOWERS[tower]}.py', {'model.model': architecture(tower)}
-        )
+        config = load_config(CONFIGS / f'clip_{TOWERS[tower]}.py')
+        config.model.model = architecture(tower)
         data = require_data(config.train_dataloader)
         words = [data[i]['data_samples'].caption for i in range(2000)]
         with torch.enable_grad():
