@@ -1,6 +1,7 @@
 """Shared data of the tests. What needs ../shared is skipped with a reason where it is absent."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,18 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
+
+
+def load_tool(name):
+    """A script below tools/, such as 'download_weights' -> its module"""
+    path = ROOT / 'tools' / f'{name}.py'
+    for folder in (str(ROOT / 'tools'), str(path.parent)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_addoption(parser):

@@ -12,7 +12,7 @@ FLOORS = [
     {'errors', 'utils'},
     {'vocabularies', 'registry', 'structures'},
     {'clip', 'datasets', 'evaluation', 'visualization'},
-    {'models', 'engine'},
+    {'models', 'engine', 'preparation'},
     {'apis'},
 ]
 

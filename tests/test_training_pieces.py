@@ -1,17 +1,21 @@
 """Pseudo-labels, losses, random transforms and students, by hand-sized examples and referees."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from conftest import ROOT
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from PIL import Image
-from transformers import SegformerConfig, SegformerModel
+from transformers import SegformerConfig, SegformerForImageClassification, SegformerModel
 
+from mmseg.clip import read_state
 from mmseg.datasets import LoadAnnotations
 from mmseg.datasets.transforms import (
     PhotoMetricDistortion,
@@ -26,11 +30,13 @@ from mmseg.evaluation.functional import zero_shot_scores
 from mmseg.models import (
     DepthwiseSeparableASPPHead,
     TextClassifier,
+    build_mit,
     build_timm_backbone,
     fill_unlabeled,
 )
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
+from mmseg.models.mit_names import to_mmseg, to_nvidia
 from mmseg.models.original_names import from_original
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_images, stack_targets
 from mmseg.models.segmentors.maskclip_plus import distance, within
@@ -219,6 +225,47 @@ def test_mit_against_transformers(size):
         expected = theirs(image, output_hidden_states=True).hidden_states
     for a, b in zip(found, expected):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_mit_files_of_every_layout(tmp_path):
+    """transformers' own writer, NVIDIA's names, ours: one network; and NVIDIA's come back."""
+    width, depths = SIZES['b0']
+    config = SegformerConfig(
+        depths=list(depths),
+        hidden_sizes=[width * heads for heads in HEADS],
+        num_attention_heads=list(HEADS),
+        sr_ratios=list(REDUCTIONS),
+    )
+    SegformerForImageClassification(config).save_pretrained(tmp_path)
+    ours = to_mmseg(read_state(tmp_path / 'model.safetensors'))
+    theirs = to_nvidia(ours)
+    assert theirs['block1.0.attn.kv.weight'].shape == (2 * width, width)
+    assert theirs['block1.0.mlp.fc1.weight'].shape == (4 * width, width)
+    for name in ('patch_embed1.proj.weight', 'block2.1.mlp.dwconv.dwconv.bias', 'norm4.weight'):
+        assert name in theirs
+    torch.save(theirs, tmp_path / 'mit_b0.pth')
+    script = [sys.executable, ROOT / 'tools' / 'model_converters' / 'mit2mmseg.py']
+    subprocess.run([*script, tmp_path / 'mit_b0.pth', tmp_path / 'ours.pth'], check=True)
+    again = torch.load(tmp_path / 'ours.pth', weights_only=True)
+    assert again.keys() == ours.keys() and all(torch.equal(again[k], ours[k]) for k in ours)
+    for file in ('model.safetensors', 'mit_b0.pth', 'ours.pth'):
+        network = build_mit('b0', pretrained=str(tmp_path / file))
+        assert torch.equal(network.layers[3][2].weight, ours['layers.3.2.weight'])
+
+
+def test_what_is_no_mit_is_named(tmp_path):
+    (tmp_path / 'page.pth').write_text('<!DOCTYPE html><title>Sign in</title>')
+    (tmp_path / 'lfs.pth').write_text('version https://git-lfs.github.com/spec/v1')
+    torch.save(
+        {'layer1.0.conv1.weight': torch.ones(1), 'layer4.0.x': torch.ones(1)}, tmp_path / 'r.pth'
+    )
+    for file, words in (
+        ('page.pth', 'a web page'),
+        ('lfs.pth', 'LFS pointer'),
+        ('r.pth', 'a ResNet'),
+    ):
+        with pytest.raises(UserError, match=words):
+            build_mit('b0', pretrained=str(tmp_path / file))
 
 
 @pytest.mark.parametrize('stem', ['plain', 'deep'])

@@ -3,13 +3,14 @@
 from .extractor import CLIPDenseExtractor, DenseFeatures
 from .state_dict import read_state
 from .text import embed_prompts, read_text_embeddings, text_embeddings, write_text_embeddings
-from .weights import LoadedCLIP, load_clip
+from .weights import LoadedCLIP, fetched_names, load_clip
 
 __all__ = [
     'CLIPDenseExtractor',
     'DenseFeatures',
     'LoadedCLIP',
     'embed_prompts',
+    'fetched_names',
     'load_clip',
     'read_state',
     'read_text_embeddings',

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mmseg.errors import UserError
+from mmseg.utils import what_is
 
 from .compact import expand
 
@@ -81,7 +82,9 @@ def _read(path):
 
 def _load(path):
     if not path.is_file():
-        raise UserError(f'no weights file {path}; put it there, or name a tag that open_clip knows')
+        raise UserError(
+            f'no weights file {path}; `bash download_weights.sh` fetches what the configs need'
+        )
     try:
         if path.suffix == '.safetensors':
             return load_file(path)
@@ -92,12 +95,13 @@ def _load(path):
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f'{path} is no plain weights file (it is damaged, or would run code when '
-            'read); save its state_dict alone, best as .safetensors'
+            f'{path} is no plain weights file: {what_is(path)}, damaged, or one that would run code '
+            'when read; fetch it again, or save its state_dict alone, best as .safetensors'
         ) from error
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
         raise UserError(
-            f'{path} is damaged or no weights file ({_first_line(error)}); fetch it again'
+            f'{path} is damaged or no weights file: {what_is(path)} ({_first_line(error)}); '
+            'fetch it again'
         ) from error
 
 

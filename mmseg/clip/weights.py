@@ -58,7 +58,8 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
             `embed_dim`, `vision_cfg` and `text_cfg`.
         pretrained: a file (layouts: `read_clip_state`), a tag of open_clip ('openai',
             'laion2b_s34b_b88k'), 'miniature' for the miniature's own, or 'random' for untrained.
-        pretrain_dir: where `<model>.pt` of the tag 'openai' is looked for before the network is.
+        pretrain_dir: where `<model>--<tag>.safetensors`, `.bin` or `.pt` and OpenAI's `<model>.pt`
+            are looked for before the network is.
 
     Raises:
         UserError: an unknown name or tag, weights that cannot be fetched, or that do not fit.
@@ -78,7 +79,10 @@ def load_clip(model, pretrained, *, pretrain_dir='pretrain'):
         network, missing = _build(config), set()
     else:
         state, by_openai = read_clip_state(file)
-        network = _build(dict(config, quick_gelu=config.get('quick_gelu', False) or by_openai))
+        known = open_clip.get_pretrained_cfg(name, str(pretrained)) or {}
+        preprocess |= {k: known[k] for k in preprocess if k in known}
+        quick = config.get('quick_gelu', False) or by_openai or known.get('quick_gelu', False)
+        network = _build(dict(config, quick_gelu=quick))
         missing = _load_strictly(network, state, f'{file} does not fit {name}')
     return LoadedCLIP(
         network,
@@ -141,15 +145,22 @@ def _local_file(name, pretrained, pretrain_dir):
         return pretrained
     if pretrained == 'miniature':
         return str(BUILT_IN / f'{name}.safetensors')
-    if pretrained == 'openai':
-        archive = pretrain_dir / f'{name.removesuffix("-quickgelu")}.pt'
-        return archive if archive.is_file() else None
+    for file in fetched_names(name, pretrained):
+        if (pretrain_dir / file).is_file():
+            return str(pretrain_dir / file)
     if os.sep in pretrained or pretrained.endswith(('.pt', '.pth', '.bin', '.safetensors')):
         raise UserError(
             f'no weights file {pretrained}; put it there, or set pretrained to a tag '
             "that open_clip knows, such as 'openai'"
         )
     return None
+
+
+def fetched_names(model, tag):
+    """An open_clip model and tag -> the names that its weights may have in `pretrain`"""
+    stem = model.removesuffix('-quickgelu').replace('/', '-')
+    archive = [f'{stem}.pt'] if tag == 'openai' else []
+    return archive + [f'{stem}--{tag}{suffix}' for suffix in ('.safetensors', '.bin', '.pt')]
 
 
 def _build(config):

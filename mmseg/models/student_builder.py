@@ -1,13 +1,14 @@
 """From a config to a MaskCLIP+ student: backbone, head, text, and the teacher in training."""
 
 import logging
+from pathlib import Path
 
 import timm
 
 from mmseg.clip import read_state
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
-from mmseg.utils import nearest
+from mmseg.utils import kind_of, nearest
 from mmseg.utils.checkpoint import read_checkpoint
 from mmseg.vocabularies import load_vocabulary
 
@@ -15,6 +16,7 @@ from .backbones import MixVisionTransformer, TimmBackbone
 from .backbones.mit import SIZES
 from .builder import build_class_weight, build_maskclip, build_part, without_type
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead
+from .mit_names import to_mmseg
 from .original_names import from_original, is_original
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier
@@ -111,7 +113,7 @@ build_maskclip_plus.not_from_config = {'weigher', 'weigher_view', 'candidates'}
 
 @MODELS.register_module(name='MixVisionTransformer')
 def build_mit(size, *, pretrained=None, drop_path=0.1):
-    """'b0' to 'b5', a file of weights in mmsegmentation's names -> MixVisionTransformer.
+    """'b0' to 'b5', a file of weights in any of `to_mmseg`'s layouts -> MixVisionTransformer.
 
     `pretrained` None starts from scratch, and says so; False does where a checkpoint follows.
     """
@@ -120,7 +122,7 @@ def build_mit(size, *, pretrained=None, drop_path=0.1):
             f'MiT has no size {size!r}{nearest(size, SIZES)}; known: {", ".join(SIZES)}'
         )
     network = MixVisionTransformer(size, drop_path=drop_path)
-    return _start_from(network, pretrained, f'MiT-{size}')
+    return _start_from(network, pretrained, f'MiT-{size}', rename=to_mmseg)
 
 
 @MODELS.register_module(name='TimmBackbone')
@@ -128,8 +130,8 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
     """A timm model's name -> TimmBackbone of its features.
 
     Args:
-        pretrained: True for timm's own weights (which may use the network), a file, None to start
-            from scratch, False where a checkpoint follows.
+        pretrained: True for timm's own weights (those in `pretrain`, or else from the network), a
+            file, None to start from scratch, False where a checkpoint follows.
         prefix: what the names in the file start with; the others are left out.
         out_indices, output_stride: timm's; outputs to keep, and pixels per cell of the last.
     """
@@ -138,6 +140,8 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
     options = {} if out_indices is None else dict(out_indices=tuple(out_indices))
     if output_stride != 32:
         options['output_stride'] = output_stride
+    if pretrained is True and (file := fetched_timm(model)):
+        options['pretrained_cfg_overlay'] = dict(file=str(file))
     body = timm.create_model(model, features_only=True, pretrained=pretrained is True, **options)
     network = TimmBackbone(body)
     if pretrained is True:
@@ -145,7 +149,14 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
     return _start_from(network, pretrained, model, prefix)
 
 
-def _start_from(network, file, name, prefix=''):
+def fetched_timm(model, folder='pretrain'):
+    """A timm model -> where its weights lie once they are fetched, or None"""
+    cfg = timm.get_pretrained_cfg(model)
+    path = Path(folder) / f'{cfg.hf_hub_id.split("/")[-1]}.safetensors' if cfg.hf_hub_id else None
+    return path if path is not None and path.is_file() else None
+
+
+def _start_from(network, file, name, prefix='', rename=None):
     """Load a file of ImageNet weights; without one, say loudly that training starts anew."""
     if file is False:
         return network
@@ -154,14 +165,15 @@ def _start_from(network, file, name, prefix=''):
         return network
     body = network.body if isinstance(network, TimmBackbone) else network
     state = {k.removeprefix(prefix): v for k, v in read_state(file).items() if k.startswith(prefix)}
+    if rename is not None:
+        state = rename(state, file)
     own = body.state_dict()
     missing = sorted(set(own) - set(state))
     wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
     if missing or wrong:
-        raise UserError(
-            f'{file} does not fit {name}: missing {", ".join(missing[:3]) or "nothing"}'
-            f'{f"; other shapes: {wrong[0]}" if wrong else ""}'
-        )
+        reasons = [f'missing {", ".join(missing[:3])}'] if missing else []
+        reasons += [f'other shapes: {wrong[0]}'] if wrong else []
+        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {"; ".join(reasons)}')
     body.load_state_dict({k: state[k] for k in own})
     return network
 

@@ -1,6 +1,8 @@
 """Small helpers that know nothing of segmentation."""
 
-from .digest import digest_state
+from .describe import kind_of, what_is
+from .digest import digest_file, digest_state
+from .download import download
 from .files import atomic_path, output_dir, point_to
 from .memory import peak_memory
 from .progress import Progress
@@ -11,11 +13,15 @@ __all__ = [
     'Progress',
     'accepted_keys',
     'atomic_path',
+    'digest_file',
     'digest_state',
+    'download',
+    'kind_of',
     'nearest',
     'output_dir',
     'peak_memory',
     'point_to',
     'require_keys',
     'require_known',
+    'what_is',
 ]

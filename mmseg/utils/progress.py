@@ -21,6 +21,7 @@ class Progress:
     def __init__(self, total, label, *, unit='it', every=10.0, quiet=False):
         self.total, self.label, self.unit = total, label, unit
         self.every, self.quiet = every, quiet
+        self.units = unit if unit.isupper() else f'{unit}s'
         self.done, self.skipped, self.note = 0, 0, ''
         self.started = self.shown = time.monotonic()
         self.bar = None
@@ -48,8 +49,8 @@ class Progress:
         left = timedelta(seconds=round((self.total - self.done) / rate)) if rate else '?'
         if not self.quiet:
             print(
-                f'{self.label}: {self.done}/{self.total} {self.unit}s, '
-                f'{rate:.2f} {self.unit}s/s, {left} left{self.note and f", {self.note}"}',
+                f'{self.label}: {self.done}/{self.total} {self.units}, '
+                f'{rate:.2f} {self.units}/s, {left} left{self.note and f", {self.note}"}',
                 file=sys.stderr,
                 flush=True,
             )

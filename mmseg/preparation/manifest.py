@@ -1,0 +1,50 @@
+"""`pretrain/MANIFEST.json`: what was fetched, from where, and what it must be."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+from mmseg.errors import UserError
+from mmseg.utils import atomic_path, digest_file
+
+NAME = 'MANIFEST.json'
+
+
+def read_manifest(folder):
+    """Folder -> {file: {'source', 'size', 'sha256', 'licence', 'fetched'}}, empty without one"""
+    path = Path(folder) / NAME
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}); delete it and fetch again') from error
+
+
+def record(folder, file, source, licence):
+    """Note a file of the folder, in place of what was said of it."""
+    path = Path(folder) / file
+    entry = dict(
+        source=source,
+        size=path.stat().st_size,
+        sha256=digest_file(path),
+        licence=licence,
+        fetched=date.today().isoformat(),
+    )
+    manifest = dict(sorted({**read_manifest(folder), file: entry}.items()))
+    with atomic_path(Path(folder) / NAME) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + '\n')
+
+
+def problems(folder):
+    """Folder -> {file: what is wrong with it}, every file of its manifest read; no network."""
+    found = {}
+    for file, entry in read_manifest(folder).items():
+        path = Path(folder) / file
+        if not path.is_file():
+            found[file] = 'is missing'
+        elif path.stat().st_size != entry['size']:
+            found[file] = f'has {path.stat().st_size} bytes, not {entry["size"]}'
+        elif digest_file(path) != entry['sha256']:
+            found[file] = 'has another sha256 than when it was fetched'
+    return found

@@ -1,0 +1,59 @@
+"""What a file is that was expected to be something else."""
+
+import zipfile
+from pathlib import Path
+
+MAGIC = (
+    (b'version https://git-lfs', 'a Git LFS pointer, not the file that it stands for'),
+    (b'<!doctype html', 'a web page: a download that went wrong'),
+    (b'<html', 'a web page: a download that went wrong'),
+    (b'<?xml', 'an XML answer: a download that went wrong'),
+    (b'\x89png', 'a PNG picture'),
+    (b'\xff\xd8\xff', 'a JPEG picture'),
+    (b'\x1f\x8b', 'a gzip archive'),
+    (b'\x80', 'a pickle'),
+    (b'{', 'JSON text'),
+    (b'[', 'JSON text'),
+)
+# The kind of network, and what its names contain.
+KINDS = (
+    ('a MaskCLIP+ training checkpoint', ('decode_head.',)),
+    ('a CLIP with both towers', ('visual.', 'token_embedding.')),
+    ("a CLIP's image tower", ('visual.',)),
+    ("a MiT in NVIDIA's names", ('patch_embed1.',)),
+    ("a MiT in transformers' names", ('patch_embeddings.',)),
+    ("a MiT in mmsegmentation's names", ('layers.0.0.projection.',)),
+    ('a ResNet', ('layer1.', 'layer4.')),
+    ('a vision transformer', ('blocks.0.', 'patch_embed.')),
+)
+
+
+def what_is(path):
+    """File -> words: 'a web page: a download that went wrong', 'a TorchScript archive', ..."""
+    path = Path(path)
+    with path.open('rb') as file:
+        start = file.read(512).lower()
+    if not start:
+        return 'an empty file'
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith('/constants.pkl') for name in names):
+            return 'a TorchScript archive'
+        return 'a PyTorch file' if any(n.endswith('data.pkl') for n in names) else 'a zip archive'
+    if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size:
+        return 'a safetensors file'
+    if start[257:262] == b'ustar':
+        return 'a tar archive'
+    for magic, words in MAGIC:
+        if start.lstrip().startswith(magic):
+            return words
+    return 'cut short, or a file of another kind'
+
+
+def kind_of(names):
+    """Names of tensors -> words: 'a ResNet', "a CLIP's image tower", ..."""
+    for words, parts in KINDS:
+        if all(any(part in name for name in names) for part in parts):
+            return words
+    return f'weights named {", ".join(sorted(names)[:3])}'

@@ -1,0 +1,225 @@
+"""Downloads against a loopback server that breaks off, lies, hides files and is slow."""
+
+import copy
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import open_clip
+import pytest
+import torch
+from conftest import ROOT, TINY, load_tool
+from safetensors.torch import load_file, save_file
+from test_clip import Archive
+from transformers import SegformerConfig, SegformerForImageClassification
+
+from mmseg.clip import load_clip
+from mmseg.errors import UserError
+from mmseg.models import build_mit
+from mmseg.preparation.manifest import read_manifest
+from mmseg.utils import download
+
+CONTENT = bytes(range(256)) * 4000  # about 1 MB
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server:
+    """A folder of files in memory; `asked` notes (path, Range) of every GET.
+
+    `cut`: bytes after which an answer breaks off, as often as `cuts` says. `pause`: seconds of
+    silence in the middle of the first answer. `ranges`: whether parts can be asked for.
+    """
+
+    def __init__(self):
+        self.files, self.asked = {}, []
+        self.cut, self.cuts, self.pause, self.ranges = None, 0, 0.0, True
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                server.answer(self, body=False)
+
+            def do_GET(self):
+                server.answer(self, body=True)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.address = f'http://127.0.0.1:{self.http.server_port}'
+
+    def answer(self, request, *, body):
+        content = self.files.get(request.path.partition('?')[0])
+        if content is None:
+            return request.send_error(404)
+        span = request.headers.get('Range')
+        first = int(span[6:].rstrip('-')) if span and self.ranges else 0
+        if body:
+            self.asked.append((request.path, span))
+        request.send_response(206 if first else 200)
+        request.send_header('Content-Length', str(len(content) - first))
+        request.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
+        request.send_header('X-Repo-Commit', '0' * 40)
+        request.end_headers()
+        if not body:
+            return None
+        last = len(content)
+        if self.cuts:
+            self.cuts, last = self.cuts - 1, min(first + self.cut, last)
+        request.wfile.write(content[first:last])
+        if self.pause:
+            pause, self.pause = self.pause, 0.0
+            time.sleep(pause)
+        return None
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.http.shutdown()
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
+    server.files['/a.pt'], server.cut, server.cuts = CONTENT, 300_000, 2
+    url = server.address + '/a.pt'
+    assert download([url], tmp_path / 'a.pt', sha256=SHA) == url
+    assert (tmp_path / 'a.pt').read_bytes() == CONTENT
+    assert [span for _, span in server.asked] == [None, 'bytes=300000-', 'bytes=600000-']
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pt']
+
+
+def test_the_next_run_goes_on_too(server, tmp_path):
+    server.files['/a.pt'], server.cut, server.cuts = CONTENT, 0, 1
+    with pytest.raises(UserError, match='ended early'):
+        download([server.address + '/a.pt'], tmp_path / 'a.pt', attempts=1)
+    server.cut, server.cuts = 500_000, 1
+    with pytest.raises(UserError, match='put it at'):
+        download([server.address + '/a.pt'], tmp_path / 'a.pt', attempts=0)
+    assert not (tmp_path / 'a.pt').exists()
+    server.asked.clear()
+    download([server.address + '/a.pt'], tmp_path / 'a.pt', sha256=SHA)
+    assert server.asked == [('/a.pt', 'bytes=500000-')]
+
+
+def test_a_server_without_ranges_starts_anew(server, tmp_path):
+    server.files['/a.pt'], server.cut, server.cuts, server.ranges = CONTENT, 300_000, 1, False
+    download([server.address + '/a.pt'], tmp_path / 'a.pt', sha256=SHA)
+    assert (tmp_path / 'a.pt').read_bytes() == CONTENT
+
+
+def test_wrong_digest_and_404_pass_to_the_next_source(server, tmp_path):
+    server.files.update({'/wrong.pt': b'an older one', '/right.pt': CONTENT})
+    urls = [server.address + path for path in ('/none.pt', '/wrong.pt', '/right.pt')]
+    assert download(urls, tmp_path / 'a.pt', sha256=SHA) == urls[2]
+    with pytest.raises(UserError) as error:
+        download(urls[:2], tmp_path / 'b.pt', sha256=SHA)
+    assert '404' in str(error.value) and 'sha256' in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pt']
+
+
+def test_silence_counts_as_a_break(server, tmp_path):
+    server.files['/a.pt'], server.cut, server.cuts, server.pause = CONTENT, 1000, 1, 2.0
+    started = time.monotonic()
+    download([server.address + '/a.pt'], tmp_path / 'a.pt', sha256=SHA, timeout=0.3)
+    assert time.monotonic() - started < 1.8
+
+
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    server.files['/a.pt'] = CONTENT
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='cannot write'):
+        download([server.address + '/a.pt'], tmp_path / 'file' / 'a.pt')
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
+def test_a_full_disk(server, tmp_path, monkeypatch):
+    server.files['/a.pt'] = CONTENT
+    mark = hashlib.sha1((server.address + '/a.pt').encode()).hexdigest()[:8]
+    (tmp_path / f'.a.pt.{mark}.part').symlink_to('/dev/full')
+    with pytest.raises(UserError, match='No space left'):
+        download([server.address + '/a.pt'], tmp_path / 'a.pt')
+    assert not (tmp_path / 'a.pt').exists()
+
+
+def test_openai_archive_from_either_source(server, tmp_path, monkeypatch, capsys):
+    """The archive from OpenAI's address; once that is gone, open_clip's file from the hub."""
+    tool = load_tool('download_weights')
+    model = load_clip(TINY['vit'], 'random').model.half()
+    torch.jit.trace(Archive(model), torch.zeros(1)).save(str(tmp_path / 'archive.pt'))
+    save_file(model.state_dict(), tmp_path / 'hub.safetensors')
+    archive = (tmp_path / 'archive.pt').read_bytes()
+    path = f'/clip/models/{hashlib.sha256(archive).hexdigest()}/ViT-B-16.pt'
+    hub = '/timm/tiny.openai/resolve/main/open_clip_model.safetensors'
+    server.files = {path: archive, hub: (tmp_path / 'hub.safetensors').read_bytes()}
+    known = dict(url=server.address + path, hf_hub='timm/tiny.openai/', quick_gelu=True)
+    monkeypatch.setattr(open_clip, 'get_model_config', lambda _: copy.deepcopy(TINY['vit']))
+    monkeypatch.setattr(open_clip, 'get_pretrained_cfg', lambda *_: known)
+    monkeypatch.setenv('HF_ENDPOINT', server.address)
+    (tmp_path / 'pets.txt').write_text('dog\ncat\n')
+    expected = []
+    for folder, gone in ((tmp_path / 'a', None), (tmp_path / 'b', path)):
+        server.files.pop(gone, None)
+        options = ['--models', 'ViT-B-16', '--vocabularies', tmp_path / 'pets.txt', '--students']
+        monkeypatch.setattr(sys, 'argv', ['tool', *map(str, options), '--dir', str(folder)])
+        tool.main()
+        found = load_clip('ViT-B-16-quickgelu', 'openai', pretrain_dir=folder)
+        assert any(type(m).__name__ == 'QuickGELU' for m in found.model.modules())
+        assert torch.equal(found.model.visual.proj, model.visual.proj.float())
+        expected.append(load_file(folder / 'pets--ViT-B-16--openai.safetensors')['text'])
+    assert (tmp_path / 'a' / 'ViT-B-16.pt').is_file()
+    assert (tmp_path / 'b' / 'ViT-B-16--openai.safetensors').is_file()
+    assert torch.equal(*expected) and expected[0].shape == (2, 32)
+
+
+def run_tool(*arguments, **environment):
+    return subprocess.run(
+        ['bash', str(ROOT / 'download_weights.sh'), *map(str, arguments)],
+        env={**os.environ, 'VIRTUAL_ENV': sys.prefix, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_script_fetches_a_mit_and_verifies_it(server, tmp_path):
+    config = SegformerConfig(
+        depths=[2, 2, 2, 2],
+        hidden_sizes=[32, 64, 160, 256],
+        num_attention_heads=[1, 2, 5, 8],
+        sr_ratios=[8, 4, 2, 1],
+    )
+    SegformerForImageClassification(config).save_pretrained(tmp_path / 'hub')
+    path = '/nvidia/mit-b0/resolve/main/model.safetensors'
+    server.files[path] = (tmp_path / 'hub' / 'model.safetensors').read_bytes()
+    options = ['--models', '--students', 'mit_b0', '--dir', tmp_path / 'pretrain']
+    ended = run_tool(*options, HF_ENDPOINT=server.address)
+    assert ended.returncode == 0, ended.stderr
+    assert 'all there' in ended.stdout
+    theirs = load_file(tmp_path / 'hub' / 'model.safetensors')
+    ours = build_mit('b0', pretrained=str(tmp_path / 'pretrain' / 'mit_b0.pth'))
+    assert torch.equal(ours.layers[0][2].weight, theirs['segformer.encoder.layer_norm.0.weight'])
+    entry = read_manifest(tmp_path / 'pretrain')['mit_b0.pth']
+    assert entry['source'] == server.address + path and 'NVIDIA' in entry['licence']
+    server.asked.clear()
+    assert 'there already' in run_tool(*options, HF_ENDPOINT=server.address).stdout
+    assert server.asked == []
+    verify = ['--verify', '--dir', tmp_path / 'pretrain']
+    assert run_tool(*verify).returncode == 0
+    (tmp_path / 'pretrain' / 'mit_b0.pth').write_bytes(b'other')
+    ended = run_tool(*verify)
+    assert ended.returncode == 1 and 'bytes, not' in ended.stdout
+    assert ended.stderr.strip().startswith('error: 1 of 1 files')
+
+
+def test_script_offline_names_every_source(tmp_path):
+    options = ['--models', '--students', 'mit_b0', '--dir', tmp_path]
+    ended = run_tool(*options, HF_HUB_OFFLINE='1')
+    assert ended.returncode == 1 and ended.stdout.count('HF_HUB_OFFLINE is set') == 2
+    assert ended.stderr == 'error: 1 of 1 could not be had; see above\n'
+    ended = run_tool('--models', 'ViT-B-61', '--dir', tmp_path)
+    assert ended.returncode == 1 and "nearest: 'ViT-B-16'" in ended.stderr

@@ -1,0 +1,44 @@
+"""A MiT of NVIDIA (mit_b0.pth ... mit_b5.pth) or of transformers -> the names that ours has.
+
+python tools/model_converters/mit2mmseg.py SRC DST
+
+Training reads all three layouts by itself; this writes files for other programs.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _checkout  # noqa: F401  first: it decides which mmseg is found
+
+from mmseg.apis.command import run_command
+from mmseg.clip import read_state
+from mmseg.errors import UserError
+from mmseg.models.mit_names import to_mmseg
+from mmseg.utils import atomic_path, output_dir
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('src', type=Path)
+    parser.add_argument('dst', type=Path, help='.pth or .safetensors')
+    args = parser.parse_args()
+    if args.dst.suffix not in ('.pth', '.safetensors'):
+        raise UserError(f'{args.dst} ends neither in .pth nor in .safetensors')
+    if args.src.resolve() == args.dst.resolve():
+        raise UserError(f'SRC and DST are both {args.src}')
+    state = {k: v.contiguous() for k, v in to_mmseg(read_state(args.src), args.src).items()}
+    output_dir(args.dst.parent)
+    with atomic_path(args.dst) as temporary:
+        (save_file if args.dst.suffix == '.safetensors' else torch.save)(state, temporary)
+    print(f'{len(state)} tensors written to {args.dst}')
+
+
+if __name__ == '__main__':
+    run_command(main)
