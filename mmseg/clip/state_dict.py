@@ -95,8 +95,8 @@ def _load(path):
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f'{path} is no plain weights file: {what_is(path)}, damaged, or one that would run code '
-            'when read; fetch it again, or save its state_dict alone, best as .safetensors'
+            f'{path} is no plain weights file: {what_is(path)}, damaged, or one that would run '
+            'code when read; fetch it again, or save its state_dict alone, best as .safetensors'
         ) from error
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
         raise UserError(

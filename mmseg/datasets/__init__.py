@@ -2,10 +2,21 @@
 
 from .image_folder import ImageFolderDataset
 from .miniature import MiniatureDataset, RenderScene
-from .segmentation import PascalContextDataset, PascalContextDataset59, PascalVOCDataset, SegDataset
+from .segmentation import (
+    ADE20KDataset,
+    CityscapesDataset,
+    COCOStuffDataset,
+    PascalContextDataset,
+    PascalContextDataset59,
+    PascalVOCDataset,
+    SegDataset,
+)
 from .transforms import LoadAnnotations, LoadImage, PackSegInputs, Resize, ResizeShortSide
 
 __all__ = [
+    'ADE20KDataset',
+    'COCOStuffDataset',
+    'CityscapesDataset',
     'ImageFolderDataset',
     'LoadAnnotations',
     'LoadImage',

@@ -114,6 +114,36 @@ class PascalContextDataset(PascalContextDataset59):
 
 
 @DATASETS.register_module()
+class ADE20KDataset(SegDataset):
+    """ADE20K's scene parsing, 150 classes; as `tools/convert_datasets/ade20k.py` leaves it."""
+
+    def __init__(self, vocabulary='ade20k', data_root='data/ade/ADEChallengeData2016', **options):
+        usual = dict(img_dir='images', ann_dir='annotations', split='ImageSets/val.txt')
+        usual |= dict(reduce_zero_label=True)
+        super().__init__(vocabulary, data_root, **(usual | options))
+
+
+@DATASETS.register_module()
+class COCOStuffDataset(SegDataset):
+    """COCO-Stuff 164k, 171 classes; as `tools/convert_datasets/coco_stuff164k.py` leaves it."""
+
+    def __init__(self, vocabulary='coco_stuff_171', data_root='data/coco_stuff164k', **options):
+        usual = dict(img_dir='images', ann_dir='annotations', split='ImageSets/val.txt')
+        usual |= dict(seg_map_suffix='_labelTrainIds.png')
+        super().__init__(vocabulary, data_root, **(usual | options))
+
+
+@DATASETS.register_module()
+class CityscapesDataset(SegDataset):
+    """Cityscapes, 19 classes; as `tools/convert_datasets/cityscapes.py` leaves it."""
+
+    def __init__(self, vocabulary='cityscapes', data_root='data/cityscapes', **options):
+        usual = dict(img_dir='leftImg8bit', ann_dir='gtFine', split='ImageSets/val.txt')
+        usual |= dict(img_suffix='_leftImg8bit.png', seg_map_suffix='_gtFine_labelTrainIds.png')
+        super().__init__(vocabulary, data_root, **(usual | options))
+
+
+@DATASETS.register_module()
 class PascalVOCDataset(SegDataset):
     """PASCAL VOC 2012: 20 classes without background ('voc_20'), or 21 with it ('voc_21')."""
 

@@ -1,0 +1,5 @@
+_base_ = [
+    '../_base_/datasets/voc_21.py',
+    '../_base_/teachers/vit16.py',
+    '../_base_/default_runtime.py',
+]

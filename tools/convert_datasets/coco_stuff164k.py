@@ -1,0 +1,18 @@
+"""COCO-Stuff 164k, 171 classes: masks in this project's values, split lists, and a check of it all.
+
+python tools/convert_datasets/coco_stuff164k.py [data/coco_stuff164k] [--verify]
+"""
+
+import _options  # first: it decides which mmseg is found
+
+from mmseg.apis.command import run_command
+from mmseg.preparation.releases import prepare
+
+
+def main():
+    args = _options.parser_of(__doc__, 'data/coco_stuff164k').parse_args()
+    prepare('coco_stuff164k', args.root, **_options.settings(args))
+
+
+if __name__ == '__main__':
+    run_command(main)
