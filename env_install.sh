@@ -1,32 +1,37 @@
 #!/usr/bin/env bash
 # Installs the project and its tests into the active virtual environment, or into .venv made here.
+# --cpu takes PyTorch's CPU wheels (smaller) where its own index can be reached.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+cpu=
+for option in "$@"; do
+    case $option in
+        --cpu) cpu=1 ;;
+        *) echo "error: unknown option $option; the only one is --cpu" >&2; exit 1 ;;
+    esac
+done
+
+check_python() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+        echo "error: $("$1" --version) is too old; this project needs Python 3.10 or newer" >&2; exit 1; }
+}
+
+next=
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
     python=$(command -v python3 || true)
     [ -n "$python" ] || { echo 'error: no python3 found; install Python 3.10 or newer' >&2; exit 1; }
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-        echo "error: $("$python" --version) is too old; this project needs Python 3.10 or newer" >&2; exit 1; }
+    check_python "$python"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     source .venv/bin/activate
     next='source .venv/bin/activate && '
 fi
-python -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-    echo "error: $(python --version) is too old; this project needs Python 3.10 or newer" >&2; exit 1; }
+check_python python
 
+if [ -n "$cpu" ] && ! python -c 'import torch, torchvision' 2>/dev/null; then
+    python -m pip install --quiet torch torchvision --index-url https://download.pytorch.org/whl/cpu ||
+        echo "PyTorch's index cannot be reached; its usual wheels are taken, which run on CPUs too" >&2
+fi
 python -m pip install --quiet --editable '.[tests]'
-
-python - <<'PY'
-import sys
-
-import torch
-import torchvision
-from mmengine.device import get_device
-
-import mmseg
-
-print(f'Python {sys.version.split()[0]}, torch {torch.__version__}, torchvision '
-      f'{torchvision.__version__}, mmseg {mmseg.__version__}; device: {get_device()}')
-PY
-echo "next: ${next:-}python -m pytest"
+python tools/check_install.py
+echo "next: ${next}python tools/miniature.py"

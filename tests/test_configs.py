@@ -173,3 +173,10 @@ def test_configs_of_others(tmp_path, name, text, message):
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         load_config(tmp_path / name)
+
+
+def test_every_leaf_is_in_the_model_zoo():
+    zoo = (ROOT / 'docs' / 'model_zoo.md').read_text()
+    for folder in ('maskclip', 'maskclip_text', 'maskclip_plus'):
+        for leaf in (ROOT / 'configs' / folder).rglob('*.py'):
+            assert f'`{leaf.stem}`' in zoo, f'{leaf.stem}: run tools/analysis/model_zoo.py'

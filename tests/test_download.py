@@ -223,3 +223,15 @@ def test_script_offline_names_every_source(tmp_path):
     assert ended.stderr == 'error: 1 of 1 could not be had; see above\n'
     ended = run_tool('--models', 'ViT-B-61', '--dir', tmp_path)
     assert ended.returncode == 1 and "nearest: 'ViT-B-16'" in ended.stderr
+
+
+def test_torchvision_of_another_torch_is_one_line(tmp_path):
+    (tmp_path / 'torchvision').mkdir()
+    fault = "raise RuntimeError('operator torchvision::nms does not exist')"
+    (tmp_path / 'torchvision' / '__init__.py').write_text(fault)
+    command = [sys.executable, ROOT / 'tools' / 'check_install.py']
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stdout == ''
+    assert ended.stderr.startswith('error: torch ') and ended.stderr.count('\n') == 1
+    assert 'nms does not exist' in ended.stderr

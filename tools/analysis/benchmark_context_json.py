@@ -83,7 +83,7 @@ def make_outlines(number=64):
     """Blobs with ragged edges, as run lengths of about 2 KB"""
     rng, found = np.random.default_rng(0), []
     for _ in range(number):
-        coarse = cv2.resize(rng.random((24, 32), np.float32), SIZE[::-1])
+        coarse = cv2.resize(rng.random((6, 8), np.float32), SIZE[::-1])
         ragged = coarse + 0.001 * rng.standard_normal(SIZE, np.float32) > 0.62
         run_lengths = coco.encode(np.asfortranarray(ragged.astype(np.uint8)))
         counts = run_lengths['counts'].decode()
