@@ -122,6 +122,8 @@ def test_weights_have_mean_one_and_follow_tau():
         torch.testing.assert_close(weight.mean(dim=1), torch.ones(3))
         torch.testing.assert_close(weight / 6, F.softmax(embedding @ text.T / tau, dim=1))
     summed = ClassWeight(text, tau=1.0, sum_to_one=True)(embedding)  # Q5
+    usual = embedding[0] @ text.T  # of a photo like all others, every class has the weight 1
+    assert torch.allclose(ClassWeight(text, tau=0.1, usual=usual)(embedding[:1]), torch.ones(1))
     torch.testing.assert_close(summed.sum(dim=1), torch.ones(3))
 
 
@@ -161,6 +163,7 @@ def test_tiny_tau_gives_finite_scores(options):
     [
         (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a temperature above 0'),
         (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), 'mode is one of multiply, add'),
+        (lambda: ClassWeight(torch.eye(5), tau=1, usual=[0.1]), 'usual has 1 values for 5 classes'),
         (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a probability'),
         (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh is a probability'),
         (lambda: MaskClipHead(None, ks_over='chanels'), 'ks_over is one of channels, positions'),

@@ -26,7 +26,7 @@ class ClassWeight(nn.Module):
         mode, signed: see `reweight`.
 
     Raises:
-        UserError: tau is not positive, or the mode is unknown.
+        UserError: tau is not positive, the mode is unknown, or `usual` has another length.
     """
 
     def __init__(self, text, *, tau, usual=None, sum_to_one=False, mode='multiply', signed=False):
@@ -36,7 +36,9 @@ class ClassWeight(nn.Module):
         if mode not in MODES:
             raise UserError(f'class_weight.mode is one of {", ".join(MODES)}, not {mode!r}')
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
-        usual = text.new_zeros(len(text)) if usual is None else usual
+        usual = torch.as_tensor([0.0] * len(text) if usual is None else usual).to(text)
+        if usual.shape != text.shape[:1]:
+            raise UserError(f'class_weight.usual has {len(usual)} values for {len(text)} classes')
         self.register_buffer('text', text.detach().clone(), persistent=False)
         self.register_buffer('usual', usual.detach().clone(), persistent=False)
 

@@ -55,8 +55,9 @@ this page.
     python tools/train.py configs/FOLDER/LEAF.py                           # a student
     python tools/test.py configs/FOLDER/LEAF.py work_dirs/LEAF/latest.pth --eval mIoU
 
-`clip_numerics` leaves have CLIP's own mean, std and activation and clean losses; those without have
-the published figures' ([quirks.md](quirks.md)). The miniature's leaves: [miniature.md](miniature.md).
+`clip_numerics` leaves have CLIP's own mean, std and activation and clean losses; those without
+have the published figures' ([quirks.md](quirks.md)). The miniature's leaves are in
+[miniature.md](miniature.md).
 """
 
 
