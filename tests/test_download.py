@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import open_clip
@@ -235,3 +236,23 @@ def test_torchvision_of_another_torch_is_one_line(tmp_path):
     assert ended.returncode == 1 and ended.stdout == ''
     assert ended.stderr.startswith('error: torch ') and ended.stderr.count('\n') == 1
     assert 'nms does not exist' in ended.stderr
+
+
+def test_proxies_of_the_environment_count(server, tmp_path, monkeypatch):
+    server.files['http://nowhere.invalid/a.pt'] = CONTENT
+    monkeypatch.setenv('http_proxy', server.address)
+    monkeypatch.setattr(urllib.request, '_opener', None)  # made once, from the environment
+    download(['http://nowhere.invalid/a.pt'], tmp_path / 'a.pt', sha256=SHA)
+    monkeypatch.setattr(urllib.request, '_opener', None)
+
+
+def test_an_old_python_is_one_line(tmp_path):
+    stub = tmp_path / 'python3'
+    stub.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+    stub.chmod(0o755)
+    environment = {'PATH': f'{tmp_path}:/usr/bin:/bin'}
+    command = ['bash', ROOT / 'env_install.sh', '--cpu']
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    expected = 'error: Python 3.9.1 is too old; this project needs Python 3.10 or newer\n'
+    assert ended.stderr == expected

@@ -142,6 +142,10 @@ def test_pascal_context_from_mat_files(release, tmp_path):
     assert ended.returncode == 0, ended.stderr
     again = {p.name: p.read_bytes() for p in (release / 'SegmentationClassContext').glob('*.png')}
     assert again == first
+    path = tmp_path / 'trainval' / f'{NAMES["val"][0]}.mat'
+    path.write_bytes(path.read_bytes()[:150])
+    ended = run('pascal_context', release, *options)
+    assert ended.returncode == 1 and f'{path} cannot be read as a .mat' in ended.stderr
 
 
 def spoil(content, how):
@@ -160,7 +164,7 @@ def spoil(content, how):
     [
         ('category', '2008_000001 has category 999; Pascal Context knows 0 to 459'),
         ('size', '2008_000001: an annotation'),
-        ('unannotated', '1 shortfalls: 2008_000001 (train) has no annotation'),
+        ('unannotated', 'is not whole: 2008_000001 (train) has no annotation'),
         ('cut', 'is not the whole JSON of Pascal Context: it is cut short'),
     ],
 )

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, output_dir
 
 UNLABELLED = 255
-SHOWN = 10  # names that an error line lists
+SHOWN = 20  # shortfalls that are printed; all are saved
 SOURCE_NOTE = 'SOURCE.txt'  # beside the masks: what they were made from
 
 
@@ -34,10 +36,18 @@ def in_parallel(function, jobs, total, label, *, processes=None, unit='photo'):
                 yield function(job)
                 progress.update()
             return
-        with multiprocessing.get_context('fork').Pool(processes, _ignore_interrupt) as pool:
-            for result in pool.imap(function, jobs, chunksize=4):
+        context = multiprocessing.get_context('fork')
+        pool = ProcessPoolExecutor(processes, context, _ignore_interrupt)
+        try:
+            for result in pool.map(function, jobs, chunksize=4):
                 yield result
                 progress.update()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f'{label}: a process was killed, perhaps for want of memory; use --processes 1'
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _ignore_interrupt():
@@ -71,6 +81,8 @@ def read_labels(path):
             if image.mode not in ('L', 'P'):
                 raise UserError(f'{path} has {image.mode} pixels, not one class index each')
             return np.asarray(image)
+    except FileNotFoundError as error:
+        raise UserError(f'{path} is missing') from error
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f'{path} cannot be read: {error}') from error
 
@@ -174,8 +186,11 @@ def verify(layout, splits, *, expected=None, processes=None, shortfalls=()):
     print_report(report, layout.values)
     save_report(layout.root / layout.list_dir / 'verification.json', report, layout, problems)
     if problems:
-        more = f'; and {len(problems) - SHOWN} more' if len(problems) > SHOWN else ''
-        raise UserError(f'{len(problems)} shortfalls: {"; ".join(problems[:SHOWN])}{more}')
+        for problem in problems[:SHOWN]:
+            print(f'  {problem}')
+        saved = layout.root / layout.list_dir / 'verification.json'
+        more = f'; all {len(problems)} stand in {saved}' if len(problems) > 1 else ''
+        raise UserError(f'{layout.root} is not whole: {problems[0]}{more}')
 
 
 def check(job):
@@ -188,6 +203,8 @@ def check(job):
             size = image.size[::-1]
     except UserError as error:
         return none, str(error)
+    except FileNotFoundError:
+        return none, f'{photo} is missing'
     except (OSError, SyntaxError, ValueError) as error:
         return none, f'{photo} cannot be read: {error}'
     if labels.shape != size:
