@@ -29,5 +29,6 @@ setup(
         'tensorboard',
         'tqdm',
     ],
+    entry_points={'console_scripts': ['maskclip = mmseg.apis.cli:main']},
     extras_require={'tests': ['pytest', 'ruff', 'torchmetrics', 'transformers>=5', 'scikit-learn']},
 )

@@ -13,7 +13,8 @@ from PIL import Image
 
 import mmseg.apis.test as evaluation
 from mmseg.apis.command import parse_value, run_command
-from mmseg.engine.hooks import LabelWriterHook, _unique_names
+from mmseg.engine.hooks import LabelWriterHook
+from mmseg.utils import unique_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -272,7 +273,7 @@ def test_outputs_never_land_on_inputs(tiny_config, tmp_path, photos, capsys):
 
 def test_names_of_outputs_are_unique():
     paths = [Path(p) for p in ('r/a_b.jpg', 'r/a.b.jpg', 'r/a/c.jpg', 'r/a_b/c.jpg', 'r/c.png')]
-    names = _unique_names(paths)
+    names = unique_names(paths)
     assert len(set(names.values())) == len(paths)
 
 

@@ -1,1 +1,13 @@
-"""What the tools do, callable from Python: `mmseg.apis.test.test(config, ...)`."""
+"""What the tools do, callable from Python: `init_model`, `segment`, `test`, `train`."""
+
+from .inference import Segmenter, inference_model, init_model, segment, show_result_pyplot
+from .result import Segmentation
+
+__all__ = [
+    'Segmentation',
+    'Segmenter',
+    'inference_model',
+    'init_model',
+    'segment',
+    'show_result_pyplot',
+]

@@ -66,7 +66,7 @@ def test(
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / name)
     folders = [output_dir(d) for d in (config.work_dir, show_dir, out_dir) if d is not None]
     if checkpoint is not None:
-        _use_checkpoint(config, checkpoint)
+        use_checkpoint(config, checkpoint)
     elif config.model.type == 'MaskClipPlus' and not config.model.get('checkpoint'):
         raise UserError(
             f'{config.filename} is a student, which knows nothing before its training: name the '
@@ -98,7 +98,7 @@ def test(
     return values
 
 
-def _use_checkpoint(config, checkpoint):
+def use_checkpoint(config, checkpoint):
     """MaskCLIP's weights are its backbone's; a student's are its own, its text among them."""
     if config.model.type == 'MaskClipPlus':
         config.model.update(teacher=None, checkpoint=str(checkpoint))

@@ -5,7 +5,15 @@ from mmseg.registry import DATASETS
 
 from .base import PhotoDataset
 
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif'}
+try:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    HEIF = {'.heic', '.heif'}
+except ImportError:  # an option: pip install pillow-heif
+    HEIF = set()
+
+SUFFIXES = HEIF | {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif'}
 
 
 @DATASETS.register_module()
@@ -22,13 +30,25 @@ class ImageFolderDataset(PhotoDataset):
 
     def load_data_list(self):
         """-> one `PhotoDataset.row` a photo"""
-        root = Path(self.data_root)
-        paths = [root] if root.is_file() else sorted(root.rglob('*'))
-        photos = [path for path in paths if path.suffix.lower() in SUFFIXES]
-        if not photos:
-            what = 'no photo in' if root.exists() else 'no such folder:'
-            raise UserError(
-                f'{what} {root}; set data_root to a folder of photos, or to one photo '
-                f'({", ".join(sorted(SUFFIXES))})'
-            )
-        return [self.row(path, None) for path in photos]
+        return [self.row(path, None) for path in list_photos(self.data_root)]
+
+
+def list_photos(root):
+    """A folder, or one photo -> sorted paths of its photos, hidden ones left out.
+
+    Raises:
+        UserError: nothing there, or no photo in it.
+    """
+    root = Path(root)
+    paths = [root] if root.is_file() else sorted(root.rglob('*'))
+    photos = [
+        path
+        for path in paths
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
+    ]
+    if not photos:
+        what = 'no photo in' if root.exists() else 'no such photo or folder:'
+        raise UserError(
+            f'{what} {root}; name a folder of photos, or one photo ({", ".join(sorted(SUFFIXES))})'
+        )
+    return photos

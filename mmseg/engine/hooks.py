@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmseg.errors import UserError
 from mmseg.registry import HOOKS
-from mmseg.utils import Progress, atomic_path
+from mmseg.utils import Progress, atomic_path, unique_names
 from mmseg.visualization import overlay_with_legend, panels
 
 
@@ -46,7 +46,7 @@ class _OutputHook(Hook):
         self.dataset = dataset = runner.test_dataloader.dataset
         self.meta = dataset.metainfo
         paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
-        self.names = _unique_names(paths)
+        self.names = unique_names(paths)
 
     def target(self, sample, suffix):
         return self.out_dir / f'{self.names[sample.img_path]}{suffix}'
@@ -121,18 +121,3 @@ class _writing:
         self.context.__exit__(kind, error, trace)
         if isinstance(error, OSError):
             raise UserError(f'cannot write {self.target}: {error.strerror or error}') from error
-
-
-def _unique_names(paths):
-    """Paths -> {path: name to write under}: the stem, or the path below the common folder."""
-    stems = [path.stem for path in paths]
-    if len(set(stems)) == len(stems):
-        return {str(path): stem for path, stem in zip(paths, stems)}
-    root = Path(paths[0]).parent
-    while not all(path.is_relative_to(root) for path in paths):
-        root = root.parent
-    relative = [path.relative_to(root) for path in paths]
-    return {
-        str(path): str(inner.with_name(f'{inner.stem}_{inner.suffix[1:]}'))
-        for path, inner in zip(paths, relative)
-    }

@@ -1,6 +1,13 @@
 """MaskCLIP as modules that take tensors and modules, and the builder that reads configs."""
 
-from .builder import build_class_weight, build_extractor, build_head, build_maskclip, build_text
+from .builder import (
+    assemble_maskclip,
+    build_class_weight,
+    build_extractor,
+    build_head,
+    build_maskclip,
+    build_text,
+)
 from .class_weight import ClassWeight, reweight
 from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrastive_loss
 from .count import ParameterCounts, count_parameters
@@ -27,6 +34,7 @@ __all__ = [
     'SegformerHead',
     'TextClassifier',
     'bilinear_matrix',
+    'assemble_maskclip',
     'build_class_weight',
     'build_clip_pretraining',
     'build_extractor',

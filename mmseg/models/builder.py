@@ -25,8 +25,21 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         class_weight: see `build_class_weight`; None for none.
         resize_twice: see `MaskClip`.
     """
-    vocabulary = load_vocabulary(vocabulary)
     clip, extractor = build_part(build_extractor, 'model.backbone', backbone)
+    return assemble_maskclip(
+        clip,
+        extractor,
+        decode_head,
+        load_vocabulary(vocabulary),
+        class_weight=class_weight,
+        resize_twice=resize_twice,
+    )
+
+
+def assemble_maskclip(
+    clip, extractor, decode_head, vocabulary, *, class_weight=None, resize_twice=False
+):
+    """What `build_extractor` gave, and the rest of `build_maskclip` -> MaskClip; no copies."""
     weight, weigher = None, None
     if class_weight is not None:
         weight, weigher = build_part(
@@ -92,14 +105,17 @@ def build_class_weight(
         text: see `build_text`; the weigher's own embeddings.
         view: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
         view_size: pixels of that crop, for weighers of another size; the data sets cut it.
-        weigher: another CLIP, as `build_extractor` reads it; None for the backbone's own.
+        weigher: another CLIP, as `build_extractor` reads it or as it gave it; None for the
+            backbone's own.
         options: see `ClassWeight`.
     """
     if view not in ('clip', 'image'):
         raise UserError(f"class_weight.view is 'clip' or 'image', not {view!r}")
     extractor = None
     if weigher is not None:
-        clip, extractor = build_part(build_extractor, 'class_weight.weigher', weigher)
+        if not isinstance(weigher, tuple):
+            weigher = build_part(build_extractor, 'class_weight.weigher', weigher)
+        clip, extractor = weigher
     if not clip.can_pool:
         raise UserError(
             f"{clip.source} lacks the attention pool's position embeddings, so it has no "

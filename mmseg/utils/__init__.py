@@ -3,7 +3,7 @@
 from .describe import kind_of, what_is
 from .digest import digest_file, digest_state
 from .download import download
-from .files import atomic_path, output_dir, point_to
+from .files import atomic_path, output_dir, point_to, unique_names
 from .memory import peak_memory
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
@@ -23,5 +23,6 @@ __all__ = [
     'point_to',
     'require_keys',
     'require_known',
+    'unique_names',
     'what_is',
 ]

@@ -45,3 +45,18 @@ def output_dir(path):
             f'cannot write to the folder {path}: {error.strerror}; choose another one'
         ) from error
     return path
+
+
+def unique_names(paths):
+    """Paths -> {path: name to write under}: the stem, or the path below the common folder."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return {str(path): stem for path, stem in zip(paths, stems)}
+    root = Path(paths[0]).parent
+    while not all(path.is_relative_to(root) for path in paths):
+        root = root.parent
+    relative = [path.relative_to(root) for path in paths]
+    return {
+        str(path): str(inner.with_name(f'{inner.stem}_{inner.suffix[1:]}'))
+        for path, inner in zip(paths, relative)
+    }

@@ -35,14 +35,14 @@ class Segmentor(BaseModel):
             sample.pred_sem_seg = self.labels(score, sample.ori_shape, tuple(image.shape[1:]))
         return data_samples
 
-    def labels(self, score, photo_size, input_size):
-        """(C, h, w) -> (H, W) labels at the photo's size"""
+    def labels(self, score, photo_size, input_size, stride=None):
+        """(C, h, w) -> (H, W) labels at the photo's size; a stride in place of the model's own"""
         return labels_at_photo_size(
             score,
             photo_size,
             input_size=input_size,
-            stride=self.score_stride,
-            twice=self.resize_twice,
+            stride=stride or self.score_stride,
+            twice=self.resize_twice and stride is None,
         )
 
     def scores_of_any_size(self, images, samples=None):

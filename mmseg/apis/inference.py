@@ -1,0 +1,308 @@
+"""Photos and words in, label maps out: `init_model` and `segment`."""
+
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmseg.datasets.transforms.loading import clip_view, read_photo
+from mmseg.engine import device_of, load_config
+from mmseg.errors import UserError
+from mmseg.models import assemble_maskclip, build_extractor
+from mmseg.models.builder import build_part
+from mmseg.models.windows import cell_of, slide
+from mmseg.registry import MODELS, TRANSFORMS
+from mmseg.structures import ignore_label
+from mmseg.vocabularies import Vocabulary, load_vocabulary
+
+from .result import Segmentation, best_probability
+from .test import use_checkpoint
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+KEPT = 8  # vocabularies whose embeddings a model keeps
+RESIZING = ('Resize', 'ResizeShortSide')
+
+
+class Words(NamedTuple):
+    """What to look for: hashable, so that a model remembers it.
+
+    Attributes:
+        vocabulary: the classes, and behind them those that together are the background.
+        background: how many of them are.
+        templates: name of the prompt templates, None for the config's.
+        tau: temperature of the class weight, None for the config's.
+    """
+
+    vocabulary: Vocabulary
+    background: int = 0
+    templates: str | None = None
+    tau: float | None = None
+
+
+class Segmenter:
+    """A model and all that is needed to ask it for other words; made by `init_model`.
+
+    Any number of threads may segment with it: what a call needs is its own.
+
+    Attributes:
+        vocabulary: the config's classes.
+        device: where it computes.
+    """
+
+    def __init__(self, config, device, checkpoint=None):
+        self.config, self.device = config, device
+        self.is_student = config.model.type == 'MaskClipPlus'
+        self.vocabulary = load_vocabulary(config.model.vocabulary)
+        self.transforms = _resizing(config)
+        self.lock, self.networks = threading.Lock(), {}
+        if checkpoint is not None:
+            use_checkpoint(config, checkpoint)
+        if self.is_student:
+            if not config.model.get('checkpoint'):
+                raise UserError(
+                    f'{config.filename} is a student, which knows nothing before its training: '
+                    'name its checkpoint'
+                )
+            config.model.teacher = None
+            config.model.backbone.pretrained = False
+            network = MODELS.build(config.model).to(device).eval()
+            self.networks[Words(self.vocabulary)] = network
+        else:
+            self.clip, self.extractor = self._load(config.model.backbone)
+            weigher = (config.model.get('class_weight') or {}).get('weigher')
+            self.weigher = self._load(weigher) if weigher else None
+
+    def _load(self, backbone):
+        clip, extractor = build_part(build_extractor, 'backbone', backbone)
+        return clip, extractor.to(self.device)
+
+    def network(self, words):
+        """Words -> the Segmentor that looks for them; only text is computed anew."""
+        with self.lock:
+            if words not in self.networks:
+                if self.is_student:
+                    raise UserError(
+                        'a student finds the classes that it was trained for; for other words use '
+                        'a MaskCLIP config'
+                    )
+                if len(self.networks) >= KEPT:
+                    self.networks.pop(next(iter(self.networks)))
+                self.networks[words] = self._assemble(words).to(self.device)
+            return self.networks[words]
+
+    def _assemble(self, words):
+        config = self.config.model.to_dict()
+        head, weight = dict(config['decode_head']), dict(config.get('class_weight') or {})
+        own = words.vocabulary == self.vocabulary and words.templates is None
+        if not own:
+            head['text'] = _new_text(head['text'], words.templates)
+        if words.tau is not None:
+            weight = weight or dict(text=head['text'])
+            weight['tau'] = words.tau
+        if weight:
+            weight = {k: v for k, v in weight.items() if k != 'type'}
+            weight['text'] = weight['text'] if own else _new_text(weight['text'], words.templates)
+            weight['weigher'] = self.weigher
+        return assemble_maskclip(
+            self.clip,
+            self.extractor,
+            head,
+            words.vocabulary,
+            class_weight=weight or None,
+            resize_twice=config.get('resize_twice', False),
+        )
+
+
+def _new_text(text, templates):
+    """How the config makes its text, with other templates if some are named, without its file."""
+    text = {k: v for k, v in text.items() if k != 'file'}
+    return text if templates is None else dict(text, templates=templates)
+
+
+def _resizing(config):
+    """The test pipeline's own resizing; photos keep their size where it has none."""
+    steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
+    return [TRANSFORMS.build(step) for step in steps if step['type'] in RESIZING]
+
+
+def init_model(config, checkpoint=None, device=None, cfg_options=None) -> Segmenter:
+    """A config (file or Config), weights in place of the config's, a device -> Segmenter.
+
+    Raises:
+        UserError: whatever the user can mend, named.
+    """
+    if isinstance(config, (str, Path)):
+        config = load_config(config, cfg_options)
+    return Segmenter(config, device_of(device), checkpoint)
+
+
+def segment(
+    model,
+    images,
+    classes=None,
+    *,
+    background=(),
+    templates=None,
+    tau=None,
+    threshold=0.0,
+    window=None,
+    stride=None,
+):
+    """Segment one image or many into classes named in words.
+
+    Args:
+        model: of `init_model`.
+        images: a path, PIL image, (H, W, 3) uint8 RGB array or (3, H, W) uint8 tensor; or a list.
+        classes: names ('person | people' for synonyms), a list or separated by commas; None for
+            the config's.
+        background: names that together are one class more, 'background'.
+        templates: name of the prompt templates; None for the config's.
+        tau: temperature of a class weight; None for the config's, which may have none.
+        threshold: probability in 0..1 below which a pixel belongs to none of the classes.
+        window, stride: pixels of sliding windows over the resized photo; None for the whole photo
+            at once. The stride's default is a third of the window.
+
+    Returns:
+        A Segmentation, or a list of them for a list.
+    """
+    words = words_of(model, classes, background, templates, tau)
+    if not 0 <= threshold <= 1:
+        raise UserError(f'threshold is a probability in 0..1, not {threshold!r}')
+    if stride is not None and window is None:
+        raise UserError('stride needs a window')
+    for name, pixels in (('window', window), ('stride', stride)):
+        if pixels is not None and pixels < 1:
+            raise UserError(f'{name} is a number of pixels, not {pixels!r}')
+    if window is not None:
+        window = (window, stride or max(1, window // 3))
+    if isinstance(images, (list, tuple)):
+        return [_segment_one(model, image, words, threshold, window) for image in images]
+    return _segment_one(model, images, words, threshold, window)
+
+
+def words_of(model, classes=None, background=(), templates=None, tau=None) -> Words:
+    """What a user names -> Words.
+
+    Raises:
+        UserError: no class, an empty one, one that is named twice.
+    """
+    if classes is None and not background:
+        return Words(model.vocabulary, 0, templates, tau)
+    classes, background = _lines(model, classes), _names(background)
+    if not classes:
+        raise UserError('no class is named; give one or more words, such as "dog, grass, sky"')
+    return Words(load_vocabulary([*classes, *background]), len(background), templates, tau)
+
+
+def _lines(model, classes):
+    """What a user names, or the config's classes -> lines of a vocabulary"""
+    if classes is not None:
+        return _names(classes)
+    own = model.vocabulary
+    return [f'{label}: {" | ".join(prompts)}' for label, prompts in zip(own.labels, own.prompts)]
+
+
+def _names(classes):
+    """'dog, grass' or ['dog', 'grass'] -> ['dog', 'grass']"""
+    if isinstance(classes, str):
+        classes = classes.split(',') if classes.strip() else []
+    names = [' '.join(str(name).split()) for name in classes]
+    if '' in names:
+        raise UserError(f'an empty class name in {", ".join(map(repr, names))}')
+    return names
+
+
+@torch.inference_mode()
+def _segment_one(model, image, words, threshold, window):
+    photo = as_photo(image)
+    network = model.network(words)
+    results = dict(img=np.asarray(photo))
+    for transform in model.transforms:
+        results = transform(results)
+    tensor = torch.from_numpy(np.array(results['img'])).permute(2, 0, 1).to(model.device).float()
+    view = None
+    if network.weigher_view == 'clip':
+        weight = model.config.model.get('class_weight') or {}
+        view = torch.from_numpy(np.array(clip_view(photo, weight.get('view_size', 224))))
+        view = view.permute(2, 0, 1).to(model.device)
+    if window is None:
+        scores = network.scores(tensor[None], None if view is None else view[None])[0]
+    else:
+        scores = slide(network, tensor, view, window=window[0], stride=window[1])
+    return _result(photo, scores.float(), tensor, network, words, threshold, window)
+
+
+def _result(photo, scores, tensor, network, words, threshold, window):
+    """(C, h, w) scores of one photo -> Segmentation"""
+    labels, palette = list(words.vocabulary.labels), list(words.vocabulary.palette)
+    if words.background:
+        first = len(labels) - words.background
+        scores = torch.cat([scores[:first], scores[first:].amax(dim=0, keepdim=True)])
+        labels, palette = [*labels[:first], 'background'], [*palette[:first], (128, 128, 128)]
+    size, shape = photo.size[::-1], tuple(tensor.shape[1:])
+    if window is None:
+        found = network.labels(scores, size, shape)
+    else:
+        found = network.labels(scores, size, shape, stride=cell_of(network))
+    found = found.cpu().numpy()
+    best = best_probability(scores, size, scale=_scale_of(network))
+    none = ignore_label(len(labels))
+    if threshold > 0:
+        kind = found.dtype if none == 255 else np.int32
+        found = np.where(best < threshold, none, found).astype(kind)
+    return Segmentation(np.asarray(photo), found, scores.cpu(), best, tuple(labels), tuple(palette))
+
+
+def _scale_of(network):
+    """What scores are multiplied by to be logits; None where they are probabilities already."""
+    head = network.decode_head
+    if getattr(head, 'ks_thresh', 0) > 0:
+        return None
+    return 100.0 if hasattr(head, 'pd_thresh') else 1.0
+
+
+def as_photo(image):
+    """A path, PIL image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor -> PIL RGB image.
+
+    Raises:
+        UserError: none of these, or unreadable.
+    """
+    if isinstance(image, (str, Path)):
+        return read_photo(image)
+    if isinstance(image, Image.Image):
+        return image.convert('RGB')
+    if torch.is_tensor(image):
+        image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else image
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
+        if image.shape[2] == 3 and image.size:
+            return Image.fromarray(np.ascontiguousarray(image))
+    shape, kind = tuple(getattr(image, 'shape', ())), getattr(image, 'dtype', '')
+    raise UserError(
+        'an image is a path, a PIL image, a (H, W, 3) uint8 RGB array or a (3, H, W) uint8 '
+        f'tensor, not {type(image).__name__} {kind} {shape}'
+    )
+
+
+# The names that mmsegmentation's users know.
+inference_model = segment
+
+
+def show_result_pyplot(model, image, result, show=True, out_file=None):
+    """Draw a result with matplotlib, or to a file; as mmsegmentation's of this name.
+
+    Returns:
+        The overlay with its legend, (H, W, 3) uint8.
+    """
+    picture = result.overlay()
+    if out_file is not None:
+        Image.fromarray(picture).save(out_file)
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.imshow(picture)
+        plt.axis('off')
+        plt.show()
+    return picture

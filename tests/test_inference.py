@@ -1,0 +1,245 @@
+"""Own photos and own words: the Python functions and the command line, on the miniature."""
+
+import io
+import json
+import threading
+from contextlib import redirect_stderr, redirect_stdout
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from mmseg.apis import init_model, segment, show_result_pyplot
+from mmseg.apis.command import run_command
+from mmseg.apis.segment_command import main
+from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
+from mmseg.engine import load_config
+from mmseg.errors import UserError
+from mmseg.models.windows import slide, starts
+
+CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
+THINGS = 'circle, square, triangle, star, ring, cross, heart, moon'
+
+
+@pytest.fixture(scope='module')
+def model():
+    return init_model(CONFIG, device='cpu')
+
+
+def scene(index):
+    dataset = MiniatureDataset(scenes=500, world=1)
+    drawn = dataset.draw(dataset.get_data_info(index)['img_path'])
+    return drawn.image, drawn.mask
+
+
+def test_labels_are_those_of_the_test_tool(model):
+    """The same pipeline, network and upsampling as `tools/test.py`."""
+    config = load_config(CONFIG)
+    image, _ = scene(3)
+    from mmseg.apis.test import require_data
+    from mmseg.registry import MODELS
+
+    network = MODELS.build(config.model)
+    sample = require_data(config.test_dataloader)[3]
+    expected = network([sample['inputs']], [sample['data_samples']], mode='predict')[0]
+    found = segment(model, image)
+    assert np.array_equal(found.labels, expected.pred_sem_seg.numpy())
+    assert found.names == LABELS
+
+
+def test_every_kind_of_image_gives_the_same(model, tmp_path):
+    image, _ = scene(0)
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    kinds = [image, tensor, Image.fromarray(image), tmp_path / 'a.png', str(tmp_path / 'a.png')]
+    found = segment(model, kinds)
+    for other in found[1:]:
+        assert np.array_equal(other.labels, found[0].labels)
+        assert torch.equal(other.scores, found[0].scores)
+
+
+def test_other_words_on_a_loaded_model(model):
+    image, _ = scene(0)
+    few = segment(model, image, 'moon, sky')
+    assert few.names == ('moon', 'sky') and set(np.unique(few.labels)) <= {0, 1}
+    whole = segment(model, image)
+    torch.testing.assert_close(few.scores[1], whole.scores[LABELS.index('sky')])
+    named = segment(model, image, ['moon | star', 'sky'])
+    assert named.names[0] == 'moon' and not torch.equal(named.scores[0], few.scores[0])
+
+
+def test_background_threshold_and_weight(model):
+    image, mask = scene(5)
+    merged = segment(model, image, THINGS, background=STUFF)
+    whole = segment(model, image, [*THINGS.split(','), *STUFF])
+    assert merged.names[-1] == 'background' and len(merged.names) == 9
+    torch.testing.assert_close(merged.scores[-1], whole.scores[8:].amax(dim=0))
+    strict = segment(model, image, threshold=1.0)
+    assert (strict.labels == 255).any() and (strict.labels[strict.labels != 255] < 14).all()
+    assert 0 <= strict.probability.min() and strict.probability.max() <= 1 + 1e-6
+    weighed = segment(model, image, tau=0.1)
+    assert not torch.equal(weighed.scores, segment(model, image).scores)
+
+
+def test_windows():
+    assert starts(10, 4, 3) == [0, 3, 6] and starts(3, 4, 3) == [0] and starts(9, 4, 4) == [0, 4, 5]
+
+
+def test_one_window_is_the_whole_photo_and_more_cover_all(model):
+    network = model.network(next(iter(model.networks)))
+    image = torch.from_numpy(scene(0)[0]).permute(2, 0, 1).float()
+    image = torch.nn.functional.interpolate(image[None], (128, 160))[0]
+    once = slide(network, image, window=160, stride=160)
+    torch.testing.assert_close(once, network.scores(image[None])[0])
+    many = slide(network, image, window=96, stride=32, batch=3)
+    assert many.shape == once.shape and many.isfinite().all()
+    flat = slide(network, torch.full((3, 128, 160), 90.0), window=96, stride=32)
+    assert flat.std(dim=(1, 2)).max() < 0.05
+
+
+def test_windows_of_any_photo(model):
+    photo = Image.fromarray(scene(0)[0]).resize((301, 97))
+    found = segment(model, photo, window=64)
+    assert found.labels.shape == (97, 301)
+
+
+def test_threads_do_not_disturb_each_other(model):
+    image, _ = scene(0)
+    words = ['moon, sky', 'star, grass', THINGS]
+    expected = {w: segment(model, image, w).labels for w in words}
+    wrong = []
+
+    def work(word):
+        for _ in range(3):
+            if not np.array_equal(segment(model, image, word).labels, expected[word]):
+                wrong.append(word)
+
+    threads = [threading.Thread(target=work, args=(word,)) for word in words]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_pictures_and_files(model, tmp_path):
+    found = segment(model, scene(0)[0])
+    assert Image.open(io.BytesIO(found._repr_png_())).size[1] >= 64
+    found.save(tmp_path / 'a.jpg')
+    found.save_labels(tmp_path / 'a.png')
+    assert np.array_equal(np.asarray(Image.open(tmp_path / 'a.png')), found.labels)
+    shares = [entry['share'] for entry in found.summary().values()]
+    assert sum(shares) == pytest.approx(1, abs=1e-3) and shares == sorted(shares, reverse=True)
+    picture = show_result_pyplot(model, None, found, show=False, out_file=tmp_path / 'b.png')
+    assert np.array_equal(np.asarray(Image.open(tmp_path / 'b.png')), picture)
+    with pytest.raises(UserError, match='cannot write'):
+        found.save(tmp_path / 'a.unknown')
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(classes=''), 'no class is named'),
+        (dict(classes=[]), 'no class is named'),
+        (dict(classes='moon, moon'), 'names twice: moon'),
+        (dict(classes='moon,, sky'), 'an empty class name'),
+        (dict(classes='dog'), 'never learned the words dog'),
+        (dict(classes='\N{DOG FACE}'), 'never learned'),
+        (dict(classes='moon', templates='fancy'), 'no prompt templates'),
+        (dict(classes='moon', tau=-1), 'tau is a temperature above 0'),
+        (dict(threshold=2), 'threshold is a probability'),
+        (dict(window=0), 'window is a number of pixels'),
+        (dict(stride=8), 'stride needs a window'),
+    ],
+)
+def test_bad_words_and_settings(model, options, words):
+    with pytest.raises(UserError, match=words):
+        segment(model, scene(0)[0], **options)
+
+
+@pytest.mark.parametrize('image', [np.zeros((4, 4)), np.zeros((0, 4, 3), np.uint8), None, 7])
+def test_bad_images(model, image):
+    with pytest.raises(UserError, match='an image is a path'):
+        segment(model, image)
+
+
+def test_one_pixel(model):
+    assert segment(model, np.zeros((1, 1, 3), np.uint8)).labels.shape == (1, 1)
+
+
+def run_segment(*arguments):
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(error):
+        try:
+            run_command(lambda: main([str(a) for a in arguments]))
+        except SystemExit as end:
+            code = end.code
+    return code, out.getvalue(), error.getvalue()
+
+
+def test_command_on_a_folder_with_a_bad_photo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i, mode in enumerate(('RGB', 'L', 'RGBA', 'P', 'CMYK')):
+        image = Image.fromarray(scene(i)[0]).convert(mode)
+        image.save(tmp_path / f'{i}.{"jpg" if mode == "CMYK" else "png"}')
+    (tmp_path / 'bad.jpg').write_bytes((tmp_path / '4.jpg').read_bytes()[:200])
+    (tmp_path / '._0.png').write_bytes(b'what macOS leaves')
+    options = ['--config', CONFIG, '--out', tmp_path / 'out', '--save-scores', '--device', 'cpu']
+    code, out, error = run_segment(tmp_path, '--classes', 'moon, sky|water', *options)
+    assert code == 1 and '5 of 6 photos' in out
+    assert f'skipped: the image {tmp_path / "bad.jpg"}' in error
+    assert error.strip().splitlines()[-1].startswith('error: 1 of 6 photos')
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert len(names) == 16 and {'0_labels.png', '0_overlay.png', '0_scores.npz'} <= set(names)
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert set(results[str(tmp_path / '0.png')]) <= {'moon', 'sky'}
+    scores = np.load(tmp_path / 'out' / '0_scores.npz')
+    assert scores['names'].tolist() == ['moon', 'sky'] and scores['scores'].shape[0] == 2
+
+
+def test_command_on_a_video(tmp_path):
+    path = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 5, (64, 64))
+    for i in range(3):
+        writer.write(scene(i)[0][..., ::-1].copy())
+    writer.release()
+    options = ['--config', CONFIG, '--device', 'cpu', '--out', tmp_path / 'out']
+    code, out, error = run_segment(path, *options)
+    assert code == 0, error
+    reader = cv2.VideoCapture(str(tmp_path / 'out' / 'clip_overlay.mp4'))
+    assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    (tmp_path / 'none.mp4').write_bytes(b'no video')
+    code, out, error = run_segment(tmp_path / 'none.mp4', *options)
+    assert code == 1 and 'has no frame' in error.splitlines()[-1]
+
+
+def test_command_without_weights_says_what_it_uses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('mmseg.apis.segment_command.try_to_load_from_cache', lambda *_: None)
+    Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
+    code, _, error = run_segment('a.png', '--classes', 'moon, sky', '--out', 'out')
+    assert code == 0 and error.startswith('no CLIP is fetched yet')
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['nowhere'], 'no such photo or folder: nowhere'),
+        (['nowhere.mp4'], 'no such video'),
+        (['.'], 'no photo in'),
+        (['a.png', '--out', '.'], 'could be overwritten'),
+        (['a.png', '--config', 'a.png'], 'is no Python file'),
+        (['a.png', '--classes', 'dog', '--config', str(CONFIG)], 'never learned'),
+        (['a.png', '--checkpoint', 'a.png', '--config', str(CONFIG)], 'a PNG picture'),
+    ],
+)
+def test_command_with_bad_arguments(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if '.' not in arguments[0] or len(arguments[0]) > 1:
+        Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
+    code, _, error = run_segment(*arguments)
+    assert code == 1 and words in error.splitlines()[-1], error
+    assert 'Traceback' not in error
