@@ -1,11 +1,15 @@
 """The rendered world, CLIP from scratch on it, and the whole method as a regression."""
 
+import json
+import sys
+
 import numpy as np
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from conftest import ROOT, load_tool
+from PIL import Image
 from test_tools import result_of, run_test
 from test_train import run_train
 
@@ -142,3 +146,31 @@ def test_rows_of_the_data_set_are_names_of_scenes():
     assert row['img_path'] == 'miniature/7/00002.png'
     again = dataset.draw(row['img_path'])
     assert np.array_equal(np.asarray(dataset.read(row['img_path'])), again.image)
+
+
+def test_contact_sheet_of_a_data_set(tmp_path, monkeypatch, capsys):
+    tool = load_tool('browse_dataset')
+    options = ['--number', '5', '--columns', '3', '--size', '80', '--out', tmp_path / 'a.png']
+    arguments = ['tool', CONFIGS / 'maskclip_rn.py', *options]
+    monkeypatch.setattr(sys, 'argv', [str(a) for a in arguments])
+    tool.main()
+    assert '5 of 500 photos' in capsys.readouterr().out
+    sheet = np.asarray(Image.open(tmp_path / 'a.png'))
+    first = MiniatureDataset(scenes=500, world=1).draw('miniature/1/00000.png')
+    photo = np.asarray(Image.fromarray(first.image).resize((80, 80), Image.Resampling.BILINEAR))
+    assert sheet.shape[1] > 3 * 160 and sheet.shape[0] > 2 * 80
+    assert abs(sheet[22:102, :80].astype(int) - photo).mean() < 8  # below its title
+
+
+def test_study_is_drawn_with_means_and_spread(tmp_path, monkeypatch, capsys):
+    tool = load_tool('analysis/draw_miniature_study')
+    for seed, base in enumerate((30.0, 34.0)):
+        sweeps = {name: {'0.5': base, '1.0': base + 2} for name in tool.PANELS}
+        found = dict(base=base, retrieval={'R@1': 29.0}, sweeps=sweeps, tokens=15.0)
+        (tmp_path / f'vit_{seed}.json').write_text(json.dumps(found))
+    out = tmp_path / 'study.png'
+    monkeypatch.setattr(sys, 'argv', ['tool', str(tmp_path), '--out', str(out)])
+    tool.main()
+    text = capsys.readouterr().out
+    assert '| base | 32.0 ± 2.8 |' in text and '| ViT, patch 8 | 32.0 ± 2.8 | 34.0 ± 2.8 |' in text
+    assert Image.open(out).size == (1200, 700)
