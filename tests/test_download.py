@@ -1,6 +1,7 @@
 """Downloads against a loopback server that breaks off, lies, hides files and is slow."""
 
 import copy
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -129,6 +130,16 @@ def test_silence_counts_as_a_break(server, tmp_path):
     started = time.monotonic()
     download([server.address + '/a.pt'], tmp_path / 'a.pt', sha256=SHA, timeout=0.3)
     assert time.monotonic() - started < 1.8
+
+
+def test_two_processes_do_not_write_one_file(server, tmp_path):
+    server.files['/a.pt'] = CONTENT
+    with (tmp_path / '.a.pt.lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match='being fetched by another process'):
+            download([server.address + '/a.pt'], tmp_path / 'a.pt')
+    download([server.address + '/a.pt'], tmp_path / 'a.pt', sha256=SHA)
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pt']
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path):

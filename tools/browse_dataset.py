@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmseg.apis.command import add_config_arguments, run_command
+from mmseg.apis.result import write_image
 from mmseg.apis.test import require_data
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.structures import IGNORE
-from mmseg.utils import atomic_path, output_dir
 from mmseg.visualization import beside, blend, grid, legend, shares_of
 
 UNKNOWN = 65535  # ignored, or not labelled
@@ -38,9 +38,7 @@ def main():
     if shares:
         sheet = beside([sheet, legend(shares, names, palette, height=len(sheet))])
     out = Path(args.out or f'{Path(args.config).stem}_{args.split}.png')
-    output_dir(out.parent)
-    with atomic_path(out) as temporary:
-        Image.fromarray(sheet).save(temporary, format='png')
+    write_image(Image.fromarray(sheet), out)
     print(f'{number} of {len(dataset)} photos: {out}')
 
 

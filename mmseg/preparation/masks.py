@@ -128,7 +128,11 @@ def read_list(path):
     try:
         return Path(path).read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'the split list {path} cannot be read: {error}') from error
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(
+            f'the split list {path} cannot be read ({reason}); is this the root of a data set that '
+            'was unpacked and, for --verify, prepared?'
+        ) from error
 
 
 class Layout(NamedTuple):

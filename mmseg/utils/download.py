@@ -12,6 +12,11 @@ from pathlib import Path
 
 from mmseg.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
 from .digest import digest_file
 from .progress import Progress
 
@@ -46,19 +51,42 @@ def download(urls, target, *, sha256=None, attempts=5, timeout=30.0):
     for url in urls:
         mark = hashlib.sha1(url.encode()).hexdigest()[:8]
         part = target.with_name(f'.{target.name}.{mark}.part')
-        try:
-            _fetch(url, part, target.name, attempts, timeout)
-            _check(part, sha256)
-        except DownloadError as error:
-            reasons.append(f'{url}: {error}')
-            continue
-        os.replace(part, target)
-        _tag_file(part).unlink(missing_ok=True)
+        with _only_one(target):
+            try:
+                _fetch(url, part, target.name, attempts, timeout)
+                _check(part, sha256)
+            except DownloadError as error:
+                reasons.append(f'{url}: {error}')
+                continue
+            os.replace(part, target)
+            _tag_file(part).unlink(missing_ok=True)
         return url
     raise UserError(
         f'{target.name} could not be fetched ({"; ".join(reasons) or "no source is known"}); '
         f'try again later, or put it at {target} by hand'
     )
+
+
+@contextmanager
+def _only_one(target):
+    """Two processes must not write into one part.
+
+    Raises:
+        UserError: another process fetches this file.
+    """
+    lock = target.with_name(f'.{target.name}.lock')
+    with _writing(lock):
+        file = lock.open('w')
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f'{target.name} is being fetched by another process') from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _fetch(url, part, name, attempts, timeout):
