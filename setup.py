@@ -1,5 +1,7 @@
 from setuptools import find_packages, setup
 
+EXPORT = ['onnx', 'onnxscript', 'onnxruntime']
+
 setup(
     name='maskclip-plus',
     version='0.1.0',
@@ -30,5 +32,17 @@ setup(
         'tqdm',
     ],
     entry_points={'console_scripts': ['maskclip = mmseg.apis.cli:main']},
-    extras_require={'tests': ['pytest', 'ruff', 'torchmetrics', 'transformers>=5', 'scikit-learn']},
+    extras_require={
+        'export': EXPORT,
+        'tests': [
+            'pytest',
+            'ruff',
+            'torchmetrics',
+            'transformers>=5',
+            'scikit-learn',
+            'nbclient',
+            'ipykernel',
+            *EXPORT,
+        ],
+    },
 )

@@ -165,7 +165,7 @@ def test_bad_lists(photos):
 
 
 def test_bad_folders(tmp_path):
-    with pytest.raises(UserError, match='no such folder: .*gone'):
+    with pytest.raises(UserError, match='no such photo or folder: .*gone'):
         ImageFolderDataset(['a'], str(tmp_path / 'gone'))
     with pytest.raises(UserError, match='no photo in'):
         ImageFolderDataset(['a'], str(tmp_path))

@@ -33,7 +33,7 @@ def build_tower(visual, *, project_keys=False):
 def resize_positions(positions, grid):
     """(1 + g*g, D), (h, w) -> (1 + h*w, D): bicubic over the grid, the class row untouched."""
     size = round((positions.shape[0] - 1) ** 0.5)
-    if grid == (size, size):
+    if not torch.compiler.is_exporting() and grid == (size, size):  # exported: any size
         return positions
     square = positions[1:].T.reshape(1, -1, size, size)
     square = F.interpolate(square.float(), size=grid, mode='bicubic', align_corners=False)
@@ -67,7 +67,7 @@ class ViTTower(nn.Module):
         patches = visual.conv1(image)
         grid = tuple(patches.shape[-2:])
         tokens = patches.flatten(2).transpose(1, 2)
-        first = visual.class_embedding.expand(len(tokens), 1, -1)
+        first = visual.class_embedding.expand(tokens.shape[0], 1, -1)
         tokens = torch.cat([first, tokens], dim=1) + resize_positions(
             visual.positional_embedding, grid
         )

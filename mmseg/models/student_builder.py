@@ -85,7 +85,10 @@ def build_maskclip_plus(
 
 def read_student(path):
     """A student's checkpoint -> {name: tensor} in this project's names."""
-    state = read_checkpoint(path).get('state_dict', {})
+    if Path(path).suffix == '.safetensors':  # of tools/publish_model.py
+        state = read_state(path)
+    else:
+        state = read_checkpoint(path).get('state_dict', {})
     if is_original(state):
         state = from_original(state)
     if 'decode_head.conv_seg.embeddings' not in state:

@@ -1,0 +1,156 @@
+"""Networks as files that run without this package: ONNX, and PyTorch's own exported programs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmseg.errors import UserError
+from mmseg.utils import atomic_path
+
+SIZES = ((2, 96, 128), (1, 160, 112))  # batch, height, width that a file is checked on
+AGREEMENT = 0.999
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+
+
+class Exported(nn.Module):
+    """(N, 3, H, W) RGB in 0..255 -> (N, C, H, W) scores at the input's size.
+
+    Args:
+        network: a Segmentor without a class weight.
+    """
+
+    def __init__(self, network):
+        super().__init__()
+        if network.weigher_view is not None:
+            raise UserError(
+                'a class weight looks at the photo with a CLIP of its own, which cannot be '
+                'exported; export a config without one'
+            )
+        self.network, self.stride = network, network.score_stride
+
+    def forward(self, image) -> Tensor:
+        height, width = image.shape[2:]
+        scores = self.network.scores(image)
+        if self.stride is None:
+            return F.interpolate(scores, (height, width), mode='bilinear', align_corners=False)
+        rows, columns = (cells * self.stride for cells in scores.shape[2:])
+        scores = F.interpolate(scores, (rows, columns), mode='bilinear', align_corners=False)
+        return scores[:, :, :height, :width]
+
+
+def export(network, vocabulary, path, *, kind):
+    """Segmentor on the CPU, Vocabulary -> a file, checked against the network on two sizes.
+
+    Args:
+        kind: 'onnx' or 'torch-export'.
+
+    Returns:
+        The least share of pixels on which file and network agree.
+
+    Raises:
+        UserError: a class weight, an operator without a counterpart, or labels that differ.
+    """
+    path = check_format(path, kind)
+    module = Exported(network).eval().requires_grad_(False)
+    described = dict(
+        classes=json.dumps(vocabulary.labels),
+        palette=json.dumps(vocabulary.palette),
+        input='image: (N, 3, H, W) float32, RGB in 0..255',
+        output='scores: (N, C, H, W) float32, the class of a pixel has the highest',
+    )
+    with atomic_path(path) as temporary:
+        (_write_onnx if kind == 'onnx' else _write_program)(module, temporary, described)
+        run = (_onnx_runner if kind == 'onnx' else _program_runner)(temporary)
+        agreement = min(_agreement(module, run, size) for size in SIZES)
+        if agreement < AGREEMENT:
+            raise UserError(f'the file agrees with the network on {100 * agreement:.2f} % only')
+    return agreement
+
+
+def check_format(path, kind):
+    """A file's name and a format -> Path, if they fit."""
+    if kind not in SUFFIXES or Path(path).suffix != SUFFIXES[kind]:
+        wanted = ' or '.join(f'--format {k} with a {s} file' for k, s in SUFFIXES.items())
+        raise UserError(f'{path} cannot be written as {kind}; use {wanted}')
+    return Path(path)
+
+
+def _example():
+    return torch.rand(2, 3, 128, 160) * 255
+
+
+def _dynamic():
+    """Any batch, height and width."""
+    return {
+        'image': {
+            0: torch.export.Dim('batch', min=1, max=256),
+            2: torch.export.Dim('height', min=32, max=8192),
+            3: torch.export.Dim('width', min=32, max=8192),
+        }
+    }
+
+
+def _write_onnx(module, path, described):
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch.onnx needs it
+    except ImportError as error:
+        raise UserError(
+            f"ONNX files need {error.name}: pip install 'maskclip-plus[export]'"
+        ) from error
+    program = torch.onnx.export(
+        module,
+        (_example(),),
+        dynamo=True,
+        dynamic_shapes=_dynamic(),
+        input_names=['image'],
+        output_names=['scores'],
+        verbose=False,
+    )
+    model = program.model_proto
+    onnx.helper.set_model_props(model, described)
+    onnx.save(model, path)
+
+
+def _onnx_runner(path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    return lambda image: session.run(None, {'image': image.numpy()})[0]
+
+
+def _write_program(module, path, described):
+    try:
+        program = torch.export.export(
+            module,
+            (_example(),),
+            dynamic_shapes={'image': {d: torch.export.Dim.AUTO for d in (0, 2, 3)}},
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        torch.export.save(program, path, extra_files=described)
+    except Exception as error:  # torch.export's have no common type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise UserError(
+            f'PyTorch cannot export this network for any size ({reason}); use --format onnx'
+        ) from error
+
+
+def _program_runner(path):
+    module = torch.export.load(path).module()
+    return lambda image: module(image).numpy()
+
+
+@torch.no_grad()
+def _agreement(module, run, size):
+    """Share of pixels with the same label, on smooth noise of this (batch, height, width)."""
+    batch, height, width = size
+    coarse = torch.rand(batch, 3, 6, 8, generator=torch.Generator().manual_seed(0)) * 255
+    image = F.interpolate(coarse, (height, width), mode='bilinear', align_corners=False)
+    ours, theirs = module(image).argmax(dim=1).numpy(), np.asarray(run(image)).argmax(axis=1)
+    return float((ours == theirs).mean())

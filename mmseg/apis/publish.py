@@ -1,0 +1,66 @@
+"""A student's weights alone, in safetensors, with all that says what they are."""
+
+import json
+from pathlib import Path
+
+import mmengine
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import mmseg
+from mmseg.errors import UserError
+from mmseg.models.student_builder import read_student
+from mmseg.utils import atomic_path, digest_file
+from mmseg.vocabularies import load_vocabulary
+
+
+def publish(config, checkpoint, path, *, metrics=None):
+    """Config and checkpoint of a student -> a .safetensors without optimizer, teacher or counters.
+
+    Its metadata hold vocabulary, config and version, and the metrics of a file of tools/test.py.
+
+    Returns:
+        sha256 of the file.
+
+    Raises:
+        UserError: no student, other classes than the config's, or another suffix.
+    """
+    path = Path(path)
+    if path.suffix != '.safetensors':
+        raise UserError(f'{path} does not end in .safetensors')
+    if config.model.type != 'MaskClipPlus':
+        raise UserError(f'{config.filename} is no student; only students are published')
+    state, vocabulary = read_student(checkpoint), load_vocabulary(config.model.vocabulary)
+    rows = len(state['decode_head.conv_seg.embeddings'])
+    if rows != len(vocabulary):
+        raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')
+    words = dict(labels=vocabulary.labels, prompts=vocabulary.prompts, palette=vocabulary.palette)
+    described = dict(
+        vocabulary=json.dumps(words),
+        config=config.pretty_text,
+        metrics=json.dumps(_read_metrics(metrics)),
+        mmseg=mmseg.__version__,
+        mmengine=mmengine.__version__,
+    )
+    with atomic_path(path) as temporary:
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, described)
+    return digest_file(path)
+
+
+def _read_metrics(path):
+    """A file of tools/test.py, or None -> its figures"""
+    if path is None:
+        return {}
+    try:
+        return json.loads(Path(path).read_text())['metric']
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f'{path} is no eval_single_scale_*.json of tools/test.py: {error}'
+        ) from error
+
+
+def read_metadata(path):
+    """A published file -> {'vocabulary', 'metrics': dicts, 'config', 'mmseg', ...: text}"""
+    with safe_open(path, 'pt') as file:
+        known = dict(file.metadata())
+    return {k: json.loads(v) if k in ('vocabulary', 'metrics') else v for k, v in known.items()}
