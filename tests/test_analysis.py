@@ -1,0 +1,84 @@
+"""Pictures of runs, and the notebook."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, load_tool
+from PIL import Image
+from test_tools import run_test
+
+from mmseg.apis.command import run_command
+
+
+def run(name, *arguments):
+    """A tool in this process -> its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        try:
+            run_command(load_tool(name).main)
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def test_a_resumed_run_is_one_curve(tmp_path):
+    tool = load_tool('analyze_logs')
+    rows = dict(a=[(50, 2.0), (100, 1.5)], b=[(100, 1.4), (150, 1.0)])
+    for name, values in rows.items():
+        folder = tmp_path / 'run' / name / 'vis_data'
+        folder.mkdir(parents=True)
+        lines = [json.dumps(dict(step=step, loss=loss, lr=1e-3)) for step, loss in values]
+        (folder / 'scalars.json').write_text('\n'.join([*lines, '{"cut off']))
+    found = tool.read_run(tmp_path / 'run')
+    assert {step: row['loss'] for step, row in found.items()} == {50: 2.0, 100: 1.4, 150: 1.0}
+    assert run('analyze_logs', tmp_path / 'run', '--out', tmp_path / 'curves.png') == 0
+    assert Image.open(tmp_path / 'curves.png').size == (1100, 700)
+
+
+def test_no_log_is_one_line(tmp_path, capsys):
+    assert run('analyze_logs', tmp_path) == 1
+    assert 'holds no */vis_data/scalars.json' in capsys.readouterr().err
+
+
+def test_confusion_matrix(tiny_config, photos, tmp_path, capsys):
+    """Its diagonal and sums are what the metric's table says."""
+    labels, out = tmp_path / 'labels', tmp_path / 'confusion.png'
+    options = ['--eval', 'mIoU', '--work-dir', tmp_path / 'run']
+    assert run_test(tiny_config, '--out', labels, *options) == 0
+    assert run('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 0
+    counts = np.load(out.with_suffix('.npy'))
+    (path,) = (tmp_path / 'run').glob('eval_single_scale_*.json')
+    metric = json.loads(path.read_text())['metric']
+    assert np.trace(counts) / counts.sum() == pytest.approx(metric['aAcc'], abs=1e-4)
+    assert Image.open(out).size[0] > 200
+    next(labels.glob('*.png')).unlink()
+    assert run('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 1
+    assert 'is missing' in capsys.readouterr().err
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    nbformat = pytest.importorskip('nbformat', reason='needs nbclient')
+    nbclient = pytest.importorskip('nbclient', reason='needs nbclient')
+    pytest.importorskip('ipykernel', reason='needs ipykernel')
+    install = ['-m', 'ipykernel', 'install', '--prefix', str(tmp_path), '--name', 'ours']
+    subprocess.run([sys.executable, *install], check=True, capture_output=True)
+    notebook = nbformat.read(ROOT / 'demo' / 'maskclip_demo.ipynb', as_version=4)
+    assert all(not cell.get('outputs') for cell in notebook.cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('JUPYTER_PATH', str(tmp_path / 'share' / 'jupyter'))
+        resources = dict(metadata=dict(path=str(ROOT / 'demo')))
+        client = nbclient.NotebookClient(
+            notebook, kernel_name='ours', timeout=120, resources=resources
+        )
+        client.execute()
+    pictures = [
+        output.data['image/png']
+        for cell in notebook.cells
+        for output in cell.get('outputs', ())
+        if 'image/png' in output.get('data', {})
+    ]
+    assert len(pictures) >= 5
+    assert notebook.cells[-1].outputs[-1].text.endswith('% of the pixels\n')

@@ -1,0 +1,99 @@
+"""What is taken for what: a confusion matrix as a picture, of labels that tools/test.py wrote.
+
+python tools/test.py CONFIG [CHECKPOINT] --out labels
+python tools/analysis/confusion_matrix.py CONFIG labels --out confusion.png
+
+Rows are the truth, in per cent of its pixels, the most frequent class on top; the counts go to a
+.npy beside the picture.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _checkout  # noqa: F401  first: it decides which mmseg is found
+
+from mmseg.apis.command import add_config_arguments, run_command
+from mmseg.apis.test import require_data
+from mmseg.engine import load_config
+from mmseg.errors import UserError
+from mmseg.evaluation import confusion_matrix
+from mmseg.preparation.masks import read_labels
+from mmseg.utils import atomic_path, output_dir, unique_names
+
+WRITTEN_UP_TO = 25  # classes whose cells hold their numbers
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument('labels', type=Path, help="tools/test.py's --out folder")
+    parser.add_argument('--out', default='confusion.png', help='a .png')
+    args = parser.parse_args()
+    dataset = require_data(load_config(args.config, args.cfg_options).get('test_dataloader'))
+    counts = count(dataset, args.labels)
+    output_dir(Path(args.out).parent)
+    with atomic_path(Path(args.out).with_suffix('.npy')) as path:
+        np.save(path, counts)
+    draw(counts, dataset.metainfo['classes'], args.out)
+    print(f'written to {args.out}')
+
+
+def count(dataset, folder):
+    """Data set with masks, folder of label PNGs -> (C, C) pixels, truth x prediction.
+
+    Raises:
+        UserError: a label map is missing, or of another size than the mask; no masks at all.
+    """
+    size = len(dataset.metainfo['classes'])
+    total = np.zeros((size, size), np.int64)
+    paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
+    names = unique_names(paths)
+    for i, path in enumerate(paths):
+        found = dataset[i]['data_samples']
+        if 'gt_sem_seg' not in found:
+            raise UserError('the data set has no masks to compare with')
+        labels = torch.from_numpy(np.array(read_labels(folder / f'{names[str(path)]}.png')))
+        if labels.shape != found.gt_sem_seg.shape:
+            raise UserError(f'the labels of {path} are of another size than its mask')
+        total += confusion_matrix(labels, found.gt_sem_seg, size).numpy()
+    return total
+
+
+def draw(counts, names, out):
+    """(C, C), names -> a picture of the classes that occur"""
+    order = [i for i in np.argsort(-counts.sum(axis=1), kind='stable') if counts[i].sum()]
+    if not order:
+        raise UserError('no pixel of the data set is labelled')
+    shares = 100 * counts[np.ix_(order, order)] / counts[order].sum(axis=1, keepdims=True)
+    side = 2.5 + 0.36 * len(order)
+    figure, axis = plt.subplots(figsize=(side, side), layout='constrained')
+    image = axis.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    ticks = [names[i] for i in order]
+    axis.set_xticks(range(len(order)), ticks, rotation=90)
+    axis.set_yticks(range(len(order)), ticks)
+    axis.set(xlabel='prediction', ylabel='truth', title="% of the truth's pixels")
+    figure.colorbar(image, shrink=0.6)
+    for row, column in np.ndindex(*shares.shape) if len(order) <= WRITTEN_UP_TO else ():
+        share = shares[row, column]
+        if share >= 0.5:
+            colour = 'white' if share > 60 else 'black'
+            axis.text(
+                column, row, f'{share:.0f}', ha='center', va='center', color=colour, fontsize=7
+            )
+    with atomic_path(out) as path:
+        figure.savefig(path, dpi=110, format='png')
+
+
+if __name__ == '__main__':
+    run_command(main)
