@@ -23,6 +23,19 @@ def load_tool(name):
     return module
 
 
+def run_script(name, *arguments):
+    """A script below tools/ in this process -> its exit code."""
+    from mmseg.apis.command import run_command
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        try:
+            run_command(load_tool(name).main)
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
 def pytest_addoption(parser):
     parser.addoption('--leaf-iterations', type=int, default=2, help='of tests/test_leaves.py')
 

@@ -6,22 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, load_tool
+from conftest import ROOT, load_tool, run_script
 from PIL import Image
 from test_tools import run_test
-
-from mmseg.apis.command import run_command
-
-
-def run(name, *arguments):
-    """A tool in this process -> its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        try:
-            run_command(load_tool(name).main)
-        except SystemExit as end:
-            return end.code
-    return 0
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):
@@ -34,12 +21,12 @@ def test_a_resumed_run_is_one_curve(tmp_path):
         (folder / 'scalars.json').write_text('\n'.join([*lines, '{"cut off']))
     found = tool.read_run(tmp_path / 'run')
     assert {step: row['loss'] for step, row in found.items()} == {50: 2.0, 100: 1.4, 150: 1.0}
-    assert run('analyze_logs', tmp_path / 'run', '--out', tmp_path / 'curves.png') == 0
+    assert run_script('analyze_logs', tmp_path / 'run', '--out', tmp_path / 'curves.png') == 0
     assert Image.open(tmp_path / 'curves.png').size == (1100, 700)
 
 
 def test_no_log_is_one_line(tmp_path, capsys):
-    assert run('analyze_logs', tmp_path) == 1
+    assert run_script('analyze_logs', tmp_path) == 1
     assert 'holds no */vis_data/scalars.json' in capsys.readouterr().err
 
 
@@ -48,14 +35,14 @@ def test_confusion_matrix(tiny_config, photos, tmp_path, capsys):
     labels, out = tmp_path / 'labels', tmp_path / 'confusion.png'
     options = ['--eval', 'mIoU', '--work-dir', tmp_path / 'run']
     assert run_test(tiny_config, '--out', labels, *options) == 0
-    assert run('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 0
+    assert run_script('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 0
     counts = np.load(out.with_suffix('.npy'))
     (path,) = (tmp_path / 'run').glob('eval_single_scale_*.json')
     metric = json.loads(path.read_text())['metric']
     assert np.trace(counts) / counts.sum() == pytest.approx(metric['aAcc'], abs=1e-4)
     assert Image.open(out).size[0] > 200
     next(labels.glob('*.png')).unlink()
-    assert run('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 1
+    assert run_script('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 1
     assert 'is missing' in capsys.readouterr().err
 
 

@@ -7,11 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, load_tool
+from conftest import ROOT, run_script
 from PIL import Image
 
 from mmseg.apis import init_model, segment
-from mmseg.apis.command import run_command
 from mmseg.apis.inference import Words
 from mmseg.apis.publish import read_metadata
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
@@ -37,17 +36,6 @@ def checkpoint(tmp_path_factory):
     return make
 
 
-def run(name, *arguments):
-    """A tool in this process -> its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        try:
-            run_command(load_tool(name).main)
-        except SystemExit as end:
-            return end.code
-    return 0
-
-
 @pytest.mark.parametrize(
     'name',
     ['maskclip_plus_rn_segformer_b0', 'maskclip_plus_rn_deeplabv2', 'maskclip_vit', 'maskclip_rn'],
@@ -55,7 +43,7 @@ def run(name, *arguments):
 def test_onnx_at_sizes_that_it_was_not_made_with(name, checkpoint, tmp_path):
     arguments = [checkpoint(name)] if 'plus' in name else []
     path = tmp_path / 'a.onnx'
-    assert run('export', CONFIGS / f'{name}.py', *arguments, '--out', path) == 0
+    assert run_script('export', CONFIGS / f'{name}.py', *arguments, '--out', path) == 0
     model = init_model(CONFIGS / f'{name}.py', *arguments, device='cpu')
     network = model.network(Words(model.vocabulary))
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
@@ -72,13 +60,13 @@ def test_onnx_at_sizes_that_it_was_not_made_with(name, checkpoint, tmp_path):
 def test_torch_export(tmp_path):
     path = tmp_path / 'a.pt2'
     options = ['--format', 'torch-export', '--out', path]
-    assert run('export', CONFIGS / 'maskclip_vit.py', *options) == 0
+    assert run_script('export', CONFIGS / 'maskclip_vit.py', *options) == 0
     module = torch.export.load(path).module()
     assert module(torch.zeros(3, 3, 80, 72)).shape == (3, len(LABELS), 80, 72)
 
 
 def test_the_example_runs_a_file_without_this_package(tmp_path):
-    assert run('export', CONFIGS / 'maskclip_rn.py', '--out', tmp_path / 'a.onnx') == 0
+    assert run_script('export', CONFIGS / 'maskclip_rn.py', '--out', tmp_path / 'a.onnx') == 0
     scene = MiniatureDataset(scenes=9, world=1).draw('miniature/1/00000.png')
     Image.fromarray(scene.image).save(tmp_path / 'a.png')
     example = ROOT / 'demo' / 'run_exported.py'
@@ -97,7 +85,7 @@ def test_publish(checkpoint, tmp_path, capsys):
     source, out = checkpoint(name), tmp_path / 'student.safetensors'
     (tmp_path / 'eval.json').write_text(json.dumps(dict(metric=dict(mIoU=0.36))))
     arguments = [CONFIGS / f'{name}.py', source, out, '--metrics', tmp_path / 'eval.json']
-    assert run('publish_model', *arguments) == 0
+    assert run_script('publish_model', *arguments) == 0
     assert 'sha256' in capsys.readouterr().out
     known = read_metadata(out)
     assert known['vocabulary']['labels'] == list(LABELS) and known['metrics'] == {'mIoU': 0.36}
@@ -127,7 +115,7 @@ def test_publish(checkpoint, tmp_path, capsys):
 )
 def test_mistakes_are_one_line(tool, arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run(tool, CONFIGS / arguments[0], *arguments[1:]) == 1
+    assert run_script(tool, CONFIGS / arguments[0], *arguments[1:]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith('error: ') and words in last
     assert not list(tmp_path.iterdir())

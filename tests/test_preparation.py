@@ -3,19 +3,17 @@
 import io
 import json
 import subprocess
-import sys
 import tarfile
 from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 import scipy.io
-from conftest import ROOT, load_tool
+from conftest import ROOT, run_script
 from PIL import Image
 from pycocotools import mask as coco
 from test_download import Server
 
-from mmseg.apis.command import run_command
 from mmseg.datasets import (
     ADE20KDataset,
     CityscapesDataset,
@@ -38,15 +36,10 @@ NAMES = dict(train=('2008_000001', '2008_000003'), val=('2008_000002',), test=('
 
 def run(tool, *arguments):
     """A converter in this process -> what a finished subprocess tells."""
-    out, error, code = io.StringIO(), io.StringIO(), 0
-    argv = [tool, *map(str, arguments)]
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
-        patch.setattr(sys, 'argv', argv)
-        try:
-            run_command(load_tool(f'convert_datasets/{tool}').main)
-        except SystemExit as end:
-            code = end.code
-    return subprocess.CompletedProcess(argv, code, out.getvalue(), error.getvalue())
+    out, error = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(error):
+        code = run_script(f'convert_datasets/{tool}', *arguments)
+    return subprocess.CompletedProcess([tool], code, out.getvalue(), error.getvalue())
 
 
 def test_label_table():
