@@ -1,13 +1,5 @@
-from .overlay import (
-    beside,
-    blend,
-    contact_sheet,
-    grid,
-    legend,
-    overlay_with_legend,
-    panels,
-    shares_of,
-)
+from .overlay import blend, legend, overlay_with_legend, panels, shares_of, with_names
+from .sheet import beside, contact_sheet, grid
 
 __all__ = [
     'beside',
@@ -18,4 +10,5 @@ __all__ = [
     'overlay_with_legend',
     'panels',
     'shares_of',
+    'with_names',
 ]

@@ -1,11 +1,15 @@
 """Label maps as pictures: (H, W, 3) uint8 RGB in, the same out."""
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-LINE = 22  # pixels a legend line is high
-MARGIN = 8
-INK, PAPER = (32, 32, 32), (255, 255, 255)
+from .fonts import legible, size_for
+from .sheet import INK, PAPER, beside, margin_of, titled
+
+DISPLAYED = 240  # pixels that a picture's short side has at least: small photos are enlarged
+NAMED = 0.02  # share of the photo from which on a region may hold its name
+LISTED = 40  # classes in a legend
 
 
 def blend(photo, labels, palette, *, opacity=0.55):
@@ -21,28 +25,14 @@ def blend(photo, labels, palette, *, opacity=0.55):
 
 
 def _outlines(labels):
-    """(H, W) -> (H, W) bool: the right or the lower neighbour has another label."""
+    """(H, W) -> (H, W) bool: a neighbour has another label; as wide as the picture is large."""
     edge = np.zeros(labels.shape, bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1] |= labels[:-1] != labels[1:]
+    width = round(min(labels.shape) / 500)
+    if width > 1:
+        edge = cv2.dilate(edge.astype(np.uint8), np.ones((width, width), np.uint8)) > 0
     return edge
-
-
-def legend(shares, names, palette, *, height):
-    """{class: share in 0..1}, names, colours -> (height or more, w, 3), largest first."""
-    font = ImageFont.load_default(13)
-    lines = [
-        (i, f'{names[i]}  {100 * share:.1f} %')
-        for i, share in sorted(shares.items(), key=lambda item: -item[1])
-    ]
-    width = 3 * MARGIN + 14 + int(max((font.getlength(text) for _, text in lines), default=60)) + 1
-    canvas = Image.new('RGB', (width, max(height, 2 * MARGIN + LINE * len(lines))), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for row, (i, text) in enumerate(lines):
-        top = MARGIN + row * LINE
-        draw.rectangle([MARGIN, top, MARGIN + 14, top + 14], fill=tuple(palette[i]), outline=INK)
-        draw.text((2 * MARGIN + 14, top), text, fill=INK, font=font)
-    return np.asarray(canvas)
 
 
 def shares_of(labels, num_classes):
@@ -51,67 +41,90 @@ def shares_of(labels, num_classes):
     return {int(i): counts[i] / counts.sum() for i in np.flatnonzero(counts)}
 
 
+def with_names(picture, labels, names):
+    """(H, W, 3), (H, W) -> (H, W, 3): each class's name in its largest region, where it fits."""
+    image, size = Image.fromarray(picture), size_for(*labels.shape)
+    draw = ImageDraw.Draw(image)
+    for i, share in shares_of(labels, len(names)).items():
+        if share < NAMED:
+            continue
+        text, font = legible(names[i], size)
+        left, top, right, bottom = font.getbbox(text, stroke_width=2)
+        place = _inside(labels == i, right - left, bottom - top)
+        if place is not None:
+            at = place[0] - left, place[1] - top
+            halo = dict(stroke_width=max(2, size // 8), stroke_fill=PAPER)
+            draw.text(at, text, fill=INK, font=font, **halo)
+    return np.asarray(image)
+
+
+def _inside(region, width, height):
+    """(H, W) bool, a text's size -> (x, y) of its corner where it lies in the region, or None."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
+    part = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    inside = np.pad((parts == part).astype(np.uint8), 1)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    left, top = round(x - width / 2), round(y - height / 2)
+    covered = region[max(top, 0) : top + height, max(left, 0) : left + width]
+    if left < 0 or top < 0 or covered.shape != (height, width) or covered.mean() < 0.9:
+        return None
+    return left, top
+
+
+def legend(shares, names, palette, *, height, size=None):
+    """{class: share in 0..1}, names, colours -> (height or more, w, 3), largest first.
+
+    Args:
+        size: pixels of the letters; None for what fits the height.
+    """
+    size = size or size_for(height, height)
+    line, margin, box = round(1.7 * size), margin_of(size), size
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    rows = [(i, *legible(f'{names[i]}  {100 * share:.1f} %', size)) for i, share in ordered]
+    if len(rows) > LISTED:
+        rows[LISTED:] = [(None, *legible(f'and {len(rows) - LISTED} more', size))]
+    widest = max((font.getlength(text) for _, text, font in rows), default=4 * size)
+    width = 3 * margin + box + int(widest) + 1
+    canvas = Image.new('RGB', (width, max(height, 2 * margin + line * len(rows))), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for row, (i, text, font) in enumerate(rows):
+        top = margin + row * line
+        if i is not None:
+            corners = [margin, top, margin + box, top + box]
+            draw.rectangle(corners, fill=tuple(palette[i]), outline=INK)
+        draw.text((2 * margin + box, top), text, fill=INK, font=font)
+    return np.asarray(canvas)
+
+
 def overlay_with_legend(photo, labels, names, palette):
-    """(H, W, 3), (H, W) -> (H', W', 3): the tinted photo, and what the colours mean beside it."""
-    side = legend(shares_of(labels, len(palette)), names, palette, height=len(photo))
-    return beside([blend(photo, labels, palette), side])
+    """(H, W, 3), (H, W) -> (H', W', 3): the tinted, named photo, and what the colours mean."""
+    photo, labels = enlarged(photo), enlarged(labels)
+    side = legend(
+        shares_of(labels, len(palette)), names, palette, height=len(photo), size=size_of(photo)
+    )
+    return beside([with_names(blend(photo, labels, palette), labels, names), side])
 
 
 def panels(photo, truth, prediction, names, palette):
     """(H, W, 3), (H, W), (H, W) -> (H', W', 3): photo | truth | prediction | legend."""
+    photo, truth, prediction = (enlarged(part) for part in (photo, truth, prediction))
     seen = shares_of(prediction, len(palette))
     known = {i: seen.get(i, 0.0) for i in shares_of(truth, len(palette))} | seen
-    side = legend(known, names, palette, height=len(photo))
-    pictures = [photo, blend(photo, truth, palette), blend(photo, prediction, palette), side]
+    side = legend(known, names, palette, height=len(photo), size=size_of(photo))
+    maps = [with_names(blend(photo, m, palette), m, names) for m in (truth, prediction)]
     titles = ['photo', 'truth', 'prediction', 'share in the prediction']
-    return beside([_titled(picture, title) for picture, title in zip(pictures, titles)])
+    pictures = zip([photo, *maps, side], titles)
+    return beside([titled(picture, title, size_of(photo)) for picture, title in pictures])
 
 
-def _titled(picture, title):
-    font = ImageFont.load_default(13)
-    width = max(picture.shape[1], int(font.getlength(title)) + 2 * MARGIN)
-    bar = Image.new('RGB', (width, LINE), PAPER)
-    ImageDraw.Draw(bar).text((MARGIN, 3), title, fill=INK, font=font)
-    return np.concatenate([np.asarray(bar), _fit(picture, picture.shape[0], width)], axis=0)
+def size_of(photo):
+    """(H, W, ...) -> pixels of its letters"""
+    return size_for(*photo.shape[:2])
 
 
-def beside(pictures):
-    """(H_i, W_i, 3) -> (max H, sum W, 3)"""
-    height = max(len(picture) for picture in pictures)
-    fitted = [_fit(picture, height, picture.shape[1]) for picture in pictures]
-    return np.concatenate(fitted, axis=1)
-
-
-def _fit(picture, height, width):
-    """Extend with paper to this size, at the bottom and right."""
-    missing = (0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)
-    return np.pad(picture, missing, constant_values=255)
-
-
-def contact_sheet(rows, titles, *, scale=1, gap=4):
-    """Rows of (H, W, 3) pictures of one size, a title a column -> (H', W', 3)."""
-    lines = []
-    for i, row in enumerate(rows):
-        pictures = [picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in row]
-        height, width = pictures[0].shape[:2]
-        framed = [_fit(picture, height + gap, width + gap) for picture in pictures]
-        if i == 0:
-            framed = [_titled(picture, title) for picture, title in zip(framed, titles)]
-            widest = max(picture.shape[1] for picture in framed)
-        lines.append(beside([_fit(p, p.shape[0], widest) for p in framed]))
-    return np.concatenate(lines, axis=0)
-
-
-def grid(cells, titles, *, columns, gap=6):
-    """(H, W_i, 3) pictures, a title each, cut to its picture's width -> one picture (H', W', 3)."""
-    font, widest = ImageFont.load_default(13), max(cell.shape[1] for cell in cells)
-    lines = []
-    for first in range(0, len(cells), columns):
-        row = []
-        for cell, title in zip(cells[first:][:columns], titles[first:][:columns]):
-            while font.getlength(title) > widest - 2 * MARGIN:
-                title = title[:-2].rstrip() + '\N{HORIZONTAL ELLIPSIS}'
-            row.append(_fit(_titled(cell, title), len(cell) + LINE + gap, widest + gap))
-        lines.append(beside(row))
-    widest = max(line.shape[1] for line in lines)
-    return np.concatenate([_fit(line, len(line), widest) for line in lines], axis=0)
+def enlarged(picture):
+    """(H, W, ...) -> the same, or each pixel as a square where the picture is small."""
+    factor = max(1, DISPLAYED // min(picture.shape[:2]))
+    factor = min(factor, max(1, 2000 // max(picture.shape[:2])))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)

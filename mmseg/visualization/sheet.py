@@ -1,0 +1,71 @@
+"""Pictures put together: (H, W, 3) uint8 RGB each."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .fonts import LEAST, legible
+
+INK, PAPER = (32, 32, 32), (255, 255, 255)
+
+
+def margin_of(size):
+    """Pixels of letters -> pixels of a margin"""
+    return round(0.6 * size)
+
+
+def titled(picture, title, size=LEAST):
+    """(H, W, 3) -> (H + a line, W or more, 3)"""
+    text, font = legible(title, size)
+    width = max(picture.shape[1], int(font.getlength(text)) + 2 * margin_of(size))
+    bar = Image.new('RGB', (width, round(1.7 * size)), PAPER)
+    ImageDraw.Draw(bar).text((margin_of(size), size // 5), text, fill=INK, font=font)
+    return np.concatenate([np.asarray(bar), fit(picture, picture.shape[0], width)], axis=0)
+
+
+def beside(pictures):
+    """(H_i, W_i, 3) -> (max H, sum W, 3)"""
+    height = max(len(picture) for picture in pictures)
+    fitted = [fit(picture, height, picture.shape[1]) for picture in pictures]
+    return np.concatenate(fitted, axis=1)
+
+
+def fit(picture, height, width):
+    """Extend with paper to this size, at the bottom and right."""
+    missing = (0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)
+    return np.pad(picture, missing, constant_values=255)
+
+
+def contact_sheet(rows, titles, *, scale=1, gap=4):
+    """Rows of (H, W, 3) pictures of one size, a title a column -> (H', W', 3)."""
+    lines = []
+    for i, row in enumerate(rows):
+        pictures = [picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in row]
+        height, width = pictures[0].shape[:2]
+        framed = [fit(picture, height + gap, width + gap) for picture in pictures]
+        if i == 0:
+            framed = [titled(picture, title) for picture, title in zip(framed, titles)]
+            widest = max(picture.shape[1] for picture in framed)
+        lines.append(beside([fit(p, p.shape[0], widest) for p in framed]))
+    return np.concatenate(lines, axis=0)
+
+
+def grid(cells, titles, *, columns, gap=6):
+    """(H, W_i, 3) pictures, a title each, cut to its picture's width -> one picture (H', W', 3)."""
+    widest = max(cell.shape[1] for cell in cells)
+    lines = []
+    for first in range(0, len(cells), columns):
+        row = []
+        for cell, title in zip(cells[first:][:columns], titles[first:][:columns]):
+            framed = titled(cell, shortened(title, widest))
+            row.append(fit(framed, len(framed) + gap, widest + gap))
+        lines.append(beside(row))
+    widest = max(line.shape[1] for line in lines)
+    return np.concatenate([fit(line, len(line), widest) for line in lines], axis=0)
+
+
+def shortened(title, width):
+    """Text -> as much of it as fits that many pixels"""
+    text, font = legible(title, LEAST)
+    while len(text) > 1 and font.getlength(text) > width - 2 * margin_of(LEAST):
+        text = text[:-2].rstrip() + '\N{HORIZONTAL ELLIPSIS}'
+    return text
