@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import open_clip
 import pytest
 import torch
-from conftest import ROOT, TINY, load_tool
+from conftest import ROOT, TINY, load_tool, run_script
 from safetensors.torch import load_file, save_file
 from test_clip import Archive
 from transformers import SegformerConfig, SegformerForImageClassification
@@ -189,16 +189,7 @@ def test_openai_archive_from_either_source(server, tmp_path, monkeypatch, capsys
     assert torch.equal(*expected) and expected[0].shape == (2, 32)
 
 
-def run_tool(*arguments, **environment):
-    return subprocess.run(
-        ['bash', str(ROOT / 'download_weights.sh'), *map(str, arguments)],
-        env={**os.environ, 'VIRTUAL_ENV': sys.prefix, **environment},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_script_fetches_a_mit_and_verifies_it(server, tmp_path):
+def test_script_fetches_a_mit_and_verifies_it(server, tmp_path, monkeypatch, capfd):
     config = SegformerConfig(
         depths=[2, 2, 2, 2],
         hidden_sizes=[32, 64, 160, 256],
@@ -209,32 +200,35 @@ def test_script_fetches_a_mit_and_verifies_it(server, tmp_path):
     path = '/nvidia/mit-b0/resolve/main/model.safetensors'
     server.files[path] = (tmp_path / 'hub' / 'model.safetensors').read_bytes()
     options = ['--models', '--students', 'mit_b0', '--dir', tmp_path / 'pretrain']
-    ended = run_tool(*options, HF_ENDPOINT=server.address)
-    assert ended.returncode == 0, ended.stderr
-    assert 'all there' in ended.stdout
+    monkeypatch.setenv('HF_ENDPOINT', server.address)
+    monkeypatch.setenv('VIRTUAL_ENV', sys.prefix)
+    subprocess.run(['bash', ROOT / 'download_weights.sh', *map(str, options)], check=True)
+    assert 'all there' in capfd.readouterr().out
     theirs = load_file(tmp_path / 'hub' / 'model.safetensors')
     ours = build_mit('b0', pretrained=str(tmp_path / 'pretrain' / 'mit_b0.pth'))
     assert torch.equal(ours.layers[0][2].weight, theirs['segformer.encoder.layer_norm.0.weight'])
     entry = read_manifest(tmp_path / 'pretrain')['mit_b0.pth']
     assert entry['source'] == server.address + path and 'NVIDIA' in entry['licence']
     server.asked.clear()
-    assert 'there already' in run_tool(*options, HF_ENDPOINT=server.address).stdout
-    assert server.asked == []
+    assert run_script('download_weights', *options) == 0 and server.asked == []
+    assert 'there already' in capfd.readouterr().out
     verify = ['--verify', '--dir', tmp_path / 'pretrain']
-    assert run_tool(*verify).returncode == 0
+    assert run_script('download_weights', *verify) == 0
     (tmp_path / 'pretrain' / 'mit_b0.pth').write_bytes(b'other')
-    ended = run_tool(*verify)
-    assert ended.returncode == 1 and 'bytes, not' in ended.stdout
-    assert ended.stderr.strip().startswith('error: 1 of 1 files')
+    assert run_script('download_weights', *verify) == 1
+    told = capfd.readouterr()
+    assert 'bytes, not' in told.out and told.err.strip().startswith('error: 1 of 1 files')
 
 
-def test_script_offline_names_every_source(tmp_path):
+def test_script_offline_names_every_source(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     options = ['--models', '--students', 'mit_b0', '--dir', tmp_path]
-    ended = run_tool(*options, HF_HUB_OFFLINE='1')
-    assert ended.returncode == 1 and ended.stdout.count('HF_HUB_OFFLINE is set') == 2
-    assert ended.stderr == 'error: 1 of 1 could not be had; see above\n'
-    ended = run_tool('--models', 'ViT-B-61', '--dir', tmp_path)
-    assert ended.returncode == 1 and "nearest: 'ViT-B-16'" in ended.stderr
+    assert run_script('download_weights', *options) == 1
+    told = capsys.readouterr()
+    assert told.out.count('HF_HUB_OFFLINE is set') == 2
+    assert told.err == 'error: 1 of 1 could not be had; see above\n'
+    assert run_script('download_weights', '--models', 'ViT-B-61', '--dir', tmp_path) == 1
+    assert "nearest: 'ViT-B-16'" in capsys.readouterr().err
 
 
 def test_torchvision_of_another_torch_is_one_line(tmp_path):
