@@ -171,7 +171,7 @@ def test_pascal_context_from_a_broken_json(release, how, words):
     assert not list(release.rglob('*.part*'))
 
 
-@pytest.mark.parametrize('how', ['mask size', 'value', 'photo', 'mask'])
+@pytest.mark.parametrize('how', ['mask size', 'value', 'photo', 'mask', 'in both lists'])
 def test_verify_names_what_is_wrong(release, how):
     run('pascal_context', release, '--partial', '--processes', 0)
     mask = release / 'SegmentationClassContext' / '2008_000002.png'
@@ -182,8 +182,11 @@ def test_verify_names_what_is_wrong(release, how):
         Image.new('L', (30, 22), 60).save(mask)
     elif how == 'photo':
         photo.unlink()
-    else:
+    elif how == 'mask':
         mask.write_bytes(mask.read_bytes()[:40])
+    else:
+        with (release / 'ImageSets' / 'SegmentationContext' / 'train.txt').open('a') as file:
+            file.write('2008_000002')
     ended = run('pascal_context', release, '--verify', '--partial', '--processes', 0)
     assert ended.returncode == 1
     assert '2008_000002' in ended.stderr.splitlines()[-1]

@@ -60,7 +60,7 @@ def write_mask(path, labels, palette):
     """(H, W) uint8 -> a PNG whose colours a viewer shows; value i has palette[i], 255 is white"""
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(palette)] = palette
-    image = Image.fromarray(labels, 'P')
+    image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,9 +171,11 @@ def verify(layout, splits, *, expected=None, processes=None, shortfalls=()):
     Raises:
         UserError: anything is missing, damaged, of another size, or with a value that is no class.
     """
-    problems, report = list(shortfalls), {}
+    problems, report, seen = list(shortfalls), {}, {}
     for split in splits:
         names = read_list(layout.list(split))
+        problems += [f'{name} is in {seen[name]} and {split}' for name in names if name in seen]
+        seen |= dict.fromkeys(names, split)
         if expected and len(names) not in expected[split]:
             known = ' or '.join(map(str, expected[split]))
             problems.append(f'{layout.list(split).name} has {len(names)} names, not {known}')
@@ -226,7 +228,8 @@ def print_report(report, values):
         print(f'{split}: {found["photos"]} photos; list {found["list_sha256"][:12]}...')
     print(f'{"share of pixels, %":24}' + ''.join(f'{split:>12}' for split in report))
     for i, name in enumerate(values):
-        shares = [r['pixels'][i] / max(r['pixels'].sum(), 1) for r in report.values()]
+        known = [r['pixels'][: len(values)] for r in report.values()]
+        shares = [pixels[i] / max(pixels.sum(), 1) for pixels in known]
         print(f'{i:3} {name:20}' + ''.join(f'{100 * share:12.3f}' for share in shares))
 
 
