@@ -1,4 +1,4 @@
-"""What the tools do, callable from Python: `init_model`, `segment`, `test`, `train`."""
+"""What the tools do, from Python: `init_model`, `segment`; `test.test`, `train.train`."""
 
 from .inference import Segmenter, inference_model, init_model, segment, show_result_pyplot
 from .result import Segmentation
