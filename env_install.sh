@@ -29,8 +29,12 @@ fi
 check_python python
 
 if [ -n "$cpu" ] && ! python -c 'import torch, torchvision' 2>/dev/null; then
-    python -m pip install --quiet torch torchvision --index-url https://download.pytorch.org/whl/cpu ||
-        echo "PyTorch's index cannot be reached; its usual wheels are taken, which run on CPUs too" >&2
+    index=https://download.pytorch.org/whl/cpu
+    if python -c "import urllib.request as u; u.urlopen('$index', timeout=10)" 2>/dev/null; then
+        python -m pip install --quiet torch torchvision --index-url "$index"
+    else
+        echo "$index cannot be reached; the usual wheels are taken, which run on CPUs too" >&2
+    fi
 fi
 python -m pip install --quiet --editable '.[tests]'
 python tools/check_install.py

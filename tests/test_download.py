@@ -261,3 +261,20 @@ def test_an_old_python_is_one_line(tmp_path):
     assert ended.returncode == 1
     expected = 'error: Python 3.9.1 is too old; this project needs Python 3.10 or newer\n'
     assert ended.stderr == expected
+
+
+def test_cpu_wheels_where_their_index_cannot_be_reached(tmp_path):
+    """Without torch and without the index, the install says so in a line and goes on."""
+    calls = tmp_path / 'calls'
+    stub = tmp_path / 'python'
+    stub.write_text(
+        f'#!/bin/sh\necho "$@" >> {calls}\ncase "$2" in *torch*|*urllib*) exit 1;; esac\n'
+    )
+    stub.chmod(0o755)
+    environment = {'PATH': f'{tmp_path}:/usr/bin:/bin', 'VIRTUAL_ENV': str(tmp_path)}
+    command = ['bash', ROOT / 'env_install.sh', '--cpu']
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert ended.stderr.count('\n') == 1 and 'cannot be reached; the usual wheels' in ended.stderr
+    told = calls.read_text()
+    assert '--index-url' not in told and '--editable .[tests]' in told

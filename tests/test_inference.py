@@ -243,3 +243,14 @@ def test_command_with_bad_arguments(arguments, words, tmp_path, monkeypatch):
     code, _, error = run_segment(*arguments)
     assert code == 1 and words in error.splitlines()[-1], error
     assert 'Traceback' not in error
+
+
+def test_photos_are_turned_as_their_exif_says(model, tmp_path):
+    upright = Image.fromarray(scene(0)[0]).resize((96, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / 'a.png', exif=exif)
+    assert turned.size == (64, 96)
+    found = segment(model, tmp_path / 'a.png')
+    assert np.array_equal(found.labels, segment(model, upright).labels)
