@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import run_script
 from PIL import Image
 
 import mmseg.apis.test as evaluation
@@ -193,13 +194,13 @@ def run_tool(*arguments):
     )
 
 
-def test_print_config(tiny_config):
-    done = run_tool('tools/print_config.py', tiny_config, '--cfg-options', 'vocabulary=voc_20')
-    assert done.returncode == 0 and "vocabulary='voc_20'" in done.stdout
-    done = run_tool('tools/print_config.py', tiny_config, '--cfg-options', 'vocabularry=voc_20')
-    assert done.returncode == 1 and done.stderr.strip().endswith(
-        "error: the config has no key 'vocabularry' (nearest: 'vocabulary')"
-    )
+def test_print_config(tiny_config, capsys):
+    option = '--cfg-options'
+    assert run_script('print_config', tiny_config, option, 'vocabulary=voc_20') == 0
+    assert "vocabulary='voc_20'" in capsys.readouterr().out
+    assert run_script('print_config', tiny_config, option, 'vocabularry=voc_20') == 1
+    expected = "error: the config has no key 'vocabularry' (nearest: 'vocabulary')\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_embed_text(tiny_config, tmp_path):
