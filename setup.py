@@ -1,6 +1,7 @@
 from setuptools import find_packages, setup
 
 EXPORT = ['onnx', 'onnxscript', 'onnxruntime']
+DEMO = ['gradio>=6']
 
 setup(
     name='maskclip-plus',
@@ -34,8 +35,11 @@ setup(
     entry_points={'console_scripts': ['maskclip = mmseg.apis.cli:main']},
     extras_require={
         'export': EXPORT,
+        'demo': DEMO,
         'tests': [
             'pytest',
+            'pytest-xdist',
+            'playwright',
             'ruff',
             'torchmetrics',
             'transformers>=5',
@@ -43,6 +47,7 @@ setup(
             'nbclient',
             'ipykernel',
             *EXPORT,
+            *DEMO,
         ],
     },
 )

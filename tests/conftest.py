@@ -1,6 +1,7 @@
 """Shared data of the tests. What needs ../shared is skipped with a reason where it is absent."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -42,9 +43,11 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope='session', autouse=True)
 def _repeatable(tmp_path_factory):
+    threads = max(1, 2 // int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1')))
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv('OMP_NUM_THREADS', str(threads))  # of the processes that tests start
     monkeypatch.setenv('MMSEG_CACHE', str(tmp_path_factory.mktemp('cache')))
     yield
     monkeypatch.undo()
