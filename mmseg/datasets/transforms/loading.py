@@ -8,13 +8,26 @@ from mmseg.registry import TRANSFORMS
 from mmseg.structures import IGNORE, UNLABELED, ignore_label
 
 
-def read_photo(path):
+def read_photo(path, *, max_pixels=None):
     """File -> PIL RGB image, turned as its EXIF says.
 
+    Args:
+        max_pixels: what is larger is refused before it is decoded; None for Pillow's limit.
+
     Raises:
-        UserError: missing, truncated or no photo.
+        UserError: missing, truncated, too large or no photo.
     """
-    return _read(path, _to_rgb)
+
+    def convert(image):
+        width, height = image.size
+        if max_pixels is not None and width * height > max_pixels:
+            raise UserError(
+                f'the image {path} is {width}x{height}; at most {max_pixels / 1e6:g} megapixels '
+                'are read here'
+            )
+        return _to_rgb(image)
+
+    return _read(path, convert)
 
 
 def _to_rgb(image):

@@ -1,0 +1,231 @@
+"""A web page: drop a photo, type classes, read the class and its probability under the pointer.
+
+python demo/app.py [--config CONFIG] [--student CONFIG --student-checkpoint FILE] [--port 7860]
+
+It listens on this machine alone unless --host says otherwise, and writes nothing but uploads, into
+a temporary folder that ends with it.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import random
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's mmseg first
+
+import numpy as np
+from PIL import Image
+
+from mmseg.apis import init_model, segment
+from mmseg.apis.command import ConfigOptions, run_command
+from mmseg.apis.segment_command import default_config
+from mmseg.datasets.miniature import LABELS, MiniatureDataset
+from mmseg.datasets.transforms.loading import read_photo
+from mmseg.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+SHOWN = 1600  # pixels of the longer side that travel to the browser
+WAITING = 20  # visitors in the queue
+MODELS = ['MaskCLIP', '+ class weight', 'student']
+LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+
+
+def compare(base, student, photo, classes, background, models, tau, threshold):
+    """A PIL photo, words, models to ask -> what `viewer.js` shows, a dict for JSON.
+
+    Args:
+        base, student: Segmenters; the second may be None.
+        classes, background: names separated by commas; 'a | b' for synonyms.
+        models: of MODELS.
+        tau: temperature of the class weight.
+        threshold: probability in 0..1 below which a pixel is none of the classes.
+    """
+    if not models:
+        raise UserError(f'choose at least one of {", ".join(MODELS)}')
+    words = dict(classes=classes, background=background, threshold=threshold)
+    asked = {
+        'MaskCLIP': lambda: segment(base, photo, **words),
+        '+ class weight': lambda: segment(base, photo, tau=tau, **words),
+        'student': lambda: segment(student, photo, threshold=threshold),
+    }
+    panels = [panel_of(name, asked[name]()) for name in MODELS if name in models]
+    size = shown_size(photo.size)
+    picture = data_url(photo.resize(size, Image.Resampling.LANCZOS), 'jpeg', quality=90)
+    return dict(photo=picture, width=size[0], height=size[1], panels=panels)
+
+
+def panel_of(title, result):
+    """A Segmentation -> what one picture of the page needs; names come largest class first.
+
+    `map` is a picture whose red and green are a pixel's class (low and high byte, 65535 for none)
+    and whose blue is its probability.
+    """
+    size = shown_size(result.labels.shape[::-1])
+    labels = np.where(result.labels < len(result.names), result.labels.astype(np.int32), 65535)
+    labels = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    sure = Image.fromarray(result.probability.astype(np.float32)).resize(size)
+    codes, sure = np.asarray(labels), np.asarray(sure).clip(0, 1)
+    layers = [codes & 255, codes >> 8, (255 * sure).round()]
+    coded = Image.fromarray(np.stack(layers, axis=2).astype(np.uint8))
+    return dict(
+        title=title,
+        names=list(result.names),
+        palette=[list(map(int, colour)) for colour in result.palette],
+        found=result.summary(),
+        map=data_url(coded, 'png'),
+        labels=data_url(result.label_image(), 'png'),
+    )
+
+
+def shown_size(size):
+    """(W, H) -> (W, H) with the longer side at most SHOWN"""
+    scale = min(1.0, SHOWN / max(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def data_url(image, kind, **options):
+    """PIL image -> 'data:image/...;base64,...'"""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+
+
+def example_scene():
+    """-> (H, W, 3) uint8: a scene of the miniature's world"""
+    dataset = MiniatureDataset(scenes=50, world=1)
+    row = dataset.get_data_info(random.randrange(len(dataset)))
+    scene = dataset.draw(row['img_path']).image
+    return scene.repeat(4, axis=0).repeat(4, axis=1)
+
+
+def build_page(base, student, max_pixels, *, miniature):
+    """Segmenters (the second may be None), a photo's largest number of pixels -> gradio Blocks."""
+    import gradio as gr
+
+    def answer(path, *settings):
+        try:
+            photo = path and read_photo(path, max_pixels=max_pixels)
+            return json.dumps(photo and compare(base, student, photo, *settings))
+        except UserError as error:
+            text = str(error).replace(str(path), Path(path).name)
+            raise gr.Error(text, duration=None, print_exception=False) from error
+
+    models = MODELS if student else MODELS[:2]
+    words = ', '.join(LABELS if miniature else ('person', 'dog', 'grass', 'sky', 'building'))
+    with gr.Blocks(title='MaskCLIP', analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(f'## Any photo into any words\n{_about(base, student, miniature)}')
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                sources = ['upload', 'clipboard']
+                photo = gr.Image(label='photo', type='filepath', image_mode=None, sources=sources)
+                draw = gr.Button('draw a scene of its world', size='sm', visible=miniature)
+                classes = gr.Textbox(words, label='classes', info='a | b: synonyms', lines=3)
+                background = gr.Textbox('', label='background', info='together one class more')
+                asked = gr.CheckboxGroup(models, value=models, label='side by side')
+                tau = gr.Slider(0.05, 2, 1, step=0.05, label='tau of the class weight')
+                threshold = gr.Slider(0, 1, 0, step=0.01, label='less probable: no class')
+                go = gr.Button('segment', variant='primary')
+            with gr.Column(scale=3):
+                view = gr.HTML(
+                    html_template='<div class="viewer">The pictures come here.</div>',
+                    css_template=(HERE / 'viewer.css').read_text(),
+                    js_on_load=(HERE / 'viewer.js').read_text(),
+                )
+        events = [go.click, photo.change, classes.submit, background.submit, asked.input]
+        gr.on(
+            [*events, tau.change, threshold.change],
+            answer,
+            inputs=[photo, classes, background, asked, tau, threshold],
+            outputs=view,
+            trigger_mode='always_last',
+            api_visibility='private',
+            concurrency_limit=1,
+        )
+        draw.click(example_scene, outputs=photo, api_visibility='private')
+    return page.queue(max_size=WAITING)
+
+
+def _about(base, student, miniature):
+    lines = ['Labels by MaskCLIP: CLIP read out densely, no annotation.']
+    if miniature:
+        lines = [
+            'This is the **miniature**, which knows the words of its own rendered world alone; '
+            'for photos fetch CLIP: `bash download_weights.sh --models ViT-B-16 --students`.'
+        ]
+    if student:
+        lines.append(f'The student knows its own {len(student.vocabulary)} classes.')
+    return ' '.join(lines)
+
+
+def serve(args):
+    """Command line -> serves the page until it is stopped."""
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise UserError("the web page needs gradio: pip install -e '.[demo]'") from error
+    if args.student and not args.student_checkpoint:
+        raise UserError('--student needs its --student-checkpoint')
+    _check_address(args.host, args.port)
+    config = args.config or default_config()
+    base = init_model(config, args.checkpoint, args.device, args.cfg_options)
+    if base.is_student or base.config.model.get('class_weight'):
+        raise UserError(f'{config}: name a MaskCLIP without a class weight; the page adds it')
+    student = None
+    if args.student:
+        student = init_model(args.student, args.student_checkpoint, args.device)
+    miniature = base.config.model.backbone.get('pretrained') == 'miniature'
+    page = build_page(base, student, args.max_megapixels * 10**6, miniature=miniature)
+    if args.host not in LOOPBACK:
+        print(f'note: anyone who reaches {args.host} can use this page', file=sys.stderr)
+    print(f'open http://{args.host}:{args.port} (Ctrl-C ends it)', flush=True)
+    page.launch(
+        server_name=args.host,
+        server_port=args.port,
+        max_file_size=f'{args.max_megabytes}mb',
+        theme=gr.themes.Default(font='system-ui', font_mono='monospace'),
+        footer_links=[],
+        share=False,
+        quiet=True,
+        ssr_mode=False,
+        show_error=True,
+    )
+
+
+def _check_address(host, port):
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f'cannot listen on {host}, port {port}: {error}') from error
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description='A web page that segments photos into words.')
+    parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
+    parser.add_argument('--checkpoint', help='other weights of the CLIP')
+    parser.add_argument('--student', help="a student's config, shown beside")
+    parser.add_argument('--student-checkpoint', help='what tools/train.py wrote')
+    parser.add_argument('--host', default='127.0.0.1', help='default this machine alone')
+    parser.add_argument('--port', type=int, default=7860)
+    parser.add_argument('--max-megabytes', type=int, default=20, help='of an upload')
+    parser.add_argument('--max-megapixels', type=int, default=50, help='of a photo')
+    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={})
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # it calls nobody
+    with tempfile.TemporaryDirectory(prefix='maskclip_page_') as folder:
+        os.environ['GRADIO_TEMP_DIR'] = folder
+        serve(args)
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,241 @@
+"""The web page: what it sends, what it refuses, and itself in a headless Chromium."""
+
+import base64
+import importlib.util
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from mmseg.apis import init_model, segment
+from mmseg.apis.result import Segmentation
+from mmseg.datasets.miniature import MiniatureDataset
+from mmseg.datasets.transforms.loading import read_photo
+from mmseg.errors import UserError
+
+CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
+
+
+@pytest.fixture(scope='module')
+def app():
+    spec = importlib.util.spec_from_file_location('app', ROOT / 'demo' / 'app.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def model():
+    return init_model(CONFIG, device='cpu')
+
+
+def scene():
+    dataset = MiniatureDataset(scenes=1, world=1)
+    return Image.fromarray(dataset.draw('miniature/1/00000.png').image)
+
+
+def opened(url):
+    return Image.open(io.BytesIO(base64.b64decode(url.partition('base64,')[2])))
+
+
+def test_the_browser_gets_labels_and_probabilities_of_each_pixel(app):
+    labels = np.array([[0, 1, 255], [2, 2, 0]], np.uint8)
+    sure = np.array([[1.0, 0.5, 0.2], [0.8, 0.6, 0.4]], np.float32)
+    photo = np.zeros((2, 3, 3), np.uint8)
+    palette = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    result = Segmentation(photo, labels, torch.zeros(3, 1, 1), sure, ('a', 'b', 'c'), palette)
+    panel = app.panel_of('MaskCLIP', result)
+    red, green, blue = np.moveaxis(np.asarray(opened(panel['map'])).astype(int), 2, 0)
+    assert (red + 256 * green).tolist() == [[0, 1, 65535], [2, 2, 0]]
+    assert np.abs(blue / 255 - sure).max() < 0.5 / 255 + 1e-6
+    assert np.array_equal(np.asarray(opened(panel['labels'])), labels)
+    assert panel['found']['c']['share'] == pytest.approx(2 / 6, abs=1e-4)
+
+
+def test_classes_beyond_255_survive(app):
+    labels = np.array([[0, 299, 65535]], np.uint16)
+    names, palette = tuple(map(str, range(300))), ((1, 2, 3),) * 300
+    sure, photo = np.ones((1, 3), np.float32), np.zeros((1, 3, 3), np.uint8)
+    panel = app.panel_of('m', Segmentation(photo, labels, None, sure, names, palette))
+    red, green, _ = np.moveaxis(np.asarray(opened(panel['map'])).astype(int), 2, 0)
+    assert (red + 256 * green).tolist() == [[0, 299, 65535]]
+
+
+def test_side_by_side(app, model):
+    photo, words = scene(), 'sky, grass, moon|star'
+    answer = app.compare(model, None, photo, words, 'water', app.MODELS[:2], 0.1, 0.0)
+    plain, weighed = answer['panels']
+    assert plain['names'] == ['sky', 'grass', 'moon', 'background']
+    expected = segment(model, photo, words, background='water', tau=0.1)
+    assert np.array_equal(np.asarray(opened(weighed['labels'])), expected.labels)
+    assert weighed['map'] != plain['map']
+    with pytest.raises(UserError, match='choose at least one'):
+        app.compare(model, None, photo, words, '', [], 1.0, 0.0)
+
+
+def test_large_photos_travel_small(app, model):
+    answer = app.compare(model, None, scene().resize((2000, 500)), 'sky', '', ['MaskCLIP'], 1, 0)
+    assert (answer['width'], answer['height']) == (1600, 400)
+    assert opened(answer['panels'][0]['map']).size == (1600, 400)
+    assert opened(answer['panels'][0]['labels']).size == (2000, 500)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
+    Image.new('1', (4000, 3000)).save(tmp_path / 'large.png')
+    assert read_photo(tmp_path / 'large.png', max_pixels=12_000_000).size == (4000, 3000)
+    with pytest.raises(UserError, match='is 4000x3000; at most 10 megapixels'):
+        read_photo(tmp_path / 'large.png', max_pixels=10_000_000)
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['--student', str(CONFIG)], '--student needs its --student-checkpoint'),
+        (['--config', str(CONFIG.with_name('maskclip_text_rn.py'))], 'without a class weight'),
+        (['--config', str(CONFIG), '--host', '192.0.2.1'], 'cannot listen on 192.0.2.1'),
+    ],
+)
+def test_bad_arguments(app, arguments, words):
+    pytest.importorskip('gradio')
+    with pytest.raises(UserError, match=words):
+        app.main(arguments)
+
+
+def test_a_taken_port(app):
+    pytest.importorskip('gradio')
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f'cannot listen on 127.0.0.1, port {port}'):
+            app.main(['--config', str(CONFIG), '--port', str(port)])
+
+
+def test_without_gradio_one_line_says_what_to_install(app, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    with pytest.raises(UserError, match=r"pip install -e '.\[demo\]'"):
+        app.main([])
+
+
+@pytest.fixture(scope='module')
+def served(tmp_path_factory):
+    """A running page -> (its address, the folder in which it may write)."""
+    pytest.importorskip('gradio')
+    folder, port = tmp_path_factory.mktemp('page'), 17860 + os.getpid() % 1000
+    command = [sys.executable, ROOT / 'demo' / 'app.py', '--config', CONFIG, '--device', 'cpu']
+    command += ['--port', port, '--max-megabytes', 1, '--max-megapixels', 2]
+    environment = dict(os.environ, TMPDIR=str(folder))
+    process = subprocess.Popen(list(map(str, command)), env=environment, cwd=folder)
+    address = f'http://127.0.0.1:{port}'
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            break
+        except OSError:
+            assert process.poll() is None, 'the page ended by itself'
+            time.sleep(0.5)
+    yield address, folder
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    assert not list(folder.glob('maskclip_page_*')), 'the temporary folder outlived the page'
+    assert not list(folder.iterdir()), 'something was written outside the temporary folder'
+
+
+@pytest.fixture(scope='module')
+def chromium():
+    """Path of a Chromium; the tests that need one are skipped without it."""
+    pytest.importorskip('playwright')
+    path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser'))), None)
+    if path is None:
+        pytest.skip("needs a Chromium, such as Debian's: apt-get install chromium")
+    return path
+
+
+@pytest.fixture
+def page(served, chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        options = dict(executable_path=chromium, args=['--no-sandbox'])
+        browser = player.chromium.launch(**options)
+        page = browser.new_page(viewport=dict(width=1300, height=1000))
+        page.set_default_timeout(60_000)
+        page.faults, page.foreign = [], []
+        page.on('pageerror', lambda error: page.faults.append(str(error)))
+        page.on('request', lambda request: page.foreign.append(request.url))
+        page.goto(served[0])
+        yield page
+        assert page.faults == []
+        local = (served[0], 'data:', 'blob:')
+        assert [url for url in page.foreign if not url.startswith(local)] == []
+        browser.close()
+
+
+def test_upload_words_overlay_legend(page, model, tmp_path):
+    photo = scene().resize((256, 192))
+    photo.save(tmp_path / 'photo.png')
+    page.get_by_label('classes').fill('sky, <b>, moon'.replace('<b>', 'grass'))
+    page.locator('input[type=file]').first.set_input_files(tmp_path / 'photo.png')
+    page.wait_for_selector('.panels canvas')
+    legend = page.locator('.legend').inner_text()
+    expected = segment(model, photo, 'sky, grass, moon')
+    for name, found in expected.summary().items():
+        assert name in legend and f'{100 * found["share"]:.1f} %' in legend
+    assert page.locator('figcaption').all_inner_texts() == ['MaskCLIP', '+ class weight']
+    canvas = page.locator('.panels canvas').first
+    box = canvas.bounding_box()
+    canvas.hover(position=dict(x=box['width'] * 20.5 / 256, y=box['height'] * 30.5 / 192))
+    reading = page.locator('.reading').first.inner_text()
+    name = expected.names[expected.labels[30, 20]]
+    assert reading == f'{name} · {expected.probability[30, 20]:.2f}'
+    with page.expect_download() as download:
+        page.locator('.panels a').first.click()
+    assert np.array_equal(np.asarray(Image.open(download.value.path())), expected.labels)
+
+
+def test_toggle_and_other_words_and_tau(page, tmp_path):
+    scene().save(tmp_path / 'photo.png')
+    page.locator('input[type=file]').first.set_input_files(tmp_path / 'photo.png')
+    page.wait_for_selector('.panels canvas')
+    picture = "document.querySelector('.panels canvas').toDataURL()"
+    both, first = page.evaluate(picture), page.locator('.legend input').first
+    first.uncheck()
+    page.mouse.move(0, 0)
+    assert page.evaluate(picture) != both
+    first.check()
+    page.mouse.move(0, 0)
+    assert page.evaluate(picture) == both
+    page.get_by_label('classes').fill('sky, moon, star')
+    page.get_by_role('button', name='segment').click()
+    page.wait_for_function("document.querySelectorAll('.legend tr').length == 4")
+    weighed = "document.querySelectorAll('.legend tr')[1].innerText"
+    before = page.evaluate(weighed)
+    page.get_by_label('number input for tau').fill('0.05')
+    page.get_by_label('number input for tau').press('Enter')
+    page.wait_for_function(f'{weighed} != {before!r}')
+
+
+def test_mistakes_are_said_in_words(page, tmp_path):
+    page.get_by_role('button', name='draw a scene').click()
+    page.wait_for_selector('.panels canvas')
+    page.get_by_label('classes').fill('dog, sky')
+    page.get_by_role('button', name='segment').click()
+    page.get_by_text('never learned the words dog').first.wait_for()
+    Image.new('1', (2000, 1500)).save(tmp_path / 'pixels.png')
+    page.reload()
+    page.locator('input[type=file]').first.set_input_files(tmp_path / 'pixels.png')
+    page.get_by_text('pixels.png is 2000x1500; at most 2 megapixels').first.wait_for()
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'bytes.png')
+    page.reload()
+    page.locator('input[type=file]').first.set_input_files(tmp_path / 'bytes.png')
+    page.get_by_text('maximum').first.wait_for()
