@@ -15,6 +15,7 @@ import random
 import socket
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's mmseg first
@@ -28,6 +29,7 @@ from mmseg.apis.segment_command import default_config
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
+from mmseg.vocabularies import distinct_palette
 
 HERE = Path(__file__).resolve().parent
 SHOWN = 1600  # pixels of the longer side that travel to the browser
@@ -54,10 +56,26 @@ def compare(base, student, photo, classes, background, models, tau, threshold):
         '+ class weight': lambda: segment(base, photo, tau=tau, **words),
         'student': lambda: segment(student, photo, threshold=threshold),
     }
-    panels = [panel_of(name, asked[name]()) for name in MODELS if name in models]
+    results = in_shared_colours({name: asked[name]() for name in MODELS if name in models})
+    panels = [panel_of(name, result) for name, result in results.items()]
     size = shown_size(photo.size)
     picture = data_url(photo.resize(size, Image.Resampling.LANCZOS), 'jpeg', quality=90)
     return dict(photo=picture, width=size[0], height=size[1], panels=panels)
+
+
+def in_shared_colours(results):
+    """{title: Segmentation} -> the same, each name in one colour: the last one's keeps its own."""
+    colours = {}
+    owned = [colour for result in results.values() for colour in result.palette]
+    spare = (colour for colour in distinct_palette(2 * len(owned)) if colour not in owned)
+    for result in reversed(results.values()):
+        for name, own in zip(result.names, result.palette, strict=True):
+            if name not in colours:
+                colours[name] = next(spare) if own in colours.values() else own
+    return {
+        title: replace(result, palette=tuple(colours[name] for name in result.names))
+        for title, result in results.items()
+    }
 
 
 def panel_of(title, result):

@@ -84,6 +84,19 @@ def test_side_by_side(app, model):
         app.compare(model, None, photo, words, '', [], 1.0, 0.0)
 
 
+def test_a_name_has_one_colour_in_all_pictures(app):
+    labels, red, green, blue = np.zeros((1, 1), np.uint8), (128, 0, 0), (0, 128, 0), (0, 0, 128)
+
+    def result(names, *palette):
+        return Segmentation(None, labels, None, None, names, palette)
+
+    results = dict(a=result(('sky', 'dog', 'cat'), red, green, blue), b=result(('cat',), red))
+    shared = app.in_shared_colours(results)
+    assert list(shared) == ['a', 'b'] and shared['b'].palette == (red,)
+    sky, dog, cat = shared['a'].palette
+    assert (dog, cat) == (green, red) and sky not in (red, green)
+
+
 def test_large_photos_travel_small(app, model):
     answer = app.compare(model, None, scene().resize((2000, 500)), 'sky', '', ['MaskCLIP'], 1, 0)
     assert (answer['width'], answer['height']) == (1600, 400)
