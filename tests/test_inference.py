@@ -1,9 +1,11 @@
 """Own photos and own words: the Python functions and the command line, on the miniature."""
 
+import importlib.util
 import io
 import json
 import threading
 from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,10 +17,12 @@ from PIL import Image
 from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
 from mmseg.apis.segment_command import main
+from mmseg.clip.text import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.models.windows import slide, starts
+from mmseg.vocabularies import load_vocabulary
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
 THINGS = 'circle, square, triangle, star, ring, cross, heart, moon'
@@ -148,6 +152,7 @@ def test_pictures_and_files(model, tmp_path):
         (dict(classes='moon,, sky'), 'an empty class name'),
         (dict(classes='dog'), 'never learned the words dog'),
         (dict(classes='\N{DOG FACE}'), 'never learned'),
+        (dict(classes=' '.join(['moon'] * 200)), 'too long: CLIP reads up to'),
         (dict(classes='moon', templates='fancy'), 'no prompt templates'),
         (dict(classes='moon', tau=-1), 'tau is a temperature above 0'),
         (dict(threshold=2), 'threshold is a probability'),
@@ -164,6 +169,16 @@ def test_bad_words_and_settings(model, options, words):
 def test_bad_images(model, image):
     with pytest.raises(UserError, match='an image is a path'):
         segment(model, image)
+
+
+@pytest.mark.parametrize('name', ['\N{CAT FACE}', '\u0441\u043e\u0431\u0430\u043a\u0430', '\u72ac'])
+def test_words_that_clip_did_not_learn_are_said_once(name, monkeypatch, caplog):
+    monkeypatch.setattr('mmseg.clip.text.embed_prompts', lambda clip, prompts, *_, **__: prompts)
+    clip = SimpleNamespace(has_text=True, source='random', text_cfg={})
+    for names in [('caf\u00e9', 'traffic light 2'), ('dog', name), ('dog', name)]:
+        text_embeddings(clip, load_vocabulary(list(names)), 'plain')
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and name in said[0] and 'dog' not in said[0]
 
 
 def test_one_pixel(model):
@@ -198,6 +213,43 @@ def test_command_on_a_folder_with_a_bad_photo(tmp_path, monkeypatch):
     assert set(results[str(tmp_path / '0.png')]) <= {'moon', 'sky'}
     scores = np.load(tmp_path / 'out' / '0_scores.npz')
     assert scores['names'].tolist() == ['moon', 'sky'] and scores['scores'].shape[0] == 2
+
+
+def test_command_reads_what_cameras_and_the_web_give(tmp_path):
+    image = Image.fromarray(scene(0)[0])
+    image.save(tmp_path / 'a.png')
+    image.save(tmp_path / 'web.webp', lossless=True)
+    Image.fromarray(np.asarray(image.convert('L')).astype(np.uint16) << 8).save(tmp_path / '16.png')
+    image.convert('L').save(tmp_path / '8.png')
+    names = ['16', '8', 'a', 'web']
+    if importlib.util.find_spec('pillow_heif'):
+        image.save(tmp_path / 'phone.heic', quality=-1)
+        names.append('phone')
+    code, _, error = run_segment(tmp_path, '--config', CONFIG, '--out', tmp_path / 'out')
+    assert code == 0, error
+    found = {name: np.asarray(Image.open(tmp_path / f'out/{name}_labels.png')) for name in names}
+    assert np.array_equal(found['web'], found['a'])
+    assert np.array_equal(found['16'], found['8'])
+    assert 'phone' not in names or (found['phone'] == found['a']).mean() > 0.99
+
+
+def test_command_on_a_photo_that_is_too_large(tmp_path):
+    Image.new('1', (20_000, 20_000)).save(tmp_path / 'large.png')
+    options = ['--config', CONFIG, '--out', tmp_path / 'out']
+    code, _, error = run_segment(tmp_path / 'large.png', *options)
+    assert code == 1 and 'Traceback' not in error
+    assert f'{tmp_path / "large.png"} has more than 179 megapixels; shrink it' in error
+
+
+def test_command_on_a_checkpoint_of_another_model(tmp_path):
+    torch.save({'state_dict': {'decode_head.weight': torch.zeros(3)}}, tmp_path / 'other.pth')
+    student = CONFIG.with_name('maskclip_plus_rn_segformer_b0.py')
+    Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
+    for config in (CONFIG, student):
+        options = ['--config', config, '--checkpoint', tmp_path / 'other.pth']
+        code, _, error = run_segment(tmp_path / 'a.png', '--out', tmp_path / 'out', *options)
+        assert code == 1 and 'Traceback' not in error
+        assert str(tmp_path / 'other.pth') in error.splitlines()[-1]
 
 
 def test_command_on_a_video(tmp_path):

@@ -1,8 +1,11 @@
 """Class names -> text embeddings: computed with the CLIP's own text tower, cached, or read."""
 
+import functools
 import hashlib
 import json
+import logging
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from mmseg.vocabularies import resolve_templates
 from .compact import unknown_words
 
 CACHE_FORMAT = 1
+logger = logging.getLogger(__name__)
 
 
 def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=None):
@@ -42,6 +46,7 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
             'embeddings (text.file) or weights with both towers'
         )
     templates = resolve_templates(templates)
+    _warn_of_other_scripts(clip, vocabulary.prompts)
     if clip.source == 'random':
         return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     path = (
@@ -94,16 +99,57 @@ def _require_known(clip, sentences):
         )
 
 
+def _warn_of_other_scripts(clip, prompts):
+    """A text tower that learned English reads other scripts as bytes; said once a process."""
+    if 'hf_tokenizer_name' in clip.text_cfg:  # some of these learned other languages
+        return
+    foreign = [name for synonyms in prompts for name in synonyms if not all(map(_latin, name))]
+    if foreign:
+        _warn_once(
+            'CLIP learned English words: it may see nothing in %s; better name such classes in '
+            'English',
+            ', '.join(map(repr, foreign[:5])),
+        )
+
+
+def _latin(letter):
+    symbol = unicodedata.category(letter) in ('So', 'Sk')  # emoji and their modifiers
+    return not symbol and (not letter.isalpha() or 'LATIN' in unicodedata.name(letter, ''))
+
+
+@functools.cache
+def _warn_once(message, words):
+    logger.warning(message, words)
+
+
 def _encode(clip, sentences, batch):
     """sentences -> (S, D) unit rows"""
-    limit = clip.text_cfg.get('context_length', 77)
-    tokens = _tokenizer(clip)(sentences, context_length=limit)
+    tokens = _tokens(clip, sentences)
     rows = []
     with Progress(len(sentences), 'text', unit='sentence') as progress:
         for part in tokens.split(batch):
             rows.append(F.normalize(encode_text(clip.model, part), dim=-1))
             progress.update(len(part))
     return torch.cat(rows)
+
+
+def _tokens(clip, sentences):
+    """sentences -> (S, L) token ids
+
+    Raises:
+        UserError: CLIP would not read a sentence to its end.
+    """
+    limit = clip.text_cfg.get('context_length', 77)
+    tokenizer = _tokenizer(clip)
+    if 'hf_tokenizer_name' in clip.text_cfg:
+        return tokenizer(sentences, context_length=limit)
+    tokens = tokenizer(sentences, context_length=limit + 1)
+    for sentence in (sentences[i] for i in tokens[:, limit].nonzero()[:1, 0]):
+        raise UserError(
+            f'the class name in {sentence[:60] + "..."!r} is too long: CLIP reads up to {limit} '
+            'tokens of a sentence, and a word takes one or more; shorten it'
+        )
+    return tokens[:, :limit]
 
 
 def _tokenizer(clip):

@@ -43,13 +43,12 @@ def _read(path, convert):
             return convert(image)
     except FileNotFoundError as error:
         raise UserError(f'no such image: {path}') from error
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
+    except Image.DecompressionBombError as error:
+        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        raise UserError(
+            f'the image {path} has more than {most:.0f} megapixels; shrink it, or cut it into tiles'
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = 'no image' if isinstance(error, UnidentifiedImageError) else error
         raise UserError(f'the image {path} cannot be read: {reason}') from error
 
