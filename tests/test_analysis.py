@@ -46,6 +46,34 @@ def test_confusion_matrix(tiny_config, photos, tmp_path, capsys):
     assert 'is missing' in capsys.readouterr().err
 
 
+def test_bars_of_one_run_or_several(tmp_path, capsys):
+    for name, values in dict(a=(0.5, 0.1), b=(0.2, None)).items():
+        (tmp_path / name).mkdir()
+        metric = dict(zip(('IoU.sky', 'IoU.dog'), values, strict=True), mIoU=0.3)
+        content = json.dumps(dict(metric=metric))
+        (tmp_path / name / 'eval_single_scale_1.json').write_text(content)
+    runs, out = [tmp_path / 'a', tmp_path / 'b'], tmp_path / 'bars.png'
+    for given in (runs[:1], runs):
+        assert run_script('analysis/compare_runs', *given, '--out', out) == 0
+        assert Image.open(out).size == (1210, 385)
+        out.unlink()
+    capsys.readouterr()
+    assert run_script('analysis/compare_runs', *runs, '--out', out, '--names', 'a') == 1
+    assert '1 --names for 2 runs' in capsys.readouterr().err
+    assert run_script('analysis/compare_runs', tmp_path, '--out', out) == 1
+    assert 'has no eval_single_scale_*.json' in capsys.readouterr().err
+
+
+def test_bars_are_each_runs_own(tmp_path):
+    tool = load_tool('analysis/compare_runs')
+    rows = [dict(metric={'IoU.sky': 0.2, 'IoU.dog': 0.5, 'mIoU': 0.35}) for _ in range(2)]
+    rows[0]['metric']['IoU.sky'] = None
+    axis = tool.plt.figure().add_subplot()
+    tool.draw_bars(axis, rows, ['a', 'b'])
+    assert [bar.get_height() for bar in axis.patches] == [50, 0, 50, 20]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ['dog', 'sky']
+
+
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     nbformat = pytest.importorskip('nbformat', reason='needs nbclient')
     nbclient = pytest.importorskip('nbclient', reason='needs nbclient')

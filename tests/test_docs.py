@@ -1,8 +1,12 @@
 """Commands and code of the documents are those that exist."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -39,3 +43,22 @@ def test_python_of_the_user_guide_runs(tmp_path, monkeypatch):
     Image.fromarray(scene.image).save('photo.png')
     exec(compile(code, 'user_guide.md', 'exec'), {})
     assert Path('overlay.png').is_file()
+
+
+def test_commands_of_the_user_guide_make_its_pictures(tmp_path):
+    text = (ROOT / 'docs' / 'user_guide.md').read_text()
+    text = text.partition('in pictures\n')[2].partition('## Web page')[0]
+    commands = '\n'.join(re.findall(r'```bash\n(.*?)```', text, re.S))
+    pictures = re.findall(r'\]\(images/guide/(.*?)\)', text)
+    assert len(pictures) == 9
+    for folder in ('configs', 'demo', 'mmseg', 'tools'):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    environment = dict(os.environ, PATH=path, HF_HOME=str(tmp_path))
+    subprocess.run(['bash', '-ec', commands], cwd=tmp_path, env=environment, check=True)
+    for name in pictures:
+        shown = Image.open(ROOT / 'docs' / 'images' / 'guide' / name).convert('RGB')
+        written = Image.open(tmp_path / name).convert('RGB')
+        assert written.size == shown.size, name
+        difference = np.asarray(written).astype(int) - np.asarray(shown)
+        assert np.abs(difference).mean() < 8, name

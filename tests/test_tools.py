@@ -306,3 +306,29 @@ def test_unusable_settings_are_one_line(tiny_config, tmp_path, capsys, option):
     assert run_test(tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options', option) == 1
     errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error:')]
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize(
+    'arguments, code, out, error',
+    [
+        ([], 0, 'print_config      The config as it is used', ''),
+        (['print_config', 'CONFIG'], 0, "vocabulary = 'miniature'", ''),
+        (['segment', 'nowhere'], 1, '', 'error: no such photo or folder: nowhere'),
+        (['analyze_logs', 'nowhere'], 1, '', 'error: nowhere holds no */vis_data/scalars.json'),
+        (['nothing'], 1, '', "error: no command 'nothing'; there are segment, test, train, app"),
+    ],
+)
+def test_one_name_for_all_commands(arguments, code, out, error, tmp_path):
+    config = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
+    arguments = [str(config) if a == 'CONFIG' else a for a in arguments]
+    start = 'from mmseg.apis.cli import main; main()'
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    run = subprocess.run(
+        [sys.executable, '-c', start, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == code and out in run.stdout
+    assert run.stderr.startswith(error) and run.stderr.count('error:') == bool(error)

@@ -1,4 +1,4 @@
-"""python tools/print_config.py CONFIG [--cfg-options KEY=VALUE ...]: the config as it is used."""
+"""The config as it is used: python tools/print_config.py CONFIG [--cfg-options KEY=VALUE ...]"""
 
 import argparse
 

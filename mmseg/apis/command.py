@@ -15,6 +15,8 @@ def run_command(main):
     signal.signal(signal.SIGTERM, _end)  # an exception, so that nothing half-written is left
     try:
         main()
+    except SystemExit:  # of another command inside, or of argparse: said already
+        raise
     except KeyboardInterrupt:
         print('\nstopped', file=sys.stderr)
         sys.exit(130)

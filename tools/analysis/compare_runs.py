@@ -1,5 +1,6 @@
-"""Two runs of tools/test.py side by side: IoU per class, and the label maps of some photos.
+"""IoU per class of one run of tools/test.py or several, as bars; and the label maps of some photos.
 
+python tools/analysis/compare_runs.py WORK_DIR --out bars.png
 python tools/analysis/compare_runs.py WORK_DIR_A WORK_DIR_B --names MaskCLIP '+ class weight' \\
     --labels LABELS_A LABELS_B --photos 2007_000491 ... --out picture.png
 """
@@ -23,39 +24,59 @@ from mmseg.apis.command import run_command
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir
 
-COLOURS = ('#9aa5b1', '#1f6fb2')
+COLOURS = ('#9aa5b1', '#1f6fb2', '#e08a1e', '#3c8d5a', '#8a5fbf')
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('work_dirs', nargs=2, help='folders with an eval_single_scale_*.json')
-    parser.add_argument('--names', nargs=2, default=('A', 'B'))
-    parser.add_argument('--labels', nargs=2, help="the two runs' --out folders")
+    parser.add_argument('work_dirs', nargs='+', help='folders with an eval_single_scale_*.json')
+    parser.add_argument('--names', nargs='+', help="of the runs; default the folders'")
+    parser.add_argument('--labels', nargs='+', default=[], help="the runs' --out folders")
     parser.add_argument('--photos', nargs='+', default=[], help='names without suffix')
     parser.add_argument('--out', required=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.names = args.names or [Path(folder).name for folder in args.work_dirs]
+    _check_numbers(args)
+    return args
+
+
+def _check_numbers(args):
+    runs = len(args.work_dirs)
+    if runs > len(COLOURS):
+        raise UserError(f'at most {len(COLOURS)} runs go into one picture, not {runs}')
+    if len(args.names) != runs:
+        raise UserError(f'{len(args.names)} --names for {runs} runs')
+    if len(args.labels) not in (0, runs) or bool(args.labels) != bool(args.photos):
+        raise UserError('--labels and --photos go together, with one folder of labels a run')
 
 
 def main():
     args = parse_arguments()
-    output_dir(Path(args.out).parent)
     runs = [newest_result(folder) for folder in args.work_dirs]
-    columns = max(len(args.photos), 1)
-    heights = [1, 1, 1.6] if args.photos else [1]
-    figure = plt.figure(figsize=(11, 7.5 if args.photos else 3.5), layout='constrained')
-    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-    for row, folder in enumerate(args.labels if args.photos else []):
+    output_dir(Path(args.out).parent)
+    rows = len(args.labels)
+    figure = plt.figure(figsize=(11, 3.5 + 2 * rows), layout='constrained')
+    grid = figure.add_gridspec(rows + 1, max(len(args.photos), 1), height_ratios=[*[1] * rows, 1.6])
+    for row, folder in enumerate(args.labels):
         for column, photo in enumerate(args.photos):
             axis = figure.add_subplot(grid[row, column])
-            axis.imshow(Image.open(Path(folder) / f'{photo}.png').convert('RGB'))
-            axis.set(xticks=[], yticks=[], xlabel=photo if row else '')
+            axis.imshow(label_map(folder, photo))
+            axis.set(xticks=[], yticks=[], xlabel=photo if row == rows - 1 else '')
             axis.set_ylabel('' if column else args.names[row], fontsize=12)
     draw_bars(figure.add_subplot(grid[-1, :]), runs, args.names)
     with atomic_path(args.out) as path:
         figure.savefig(path, dpi=110)
     print(f'written to {args.out}')
+
+
+def label_map(folder, photo):
+    """-> (H, W, 3): the label PNG of a photo in its palette's colours"""
+    path = Path(folder) / f'{photo}.png'
+    if not path.is_file():
+        raise UserError(f'no such labels: {path}; tools/test.py --out writes them')
+    return np.asarray(Image.open(path).convert('RGB'))
 
 
 def newest_result(folder):
@@ -67,18 +88,25 @@ def newest_result(folder):
 
 
 def draw_bars(axis, runs, names):
-    """IoU per class of both runs, ordered by the second's, and their means in the legend."""
-    classes = [k.removeprefix('IoU.') for k in runs[1]['metric'] if k.startswith('IoU.')]
-    values = np.array([[100 * (run['metric'][f'IoU.{c}'] or 0) for c in classes] for run in runs])
-    order = np.argsort(-values[1])
-    for i, (run, name) in enumerate(zip(runs, names)):
+    """IoU per class of all runs, ordered by the last's, and their means in the legend."""
+    tables = [
+        {k.removeprefix('IoU.'): v for k, v in run['metric'].items() if k.startswith('IoU.')}
+        for run in runs
+    ]
+    order = sorted(tables[-1], key=lambda name: -(tables[-1][name] or 0))
+    width = 0.8 / len(runs)
+    for i, (run, table, name) in enumerate(zip(runs, tables, names, strict=True)):
+        if set(table) != set(order):
+            raise UserError(f'{name} and {names[-1]} have other classes; compare like with like')
         label = f'{name}: mIoU {100 * run["metric"]["mIoU"]:.1f}'
-        at = np.arange(len(classes)) + 0.4 * i
-        axis.bar(at, values[i][order], width=0.4, color=COLOURS[i], label=label)
-    axis.set_xticks(np.arange(len(classes)) + 0.2, [classes[i] for i in order], rotation=60)
+        values = [100 * (table[c] or 0) for c in order]
+        at = np.arange(len(order)) + width * i
+        axis.bar(at, values, width=width, color=COLOURS[i], label=label)
+    middle = np.arange(len(order)) + width * (len(runs) - 1) / 2
+    axis.set_xticks(middle, order, rotation=60, ha='right', rotation_mode='anchor')
     axis.set_ylabel('IoU (%)')
+    axis.margins(x=0.01)
     axis.legend(frameon=False)
-    axis.spines[['top', 'right']].set_visible(False)
 
 
 if __name__ == '__main__':
