@@ -2,6 +2,7 @@ from setuptools import find_packages, setup
 
 EXPORT = ['onnx', 'onnxscript', 'onnxruntime']
 DEMO = ['gradio>=6']
+RAY = ['ray[data]']
 
 setup(
     name='maskclip-plus',
@@ -36,6 +37,7 @@ setup(
     extras_require={
         'export': EXPORT,
         'demo': DEMO,
+        'ray': RAY,
         'tests': [
             'pytest',
             'pytest-xdist',
@@ -48,6 +50,7 @@ setup(
             'ipykernel',
             *EXPORT,
             *DEMO,
+            *RAY,
         ],
     },
 )

@@ -219,15 +219,7 @@ def _names(classes):
 def _segment_one(model, image, words, threshold, window):
     photo = as_photo(image)
     network = model.network(words)
-    results = dict(img=np.asarray(photo))
-    for transform in model.transforms:
-        results = transform(results)
-    tensor = torch.from_numpy(np.array(results['img'])).permute(2, 0, 1).to(model.device).float()
-    view = None
-    if network.weigher_view == 'clip':
-        weight = model.config.model.get('class_weight') or {}
-        view = torch.from_numpy(np.array(clip_view(photo, weight.get('view_size', 224))))
-        view = view.permute(2, 0, 1).to(model.device)
+    tensor, view = network_input(model, network, photo)
     if window is None:
         scores = network.scores(tensor[None], None if view is None else view[None])[0]
     else:
@@ -235,28 +227,58 @@ def _segment_one(model, image, words, threshold, window):
     return _result(photo, scores.float(), tensor, network, words, threshold, window)
 
 
+def network_input(model, network, photo):
+    """PIL RGB -> (3, H, W) float on the model's device, and the class weight's view or None"""
+    results = dict(img=np.asarray(photo))
+    for transform in model.transforms:
+        results = transform(results)
+    tensor = torch.from_numpy(np.array(results['img'])).permute(2, 0, 1).to(model.device).float()
+    if network.weigher_view != 'clip':
+        return tensor, None
+    weight = model.config.model.get('class_weight') or {}
+    view = torch.from_numpy(np.array(clip_view(photo, weight.get('view_size', 224))))
+    return tensor, view.permute(2, 0, 1).to(model.device)
+
+
 def _result(photo, scores, tensor, network, words, threshold, window):
     """(C, h, w) scores of one photo -> Segmentation"""
-    labels, palette = list(words.vocabulary.labels), list(words.vocabulary.palette)
-    if words.background:
-        first = len(labels) - words.background
-        scores = torch.cat([scores[:first], scores[first:].amax(dim=0, keepdim=True)])
-        labels, palette = [*labels[:first], 'background'], [*palette[:first], (128, 128, 128)]
+    labels, palette = classes_of(words)
+    scores = with_background(scores, words)
     size, shape = photo.size[::-1], tuple(tensor.shape[1:])
-    if window is None:
-        found = network.labels(scores, size, shape)
-    else:
-        found = network.labels(scores, size, shape, stride=cell_of(network))
-    found = found.cpu().numpy()
-    best = best_probability(scores, size, scale=_scale_of(network))
-    none = ignore_label(len(labels))
-    if threshold > 0:
-        kind = found.dtype if none == 255 else np.int32
-        found = np.where(best < threshold, none, found).astype(kind)
-    return Segmentation(np.asarray(photo), found, scores.cpu(), best, tuple(labels), tuple(palette))
+    stride = None if window is None else cell_of(network)
+    found = network.labels(scores, size, shape, stride=stride).cpu().numpy()
+    best = best_probability(scores, size, scale=scale_of(network))
+    found = above_threshold(found, best, threshold, len(labels))
+    return Segmentation(np.asarray(photo), found, scores.cpu(), best, labels, palette)
 
 
-def _scale_of(network):
+def classes_of(words):
+    """Words -> their (C) names and (C) colours, the background as one"""
+    labels, palette = words.vocabulary.labels, words.vocabulary.palette
+    if not words.background:
+        return tuple(labels), tuple(palette)
+    first = len(labels) - words.background
+    return (*labels[:first], 'background'), (*palette[:first], (128, 128, 128))
+
+
+def with_background(scores, words):
+    """(C', h, w) -> (C, h, w): the words of the background become one class, by their maximum"""
+    if not words.background:
+        return scores
+    first = len(scores) - words.background
+    return torch.cat([scores[:first], scores[first:].amax(dim=0, keepdim=True)])
+
+
+def above_threshold(labels, probability, threshold, num_classes):
+    """(H, W), (H, W) -> (H, W) labels, the ignored one where the probability is lower"""
+    if not threshold:
+        return labels
+    none = ignore_label(num_classes)
+    kind = labels.dtype if none == 255 else np.int32
+    return np.where(probability < threshold, none, labels).astype(kind)
+
+
+def scale_of(network):
     """What scores are multiplied by to be logits; None where they are probabilities already."""
     head = network.decode_head
     if getattr(head, 'ks_thresh', 0) > 0:

@@ -51,13 +51,7 @@ class Segmentation:
 
     def label_image(self):
         """-> a PIL image of the labels, in the palette's colours where there are up to 255"""
-        if self.labels.dtype != np.uint8:
-            return Image.fromarray(self.labels.astype(np.uint16))
-        colours = np.full((256, 3), 255, np.uint8)
-        colours[: len(self.palette)] = self.palette
-        image = Image.fromarray(self.labels)
-        image.putpalette(colours.tobytes())
-        return image
+        return label_image(self.labels, self.palette)
 
     def save(self, path):
         """Write the overlay (.png, .jpg ...)."""
@@ -86,6 +80,17 @@ class Segmentation:
         found = ', '.join(f'{self.names[i]} {100 * shares[i]:.0f} %' for i in most)
         height, width = self.labels.shape
         return f'Segmentation({width}x{height}: {found or "nothing"})'
+
+
+def label_image(labels, palette):
+    """(H, W), (C) RGB -> a PIL image with a palette, or of 16 bits for more than 255 classes"""
+    if labels.dtype != np.uint8:
+        return Image.fromarray(labels.astype(np.uint16))
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[: len(palette)] = palette
+    image = Image.fromarray(labels)
+    image.putpalette(colours.tobytes())
+    return image
 
 
 def best_probability(scores, size, *, scale):

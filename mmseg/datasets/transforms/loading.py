@@ -8,10 +8,12 @@ from mmseg.registry import TRANSFORMS
 from mmseg.structures import IGNORE, UNLABELED, ignore_label
 
 
-def read_photo(path, *, max_pixels=None):
+def read_photo(path, *, file=None, max_pixels=None):
     """File -> PIL RGB image, turned as its EXIF says.
 
     Args:
+        path: where it is, or what it is called where `file` holds its bytes.
+        file: a binary file object; None to open the path.
         max_pixels: what is larger is refused before it is decoded; None for Pillow's limit.
 
     Raises:
@@ -27,7 +29,7 @@ def read_photo(path, *, max_pixels=None):
             )
         return _to_rgb(image)
 
-    return _read(path, convert)
+    return _read(path, convert, file)
 
 
 def _to_rgb(image):
@@ -37,9 +39,9 @@ def _to_rgb(image):
     return image.convert('RGB')
 
 
-def _read(path, convert):
+def _read(path, convert, file=None):
     try:
-        with Image.open(path) as image:
+        with Image.open(file or path) as image:
             return convert(image)
     except FileNotFoundError as error:
         raise UserError(f'no such image: {path}') from error

@@ -1,0 +1,149 @@
+"""The command line of `tools/pseudo_label.py`: labels of any number of photos, resumable."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from mmseg.apis.command import add_config_arguments
+from mmseg.apis.inference import init_model, words_of
+from mmseg.apis.record import weights_digest
+from mmseg.engine import device_of, load_config
+from mmseg.errors import UserError
+from mmseg.utils import Progress, atomic_path, output_dir
+
+from .labeller import Labeller
+from .units import find_units, label_unit
+
+RECORD = 'labels.json'
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description='Label PNGs of a folder, or of tar shards; what is there already stays.'
+    )
+    add_config_arguments(parser)
+    parser.add_argument('source', help="a folder, a tar, 'shards/*.tar', or a .txt that lists tars")
+    parser.add_argument('--out', required=True, help='where label PNGs, or tars of them, go')
+    parser.add_argument('--checkpoint', help="a student's, or other weights of the CLIP")
+    parser.add_argument('--classes', help="other words than the config's, separated by commas")
+    parser.add_argument('--threshold', type=float, default=0.0, help='less probable: no class')
+    parser.add_argument('--batch', type=int, default=8, help='photos of one size at a time')
+    parser.add_argument('--part', default='', help='2/8: the second of eight parts')
+    parser.add_argument('--engine', choices=['local', 'ray'], default='local')
+    parser.add_argument('--workers', type=int, default=2, help='of the Ray engine')
+    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.batch < 1 or args.workers < 1:
+        raise UserError('--batch and --workers are numbers from 1 on')
+    if not 0 <= args.threshold <= 1:
+        raise UserError(f'--threshold is a probability in 0..1, not {args.threshold}')
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    place, parts = place_of(args)
+    out, source = output_dir(args.out), Path(args.source)
+    if out.resolve() == source.resolve():
+        raise UserError(f'--out {out} is where the photos are; choose another folder')
+    units = find_units(source.absolute(), out.absolute())
+    labeller = make_labeller(args, place)
+    write_record(out / RECORD, record_of(args, labeller))
+    own = units[place::parts]
+    if args.engine == 'ray':
+        from .ray_engine import run_units
+
+        del labeller
+        results = run_units(own, vars(args) | dict(out=str(out.absolute())), args.workers)
+    else:
+        results = (label_unit(unit, labeller) for unit in own)
+    report(results, units, own, out, quiet=place > 0)
+
+
+def place_of(args):
+    """-> (which part is this process's, of how many): --part, or what the launcher says
+
+    Raises:
+        UserError: a part that is none.
+    """
+    if args.launcher != 'none':
+        names = ('RANK', 'WORLD_SIZE')
+        if args.launcher == 'slurm':
+            names = ('SLURM_PROCID', 'SLURM_NTASKS')
+        if not all(name in os.environ for name in names):
+            raise UserError(f'--launcher {args.launcher} needs {" and ".join(names)}')
+        return tuple(int(os.environ[name]) for name in names)
+    if not args.part:
+        return 0, 1
+    first, slash, parts = args.part.partition('/')
+    if not (slash and first.isdigit() and parts.isdigit() and 1 <= int(first) <= int(parts)):
+        raise UserError(f'--part is like 2/8, a part from 1 on and their number, not {args.part}')
+    return int(first) - 1, int(parts)
+
+
+def make_labeller(args, place=0):
+    """Command line -> Labeller; processes of one machine share out its accelerators."""
+    device = device_of(args.device)
+    if device != 'cpu' and args.launcher != 'none':
+        local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', place))
+        device = f'{device.partition(":")[0]}:{local}'
+    config = load_config(args.config, args.cfg_options)
+    model = init_model(config, args.checkpoint, device)
+    return Labeller(
+        model, words_of(model, args.classes), threshold=args.threshold, batch=args.batch
+    )
+
+
+def record_of(args, labeller):
+    """What decides the labels, so that no folder mixes those of two models"""
+    return dict(
+        classes=list(labeller.names),
+        palette=[list(colour) for colour in labeller.palette],
+        threshold=args.threshold,
+        settings=labeller.model.config.pretty_text,
+        weights_sha256=weights_digest(labeller.network),
+    )
+
+
+def write_record(path, record):
+    """Write labels.json, or find the same there.
+
+    Raises:
+        UserError: the folder's labels are another model's, or of other words.
+    """
+    try:
+        old = json.loads(path.read_text())
+    except FileNotFoundError:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
+        return
+    except ValueError as error:
+        raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error
+    other = [key for key in record if old.get(key) != record[key]]
+    if other:
+        raise UserError(
+            f'{path.parent} holds labels of other {", ".join(other)}; choose another --out, or '
+            'remove them'
+        )
+
+
+def report(results, units, own, out, *, quiet):
+    """Draw the results, with a bar; then the count and the bad photos.
+
+    Raises:
+        UserError: at the end, if any photo was bad.
+    """
+    photos, errors = 0, []
+    with Progress(len(own), 'label', unit='unit', quiet=quiet) as progress:
+        for result in results:
+            photos += result['photos']
+            errors += result['errors']
+            progress.note = f'{photos} photos'
+            progress.update()
+    done = sum(not unit.missing() for unit in units)
+    print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
+    if errors:
+        raise UserError(f'{len(errors)} photos could not be read; see above')

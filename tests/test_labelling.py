@@ -1,0 +1,195 @@
+"""Labels of many photos: units, processes, kills, tars and Ray, on the miniature."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+from PIL import Image
+
+from mmseg.apis import init_model, segment
+from mmseg.datasets.miniature import MiniatureDataset
+from mmseg.labelling.stream import in_order
+from mmseg.labelling.units import find_units
+
+CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
+NUMBER = 70  # more than one unit
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Photos of two sizes, some in a subfolder, under one root with a tar of the first six."""
+    root = tmp_path_factory.mktemp('labelling')
+    dataset = MiniatureDataset(scenes=NUMBER, world=3)
+    (root / 'photos' / 'sub').mkdir(parents=True)
+    for i in range(NUMBER):
+        image = Image.fromarray(dataset.draw(f'miniature/3/{i:05d}.png').image)
+        image = image if i % 3 else image.resize((96, 64))
+        image.save(root / 'photos' / ('sub' if i % 2 else '') / f'{i:03d}.png')
+    with tarfile.open(root / 'x.tar', 'w') as tar:
+        for i in range(6):
+            path = root / 'photos' / ('sub' if i % 2 else '') / f'{i:03d}.png'
+            tar.add(path, arcname=f'a/{i:03d}.png')
+            member = tarfile.TarInfo(f'a/{i:03d}.json')
+            member.size = 2
+            tar.addfile(member, io.BytesIO(b'{}'))
+    return root
+
+
+@pytest.fixture(scope='module')
+def labels(folder):
+    assert run_script('pseudo_label', CONFIG, folder / 'photos', '--out', folder / 'labels') == 0
+    return read(folder / 'labels')
+
+
+def read(root):
+    """-> {path below the folder: bytes} of all but the record"""
+    files = (path for path in root.rglob('*') if path.is_file() and path.name != 'labels.json')
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_labels_are_those_of_segment(folder, labels):
+    model = init_model(CONFIG, device='cpu')
+    assert len(labels) == NUMBER
+    for name in ('000.png', 'sub/001.png', 'sub/003.png'):
+        expected = segment(model, folder / 'photos' / name)
+        found = Image.open(io.BytesIO(labels[name]))
+        assert np.array_equal(np.asarray(found), expected.labels)
+    record = json.loads((folder / 'labels' / 'labels.json').read_text())
+    assert record['classes'] == list(model.vocabulary.labels)
+
+
+def test_parts_are_the_whole(folder, labels, tmp_path):
+    for part in ('1/2', '2/2'):
+        options = ['--out', tmp_path, '--part', part, '--batch', 3]
+        assert run_script('pseudo_label', CONFIG, folder / 'photos', *options) == 0
+    assert read(tmp_path) == labels
+
+
+def test_processes_are_the_whole(folder, labels, tmp_path):
+    path = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
+    environment = dict(os.environ, PORT='29637', PATH=path)
+    command = ['bash', ROOT / 'tools' / 'dist_pseudo_label.sh', CONFIG, 2, folder / 'photos']
+    command += ['--out', tmp_path, '--device', 'cpu']
+    subprocess.run(list(map(str, command)), env=environment, check=True, timeout=300)
+    assert read(tmp_path) == labels
+
+
+def test_a_killed_run_goes_on(folder, labels, tmp_path):
+    command = [sys.executable, ROOT / 'tools' / 'pseudo_label.py', CONFIG, folder / 'photos']
+    command = list(map(str, [*command, '--out', tmp_path, '--device', 'cpu', '--batch', 1]))
+    process = subprocess.Popen(command)
+    while len(list(tmp_path.glob('*.png'))) < 8:
+        assert process.poll() is None, 'it ended before it could be killed'
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (tmp_path / '.000.part.png').write_bytes(b'cut off')  # as a kill within a write leaves it
+    (tmp_path / '000.png').unlink()
+    before = {name: (tmp_path / name).stat().st_mtime_ns for name in read(tmp_path)}
+    del before['.000.part.png']
+    assert 0 < len(before) < NUMBER
+    subprocess.run(command, check=True)
+    assert read(tmp_path) == labels
+    for name, written in before.items():
+        assert (tmp_path / name).stat().st_mtime_ns == written, 'done twice'
+
+
+def test_tars(folder, labels, tmp_path):
+    assert run_script('pseudo_label', CONFIG, folder / 'x.tar', '--out', tmp_path) == 0
+    with tarfile.open(tmp_path / 'x.tar') as tar:
+        found = {member.name: tar.extractfile(member).read() for member in tar}
+    assert sorted(found) == [f'a/{i:03d}.png' for i in range(6)]
+    for i in range(6):
+        assert found[f'a/{i:03d}.png'] == labels[f'{"sub/" if i % 2 else ""}{i:03d}.png']
+    (folder / 'list.txt').write_text(f'{folder}/x.tar\n')
+    assert find_units(folder / 'list.txt', tmp_path)[0].missing() == ()
+
+
+@pytest.mark.parametrize('cut', [100, 30_000])
+def test_a_broken_tar_leaves_nothing(folder, tmp_path, capsys, cut):
+    (tmp_path / 'broken.tar').write_bytes((folder / 'x.tar').read_bytes()[:cut])
+    code = run_script('pseudo_label', CONFIG, tmp_path / 'broken.tar', '--out', tmp_path / 'out')
+    assert code == 1 and 'broken.tar cannot be read' in capsys.readouterr().err
+    assert read(tmp_path / 'out') == {}
+
+
+def test_ray(folder, labels, tmp_path):
+    pytest.importorskip('ray', reason="needs Ray: pip install -e '.[ray]'")
+    command = [sys.executable, ROOT / 'tools' / 'pseudo_label.py', CONFIG, folder / 'photos']
+    command += ['--out', tmp_path, '--engine', 'ray', '--workers', 2, '--device', 'cpu']
+    environment = dict(os.environ, RAY_USAGE_STATS_ENABLED='0', RAY_NUM_CPUS='2')
+    run = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert f'{NUMBER} photos labelled' in run.stdout
+    assert read(tmp_path) == labels
+
+
+def test_a_bad_photo_is_named_and_the_others_are_labelled(folder, tmp_path, capsys):
+    (tmp_path / 'in').mkdir()
+    for name in ('000.png', '002.png'):
+        (tmp_path / 'in' / name).write_bytes((folder / 'photos' / name).read_bytes())
+    (tmp_path / 'in' / 'bad.png').write_bytes(b'\x89PNG\r\n\x1a\n' + b'0' * 40)
+    options = [tmp_path / 'in', '--out', tmp_path / 'out', '--classes', 'sky, moon']
+    assert run_script('pseudo_label', CONFIG, *options) == 1
+    error = capsys.readouterr().err
+    assert f'skipped: the image {tmp_path / "in" / "bad.png"}' in error
+    assert error.strip().endswith('1 photos could not be read; see above')
+    assert sorted(read(tmp_path / 'out')) == ['000.png', '002.png']
+    assert run_script('pseudo_label', CONFIG, *options[:-1], 'sky, sand') == 1
+    assert 'holds labels of other classes' in capsys.readouterr().err
+
+
+def test_less_probable_pixels_are_of_no_class(folder, tmp_path):
+    one = folder / 'photos' / '000.png'
+    options = ['--out', tmp_path, '--threshold', 0.9]
+    assert run_script('pseudo_label', CONFIG, one, *options) == 0
+    expected = segment(init_model(CONFIG, device='cpu'), one, threshold=0.9).labels
+    assert (expected == 255).any()
+    assert np.array_equal(np.asarray(Image.open(tmp_path / '000.png')), expected)
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['PHOTOS', '--part', '3/2'], '--part is like 2/8'),
+        (['PHOTOS', '--batch', '0'], '--batch and --workers are numbers from 1 on'),
+        (['PHOTOS', '--threshold', '2'], 'is a probability in 0..1'),
+        (['nowhere'], 'no such photo or folder'),
+        (['nowhere/*.tar'], 'no such tar: '),
+        (['PHOTOS', '--launcher', 'slurm'], '--launcher slurm needs SLURM_PROCID'),
+    ],
+)
+def test_bad_arguments(folder, tmp_path, capsys, arguments, words):
+    arguments = [folder / 'photos' if a == 'PHOTOS' else a for a in arguments]
+    assert run_script('pseudo_label', CONFIG, *arguments, '--out', tmp_path / 'out') == 1
+    assert words in capsys.readouterr().err
+
+
+def test_two_photos_of_one_name(folder, tmp_path, capsys):
+    for suffix in ('png', 'jpg'):
+        Image.new('RGB', (8, 8)).save(tmp_path / f'a.{suffix}')
+    assert run_script('pseudo_label', CONFIG, tmp_path, '--out', tmp_path / 'out') == 1
+    assert 'rename one' in capsys.readouterr().err
+
+
+def test_in_order_draws_no_more_than_it_may():
+    drawn = []
+
+    def items():
+        for i in range(20):
+            drawn.append(i)
+            yield i
+
+    stream = in_order(lambda x: x * x, items(), threads=3, ahead=4)
+    assert next(stream) == 0 and len(drawn) == 4
+    assert list(stream) == [i * i for i in range(1, 20)]
