@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 
 from mmseg.errors import UserError
+from mmseg.kernels import attention, linear
 
 
 def build_tower(visual, *, project_keys=False):
@@ -45,6 +46,26 @@ def to_grid(tokens, grid):
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
+def run_block(block, tokens):
+    """open_clip's ResidualAttentionBlock on (N, L, D), on this project's kernels"""
+    tokens = tokens + block.ls_1(self_attention(block.attn, block.ln_1(tokens)))
+    return tokens + block.ls_2(run_mlp(block.mlp, block.ln_2(tokens)))
+
+
+def self_attention(attn, tokens):
+    """nn.MultiheadAttention of (N, L, D) to itself -> (N, L, D)"""
+    mixed = linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
+    query, keys, values = mixed.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = attention(query, keys, values).transpose(1, 2).flatten(2)
+    return linear(mixed, attn.out_proj.weight, attn.out_proj.bias)
+
+
+def run_mlp(mlp, tokens):
+    """open_clip's `mlp` (c_fc, gelu, c_proj) on (N, L, D)"""
+    hidden = mlp.gelu(linear(tokens, mlp.c_fc.weight, mlp.c_fc.bias))
+    return linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)
+
+
 class ViTTower(nn.Module):
     """open_clip's VisionTransformer with a class token."""
 
@@ -73,7 +94,7 @@ class ViTTower(nn.Module):
         )
         tokens = visual.ln_pre(tokens)
         for block in visual.transformer.resblocks[:-1]:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens)
         return tokens, grid
 
     def dense(self, trunk):
@@ -83,13 +104,14 @@ class ViTTower(nn.Module):
         _, key_weight, value_weight = block.attn.in_proj_weight.chunk(3, dim=0)
         _, key_bias, value_bias = block.attn.in_proj_bias.chunk(3, dim=0)
         normed = block.ln_1(patches)
-        keys = F.linear(normed, key_weight, key_bias)
+        project = block.attn.out_proj
+        keys = linear(normed, key_weight, key_bias)
         if self.project_keys:
-            keys = block.attn.out_proj(keys)
-        values = block.attn.out_proj(F.linear(normed, value_weight, value_bias))
-        patches = patches + block.ls_1(values)
-        patches = patches + block.ls_2(block.mlp(block.ln_2(patches)))
-        return to_grid(self.visual.ln_post(patches) @ self.visual.proj, grid), keys
+            keys = linear(keys, project.weight, project.bias)
+        values = linear(normed, value_weight, value_bias)
+        patches = patches + block.ls_1(linear(values, project.weight, project.bias))
+        patches = patches + block.ls_2(run_mlp(block.mlp, block.ln_2(patches)))
+        return to_grid(linear(self.visual.ln_post(patches), self.visual.proj.T), grid), keys
 
     def pool(self, trunk):
         """trunk -> (N, D): the last block with its attention, then open_clip's own pooling."""
