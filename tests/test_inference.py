@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
+from mmseg.apis.inference import words_of
 from mmseg.apis.segment_command import main
 from mmseg.clip.text import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
@@ -93,7 +94,7 @@ def test_windows():
 
 
 def test_one_window_is_the_whole_photo_and_more_cover_all(model):
-    network = model.network(next(iter(model.networks)))
+    network = model.network(words_of(model))
     image = torch.from_numpy(scene(0)[0]).permute(2, 0, 1).float()
     image = torch.nn.functional.interpolate(image[None], (128, 160))[0]
     once = slide(network, image, window=160, stride=160)
