@@ -3,6 +3,7 @@ from setuptools import find_packages, setup
 EXPORT = ['onnx', 'onnxscript', 'onnxruntime']
 DEMO = ['gradio>=6']
 RAY = ['ray[data]']
+SUPERPIXELS = ['scikit-image']
 
 setup(
     name='maskclip-plus',
@@ -38,6 +39,7 @@ setup(
         'export': EXPORT,
         'demo': DEMO,
         'ray': RAY,
+        'superpixels': SUPERPIXELS,
         'tests': [
             'pytest',
             'pytest-xdist',
@@ -46,6 +48,7 @@ setup(
             'torchmetrics',
             'transformers>=5',
             'scikit-learn',
+            *SUPERPIXELS,
             'nbclient',
             'ipykernel',
             *EXPORT,

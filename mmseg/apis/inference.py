@@ -13,7 +13,7 @@ from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
 from mmseg.models.builder import build_part
-from mmseg.models.windows import cell_of, slide
+from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label
 from mmseg.vocabularies import Vocabulary, load_vocabulary
@@ -113,6 +113,10 @@ class Segmenter:
             words.vocabulary,
             class_weight=weight or None,
             resize_twice=config.get('resize_twice', False),
+            windows=config.get('windows'),
+            scoring=_new_scoring(config.get('scoring'), own, words),
+            post=config.get('post'),
+            background=words.background,
         )
 
 
@@ -120,6 +124,13 @@ def _new_text(text, templates):
     """How the config makes its text, with other templates if some are named, without its file."""
     text = {k: v for k, v in text.items() if k != 'file'}
     return text if templates is None else dict(text, templates=templates)
+
+
+def _new_scoring(scoring, own, words):
+    """The config's scoring; its thresholds only for words that have a background"""
+    if scoring is None or own or words.background or 'background' in words.vocabulary.labels:
+        return scoring
+    return {k: v for k, v in scoring.items() if k not in ('prob_thd', 'area_thd')}
 
 
 def _resizing(config):
@@ -162,8 +173,9 @@ def segment(
         templates: name of the prompt templates; None for the config's.
         tau: temperature of a class weight; None for the config's, which may have none.
         threshold: probability in 0..1 below which a pixel belongs to none of the classes.
-        window, stride: pixels of sliding windows over the resized photo; None for the whole photo
-            at once. The stride's default is a third of the window.
+        window, stride: pixels of sliding windows over the resized photo; None for the config's
+            (`model.windows`), or the whole photo at once. The stride's default is a third of the
+            window.
 
     Returns:
         A Segmentation, or a list of them for a list.
@@ -177,7 +189,8 @@ def segment(
         if pixels is not None and pixels < 1:
             raise UserError(f'{name} is a number of pixels, not {pixels!r}')
     if window is not None:
-        window = (window, stride or max(1, window // 3))
+        stride = min(window, stride or max(1, window // 3))  # a longer one would leave gaps
+        window = Windows(window, stride, batch=8)
     if isinstance(images, (list, tuple)):
         return [_segment_one(model, image, words, threshold, window) for image in images]
     return _segment_one(model, images, words, threshold, window)
@@ -220,11 +233,8 @@ def _segment_one(model, image, words, threshold, window):
     photo = as_photo(image)
     network = model.network(words)
     tensor, view = network_input(model, network, photo)
-    if window is None:
-        scores = network.scores(tensor[None], None if view is None else view[None])[0]
-    else:
-        scores = slide(network, tensor, view, window=window[0], stride=window[1])
-    return _result(photo, scores.float(), tensor, network, words, threshold, window)
+    (maps,) = network.maps([tensor], None if view is None else [view], window)
+    return _result(photo, maps, tensor, network, words, threshold, window)
 
 
 def network_input(model, network, photo):
@@ -240,13 +250,12 @@ def network_input(model, network, photo):
     return tensor, view.permute(2, 0, 1).to(model.device)
 
 
-def _result(photo, scores, tensor, network, words, threshold, window):
-    """(C, h, w) scores of one photo -> Segmentation"""
+def _result(photo, maps, tensor, network, words, threshold, window):
+    """(Q, m, n) of `Segmentor.maps` of one photo -> Segmentation"""
     labels, palette = classes_of(words)
-    scores = with_background(scores, words)
-    size, shape = photo.size[::-1], tuple(tensor.shape[1:])
-    stride = None if window is None else cell_of(network)
-    found = network.labels(scores, size, shape, stride=stride).cpu().numpy()
+    size = photo.size[::-1]
+    scores = network.on_grid(maps, tensor.shape[1:], window).float()
+    found = network.labels(maps, size, tensor, window).cpu().numpy()
     best = best_probability(scores, size, scale=scale_of(network))
     found = above_threshold(found, best, threshold, len(labels))
     return Segmentation(np.asarray(photo), found, scores.cpu(), best, labels, palette)
@@ -261,14 +270,6 @@ def classes_of(words):
     return (*labels[:first], 'background'), (*palette[:first], (128, 128, 128))
 
 
-def with_background(scores, words):
-    """(C', h, w) -> (C, h, w): the words of the background become one class, by their maximum"""
-    if not words.background:
-        return scores
-    first = len(scores) - words.background
-    return torch.cat([scores[:first], scores[first:].amax(dim=0, keepdim=True)])
-
-
 def above_threshold(labels, probability, threshold, num_classes):
     """(H, W), (H, W) -> (H, W) labels, the ignored one where the probability is lower"""
     if not threshold:
@@ -280,10 +281,7 @@ def above_threshold(labels, probability, threshold, num_classes):
 
 def scale_of(network):
     """What scores are multiplied by to be logits; None where they are probabilities already."""
-    head = network.decode_head
-    if getattr(head, 'ks_thresh', 0) > 0:
-        return None
-    return 100.0 if hasattr(head, 'pd_thresh') else 1.0
+    return network.scoring.scale
 
 
 def as_photo(image):

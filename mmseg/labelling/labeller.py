@@ -4,13 +4,7 @@ from collections import defaultdict
 
 import torch
 
-from mmseg.apis.inference import (
-    above_threshold,
-    classes_of,
-    network_input,
-    scale_of,
-    with_background,
-)
+from mmseg.apis.inference import above_threshold, classes_of, network_input, scale_of
 from mmseg.apis.result import best_probability, label_image
 
 
@@ -50,15 +44,18 @@ class Labeller:
     def label(self, pairs):
         """[(key, photo)] of one size -> [(key, label image)]"""
         inputs = [network_input(self.model, self.network, photo) for _, photo in pairs]
-        views = None if inputs[0][1] is None else torch.stack([view for _, view in inputs])
-        scores = self.network.scores(torch.stack([image for image, _ in inputs]), views).float()
-        size, shape = pairs[0][1].size[::-1], tuple(inputs[0][0].shape[1:])
-        return [(key, self._image(one, size, shape)) for (key, _), one in zip(pairs, scores)]
+        images = [image for image, _ in inputs]
+        views = None if inputs[0][1] is None else [view for _, view in inputs]
+        size, found = pairs[0][1].size[::-1], self.network.maps(images, views)
+        return [
+            (key, self._image(maps, size, image))
+            for (key, _), maps, image in zip(pairs, found, images)
+        ]
 
-    def _image(self, scores, size, shape):
-        scores = with_background(scores, self.words)
-        labels = self.network.labels(scores, size, shape).cpu().numpy()
+    def _image(self, maps, size, image):
+        labels = self.network.labels(maps, size, image).cpu().numpy()
         if self.threshold:
+            scores = self.network.on_grid(maps, image.shape[1:]).float()
             best = best_probability(scores, size, scale=scale_of(self.network))
             labels = above_threshold(labels, best, self.threshold, len(self.names))
         return label_image(labels, self.palette)

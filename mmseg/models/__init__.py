@@ -8,17 +8,21 @@ from .builder import (
     build_maskclip,
     build_text,
 )
-from .class_weight import ClassWeight, reweight
+from .class_weight import ClassWeight, blend, reweight
 from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrastive_loss
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
+from .pamr import PAMR
 from .pseudo_label import fill_unlabeled
 from .refine import key_smooth, prompt_denoise
+from .scoring import Scoring
 from .segmentors import EncoderDecoder, MaskClip, MaskClipPlus
 from .student_builder import build_maskclip_plus, build_mit, build_timm_backbone
+from .superpixels import Superpixels
 from .text_classifier import TextClassifier
 from .upsample import bilinear_matrix, labels_at_photo_size, resize_argmax
+from .windows import Windows
 
 __all__ = [
     'ASPPHeadV2',
@@ -29,12 +33,17 @@ __all__ = [
     'MaskClip',
     'MaskClipHead',
     'MaskClipPlus',
+    'PAMR',
     'ParameterCounts',
+    'Scoring',
     'SegDataPreprocessor',
     'SegformerHead',
+    'Superpixels',
     'TextClassifier',
-    'bilinear_matrix',
+    'Windows',
     'assemble_maskclip',
+    'bilinear_matrix',
+    'blend',
     'build_class_weight',
     'build_clip_pretraining',
     'build_extractor',

@@ -1,5 +1,8 @@
 """From a config to a model: the only place of `models` that reads files (weights, text)."""
 
+from pathlib import Path
+
+import numpy as np
 from torch import nn
 
 from mmseg.clip import CLIPDenseExtractor, load_clip, read_text_embeddings, text_embeddings
@@ -10,12 +13,25 @@ from mmseg.vocabularies import load_vocabulary
 
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
+from .refine import LOGIT_SCALE
+from .scoring import SYNONYMS, Scoring
 from .segmentors import MaskClip
 from .text_classifier import TextClassifier
+from .windows import Windows
 
 
 @MODELS.register_module(name='MaskClip')
-def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resize_twice=False):
+def build_maskclip(
+    backbone,
+    decode_head,
+    vocabulary,
+    *,
+    class_weight=None,
+    resize_twice=False,
+    windows=None,
+    scoring=None,
+    post=None,
+):
     """Config of the model `MaskClip` -> MaskClip.
 
     Args:
@@ -24,6 +40,9 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
         class_weight: see `build_class_weight`; None for none.
         resize_twice: see `MaskClip`.
+        windows: see `Windows`; None for the whole input in one piece.
+        scoring: see `build_scoring`; None for the defaults.
+        post: PAMR or Superpixels, or a list of both; None for none.
     """
     clip, extractor = build_part(build_extractor, 'model.backbone', backbone)
     return assemble_maskclip(
@@ -33,26 +52,99 @@ def build_maskclip(backbone, decode_head, vocabulary, *, class_weight=None, resi
         load_vocabulary(vocabulary),
         class_weight=class_weight,
         resize_twice=resize_twice,
+        windows=windows,
+        scoring=scoring,
+        post=post,
     )
 
 
 def assemble_maskclip(
-    clip, extractor, decode_head, vocabulary, *, class_weight=None, resize_twice=False
+    clip,
+    extractor,
+    decode_head,
+    vocabulary,
+    *,
+    class_weight=None,
+    resize_twice=False,
+    windows=None,
+    scoring=None,
+    post=None,
+    background=0,
 ):
-    """What `build_extractor` gave, and the rest of `build_maskclip` -> MaskClip; no copies."""
+    """What `build_extractor` gave, and the rest of `build_maskclip` -> MaskClip; no copies.
+
+    Args:
+        background: how many of the last classes are one together, the background.
+    """
+    queries, scoring = build_part(
+        build_scoring, 'model.scoring', scoring or {}, vocabulary, background, decode_head
+    )
     weight, weigher = None, None
     if class_weight is not None:
         weight, weigher = build_part(
-            build_class_weight, 'class_weight', class_weight, clip, vocabulary
+            build_class_weight, 'class_weight', class_weight, clip, queries
         )
-    head = build_part(build_head, 'model.decode_head', decode_head, clip, vocabulary, weight)
+    head = build_part(build_head, 'model.decode_head', decode_head, clip, queries, weight)
     return MaskClip(
         extractor,
         head,
         weigher=weigher,
         resize_twice=resize_twice,
         weigher_view=(class_weight or {}).get('view', 'clip'),
+        windows=None if windows is None else build_part(Windows, 'model.windows', windows),
+        scoring=scoring,
+        post=build_post(post),
     )
+
+
+def build_scoring(
+    vocabulary,
+    background,
+    decode_head,
+    *,
+    synonyms='mean',
+    scale=LOGIT_SCALE,
+    prob_thd=0.0,
+    area_thd=0.0,
+):
+    """Config of the scoring -> Vocabulary of the queries, Scoring.
+
+    Args:
+        synonyms: of a class: 'mean' makes one query of all of them, 'max' one of each, the best of
+            which is the class's score.
+        scale, prob_thd, area_thd: see `Scoring`. The background is the class of this name.
+    """
+    if synonyms not in SYNONYMS:
+        raise UserError(f'scoring.synonyms is one of {", ".join(SYNONYMS)}, not {synonyms!r}')
+    queries, groups = vocabulary, None
+    if synonyms == 'max' and any(len(prompts) > 1 for prompts in vocabulary.prompts):
+        queries, groups = vocabulary.by_prompt()
+    behind = vocabulary.labels.index('background') if 'background' in vocabulary.labels else None
+    if background:
+        behind = len(vocabulary) - background
+        groups = tuple(min(group, behind) for group in groups or range(len(vocabulary)))
+    if isinstance(decode_head, dict) and decode_head.get('ks_thresh'):
+        scale = None  # key smoothing gives probabilities
+    return queries, Scoring(groups, behind, scale, prob_thd, area_thd)
+
+
+build_scoring.not_from_config = {'vocabulary', 'background', 'decode_head'}
+
+
+def build_post(post):
+    """None, a config or a list of them -> the modules of post-processing"""
+    if post is None:
+        return []
+    parts = []
+    for config in post if isinstance(post, (list, tuple)) else [post]:
+        if not isinstance(config, dict) or 'type' not in config:
+            raise UserError(f"model.post is such as dict(type='PAMR'), not {config!r}")
+        parts.append(build_part(None, 'model.post', config))
+        if not hasattr(parts[-1], 'acts_on'):
+            raise UserError(
+                f'model.post: {config["type"]} is no post-processing; use PAMR or Superpixels'
+            )
+    return parts
 
 
 @MODELS.register_module(name='CLIPDenseExtractor')
@@ -97,7 +189,16 @@ build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight'
 
 @MODELS.register_module(name='ClassWeight')
 def build_class_weight(
-    clip, vocabulary, *, text, view='clip', view_size=224, weigher=None, **options
+    clip,
+    vocabulary,
+    *,
+    text,
+    view='clip',
+    view_size=224,
+    weigher=None,
+    usual=None,
+    always=(),
+    **options,
 ):
     """Config of the class weight -> ClassWeight, and the extractor behind it or None.
 
@@ -107,6 +208,8 @@ def build_class_weight(
         view_size: pixels of that crop, for weighers of another size; the data sets cut it.
         weigher: another CLIP, as `build_extractor` reads it or as it gave it; None for the
             backbone's own.
+        usual: see `ClassWeight`; also a .npy file of tools/analysis/usual_cosines.py.
+        always: labels, see `ClassWeight`.
         options: see `ClassWeight`.
     """
     if view not in ('clip', 'image'):
@@ -122,11 +225,24 @@ def build_class_weight(
             'image-level embedding for a class weight; use a complete CLIP as the weigher'
         )
     rows = build_part(build_text, 'text', text, clip, vocabulary)
-    return ClassWeight(rows, **options), extractor
+    if isinstance(usual, (str, Path)):
+        usual = _read_usual(usual)
+    always = [i for label in always for i in vocabulary.ids_of(label)]
+    return ClassWeight(rows, usual=usual, always=always, **options), extractor
 
 
 build_class_weight.options_of = ClassWeight
 build_class_weight.not_from_config = {'clip', 'vocabulary'}
+
+
+def _read_usual(path):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'class_weight.usual {path} cannot be read as .npy; make it with '
+            'tools/analysis/usual_cosines.py'
+        ) from error
 
 
 def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormalize=True):

@@ -1,4 +1,4 @@
-"""The class weight: one vector per image that lifts the classes CLIP sees in it."""
+"""What the whole image says of the classes in it, put onto the scores of its places."""
 
 import torch
 import torch.nn.functional as F
@@ -6,14 +6,16 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 
-from .refine import LOGIT_SCALE
+from .refine import ABSENT, LOGIT_SCALE
 
-MODES = ('multiply', 'add')
 LEAST = dict(multiply=1e-3, add=1e-12)  # a small tau drives weights to 0: no inverse, no logarithm
+MODES = (*LEAST, 'blend', 'presence')
 
 
 class ClassWeight(nn.Module):
-    """softmax(embedding . text / tau) * C, so that the mean over the classes is 1.
+    """An image-level prior; of modes 'multiply' and 'add' the weight is softmax(cosine / tau) * C.
+
+    Its mean over the classes is 1. Cosines are those of the image's embedding with the text.
 
     Args:
         text: (C, D) rows of the weigher's own text embeddings.
@@ -23,34 +25,80 @@ class ClassWeight(nn.Module):
             more than usual is lifted. None subtracts nothing.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5): scores shrink C-fold
             and thresholds behind the weight change their meaning.
-        mode, signed: see `reweight`.
+        mode: 'multiply' or 'add', see `reweight`; 'blend' mixes the cosines themselves into those
+            of the places (CASS, CVPR 2025: 0.75 local + 0.25 global); 'presence' takes out the
+            classes that are not among the `top` of the image.
+        signed: see `reweight`.
+        share: of the image's cosines in 'blend'.
+        top: classes that 'presence' leaves.
+        always: ids of classes that 'presence' leaves in any case, such as a background.
 
     Raises:
-        UserError: tau is not positive, the mode is unknown, or `usual` has another length.
+        UserError: a setting that is out of range or missing, or `usual` has another length.
     """
 
-    def __init__(self, text, *, tau, usual=None, sum_to_one=False, mode='multiply', signed=False):
+    def __init__(
+        self,
+        text,
+        *,
+        tau=None,
+        usual=None,
+        sum_to_one=False,
+        mode='multiply',
+        signed=False,
+        share=0.25,
+        top=None,
+        always=(),
+    ):
         super().__init__()
-        if not isinstance(tau, (int, float)) or not tau > 0:
-            raise UserError(f'class_weight.tau is a temperature above 0, not {tau!r}')
         if mode not in MODES:
             raise UserError(f'class_weight.mode is one of {", ".join(MODES)}, not {mode!r}')
+        if mode in LEAST and (not isinstance(tau, (int, float)) or not tau > 0):
+            raise UserError(f'class_weight.tau is a temperature above 0, not {tau!r}')
+        if not 0 <= share <= 1:
+            raise UserError(f'class_weight.share is in 0..1, not {share!r}')
+        if mode == 'presence' and (not isinstance(top, int) or not 0 < top <= len(text)):
+            raise UserError(
+                f'class_weight.top is a number of classes in 1..{len(text)}, not {top!r}'
+            )
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
+        self.share, self.top, self.always = share, top, list(always)
         usual = torch.as_tensor([0.0] * len(text) if usual is None else usual).to(text)
         if usual.shape != text.shape[:1]:
             raise UserError(f'class_weight.usual has {len(usual)} values for {len(text)} classes')
         self.register_buffer('text', text.detach().clone(), persistent=False)
         self.register_buffer('usual', usual.detach().clone(), persistent=False)
 
+    def cosines(self, embedding) -> Tensor:
+        """(N, D) unit norm -> (N, C), less the usual ones"""
+        return embedding @ self.text.T.to(embedding.dtype) - self.usual.to(embedding.dtype)
+
     def forward(self, embedding) -> Tensor:
-        """(N, D) unit norm -> (N, C)"""
-        cosines = embedding @ self.text.T.to(embedding.dtype) - self.usual.to(embedding.dtype)
-        weight = F.softmax(cosines / self.tau, dim=-1)
+        """(N, D) unit norm -> (N, C) weights"""
+        weight = F.softmax(self.cosines(embedding) / self.tau, dim=-1)
         return weight if self.sum_to_one else weight * len(self.text)
 
     def reweight(self, scores, embedding) -> Tensor:
         """(N, C, h, w), (N, D) unit norm -> (N, C, h, w)"""
+        if self.mode == 'blend':
+            return blend(scores, self.cosines(embedding), share=self.share)
+        if self.mode == 'presence':
+            present = top_classes(self.cosines(embedding), self.top, self.always)
+            return scores.masked_fill(~present[:, :, None, None], ABSENT)
         return reweight(scores, self(embedding), mode=self.mode, signed=self.signed)
+
+
+def blend(scores, cosines, *, share) -> Tensor:
+    """(N, C, h, w), (N, C) -> (N, C, h, w): (1 - share) local + share global (CASS)"""
+    return (1 - share) * scores.float() + share * cosines.float()[:, :, None, None]
+
+
+def top_classes(cosines, top, always=()) -> Tensor:
+    """(N, C) -> (N, C) bool: the highest of each image, and those of `always`"""
+    present = torch.zeros_like(cosines, dtype=torch.bool)
+    present.scatter_(1, cosines.topk(top, dim=1).indices, True)
+    present[:, list(always)] = True
+    return present
 
 
 def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:

@@ -1,4 +1,4 @@
-"""Low-resolution class scores -> a label map, without ever holding all scores at full size.
+"""Low-resolution class scores -> maps at any size, without ever holding all of them at full size.
 
 Bilinear resizing is linear and separable: two small matrices say all of it, resizing twice in a
 row is their product, and slab after slab of the photo comes out of one matrix product.
@@ -11,7 +11,15 @@ ROWS = 16  # rows of the photo at a time: with 59 classes a slab fits a core's c
 
 
 def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False) -> Tensor:
-    """(C, h, w) -> (H, W) labels of the photo.
+    """(C, h, w) -> (H, W) labels of the photo; see `photo_matrices`"""
+    return resize_argmax(
+        scores,
+        *photo_matrices(scores, photo_size, input_size=input_size, stride=stride, twice=twice),
+    )
+
+
+def photo_matrices(scores, photo_size, *, input_size, stride, twice=False):
+    """(C, h, w) -> (H, h), (W, w): what resizes the grid to the photo's size.
 
     Args:
         input_size: (H, W) of the network's input before any padding.
@@ -26,7 +34,7 @@ def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False)
         else:
             step = pixels / (stride * photo) if stride else None
             maps.append(bilinear_matrix(photo, cells, step=step))
-    return resize_argmax(scores, *maps)
+    return maps
 
 
 def bilinear_matrix(size, cells, *, step=None) -> Tensor:
@@ -36,32 +44,46 @@ def bilinear_matrix(size, cells, *, step=None) -> Tensor:
         step: cells per pixel; default cells / size, all cells over all pixels. A grid that was
             padded reaches beyond the photo: a smaller step.
     """
-    at = (torch.arange(size, dtype=torch.float64) + 0.5) * (step or cells / size) - 0.5
+    pixels = torch.arange(size, dtype=torch.float64)
+    return reading_matrix((pixels + 0.5) * (step or cells / size) - 0.5, cells)
+
+
+def reading_matrix(at, cells) -> Tensor:
+    """(n) places on a row of cells, whole numbers at their centres -> (n, cells) float64"""
     at = at.clamp(0, cells - 1)
     first = at.floor().long()
-    pixel, share = torch.arange(size), at - first
-    matrix = torch.zeros(size, cells, dtype=torch.float64)
-    matrix[pixel, first] = 1 - share
-    matrix[pixel, (first + 1).clamp_max(cells - 1)] += share
+    place, share = torch.arange(len(at)), at - first
+    matrix = torch.zeros(len(at), cells, dtype=torch.float64)
+    matrix[place, first] = 1 - share
+    matrix[place, (first + 1).clamp_max(cells - 1)] += share
     return matrix
 
 
+def resize(scores, down, across) -> Tensor:
+    """(C, h, w), (H, h), (W, w) -> (C, H, W): `down @ scores @ across.T`"""
+    scores = scores.float()
+    return down.to(scores) @ (scores @ across.to(scores).T)
+
+
+def slabs(scores, down, across):
+    """(C, h, w), (H, h), (W, w) -> the rows of `resize`, as (rows, C, W), from the top down"""
+    scores = scores.float()
+    down, across = down.to(scores), across.to(scores)
+    wide = (scores @ across.T).transpose(0, 1).flatten(1)  # (h, C * W)
+    for rows in down.split(ROWS):
+        yield (rows @ wide).unflatten(1, (len(scores), len(across)))
+
+
 def resize_argmax(scores, down, across) -> Tensor:
-    """(C, h, w), (H, h), (W, w) -> (H, W): the best class of `down @ scores @ across.T`.
+    """(C, h, w), (H, h), (W, w) -> (H, W): the best class of `resize`.
 
     Returns:
         uint8 for up to 256 classes, int16 beyond.
     """
-    scores = scores.float()
-    down, across = down.to(scores), across.to(scores)
-    wide = (scores @ across.T).transpose(0, 1).flatten(1)  # (h, C * W)
-    labels = torch.empty(
-        len(down),
-        len(across),
-        device=scores.device,
-        dtype=torch.uint8 if len(scores) <= 256 else torch.int16,
-    )
-    for slab, rows in zip(labels.split(ROWS), down.split(ROWS)):
-        full = (rows @ wide).unflatten(1, (len(scores), len(across)))  # (rows, C, W)
-        slab.copy_(full.max(dim=1).indices)
-    return labels
+    kind = label_type(len(scores))
+    return torch.cat([slab.max(dim=1).indices.to(kind) for slab in slabs(scores, down, across)])
+
+
+def label_type(num_classes):
+    """int -> the smallest type that holds a label"""
+    return torch.uint8 if num_classes <= 256 else torch.int16

@@ -1,10 +1,79 @@
-"""Sliding windows: large inputs in pieces of one size, a few at a time."""
+"""Sliding windows: inputs in pieces of one size, many at a time, and their mean.
 
-import math
+Windows lie on a grid of rows and columns, so that the mean over those that hold a pixel is
+separable, as bilinear resizing is. The scores of all windows, side by side, are therefore all that
+is kept of a photo: two small matrices read the mean out of them, anywhere.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from mmseg.errors import UserError
+
+from .upsample import bilinear_matrix, reading_matrix, resize
+
+CELL = 8  # pixels per cell of windowed scores where a network has no stride of its own
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Square windows every `stride` pixels, the last of a row or column moved back inside.
+
+    Attributes:
+        size, stride: pixels of the input; where it is smaller, so is the window.
+        batch: windows that go through the network together, of whatever photos: it bounds the
+            memory.
+
+    Raises:
+        UserError: no whole numbers above 0, or a stride that leaves gaps.
+    """
+
+    size: int
+    stride: int
+    batch: int = 16
+
+    def __post_init__(self):
+        for name in ('size', 'stride', 'batch'):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f'windows.{name} is a whole number above 0, not {value!r}')
+        if self.stride > self.size:
+            raise UserError(
+                f'windows.stride {self.stride} is larger than the window of {self.size} pixels: '
+                'pixels between windows would have no score'
+            )
+
+    def require_patch(self, pixels):
+        """Refuse windows smaller than the network's patch of so many pixels."""
+        if self.size < pixels:
+            raise UserError(
+                f'windows.size is {self.size} pixels, less than a patch of {pixels}; use windows '
+                f'of at least {pixels}, such as 224'
+            )
+
+    def starts(self, pixels) -> list[int]:
+        return starts(pixels, self.size, self.stride)
+
+    def matrix(self, at, pixels, cells, stride) -> Tensor:
+        """(n) places in pixels -> (n, cells) float64: the mean of the windows that hold a place.
+
+        Args:
+            pixels: of the input, along this axis.
+            cells: of all windows along this axis, side by side.
+            stride: pixels per cell; None where a window's cells span it.
+        """
+        begin, window = self.starts(pixels), min(self.size, pixels)
+        own = cells // len(begin)
+        step = 1 / stride if stride else own / window
+        blocks = []
+        for start in begin:
+            inside = (at + 0.5 >= start) & (at + 0.5 < start + window)
+            blocks.append(reading_matrix((at - start + 0.5) * step - 0.5, own) * inside[:, None])
+        matrix = torch.cat(blocks, dim=1)
+        return matrix / matrix.sum(dim=1, keepdim=True)
 
 
 def starts(size, window, stride) -> list[int]:
@@ -14,35 +83,70 @@ def starts(size, window, stride) -> list[int]:
     return [*range(0, size - window, stride), size - window]
 
 
+def window_scores(run, images, seen, windows):
+    """[(3, H_i, W_i)] -> [(Q, m_i, n_i)]: the scores of each photo's windows, side by side.
+
+    Windows of one shape share passes, whatever photos they are of.
+
+    Args:
+        run: (N, 3, h, w) windows and their rows of `seen` -> (N, Q, h', w') scores.
+        seen: a tensor for each photo that its windows share, or None.
+    """
+    jobs = defaultdict(list)
+    for i, image in enumerate(images):
+        tops, lefts = (windows.starts(side) for side in image.shape[1:])
+        shape = tuple(min(windows.size, side) for side in image.shape[1:])
+        jobs[shape] += [(i, top, left) for top in tops for left in lefts]
+    found = [[] for _ in images]
+    for shape, places in jobs.items():
+        for first in range(0, len(places), windows.batch):
+            part = places[first : first + windows.batch]
+            crops = torch.stack([crop(images[i], top, left, *shape) for i, top, left in part])
+            context = None if seen is None else torch.stack([seen[i] for i, _, _ in part])
+            for (i, _, _), scores in zip(part, run(crops, context)):
+                found[i].append(scores)
+    return [
+        _side_by_side(scores, len(windows.starts(image.shape[2])))
+        for scores, image in zip(found, images)
+    ]
+
+
+def _side_by_side(scores, columns):
+    """[(Q, h, w)] row by row -> (Q, rows * h, columns * w)"""
+    rows = [torch.cat(scores[i : i + columns], dim=2) for i in range(0, len(scores), columns)]
+    return torch.cat(rows, dim=1)
+
+
+def photo_window_matrices(maps, photo_size, *, input_size, stride, windows):
+    """(Q, m, n) of `window_scores` -> (H, m), (W, n): the mean at the input's size, then resized"""
+    return [
+        bilinear_matrix(photo, pixels)
+        @ windows.matrix(torch.arange(pixels, dtype=torch.float64), pixels, cells, stride)
+        for cells, pixels, photo in zip(maps.shape[1:], input_size, photo_size)
+    ]
+
+
+def mean_on_grid(maps, *, input_size, stride, windows) -> Tensor:
+    """(Q, m, n) of `window_scores` -> (Q, h, w): the mean at the centres of the input's cells"""
+    matrices, cell = [], stride or CELL
+    for cells, pixels in zip(maps.shape[1:], input_size):
+        centres = torch.arange(-(-pixels // cell), dtype=torch.float64) * cell + (cell - 1) / 2
+        at = centres.clamp_max(pixels - 1)
+        matrices.append(windows.matrix(at, pixels, cells, stride))
+    return resize(maps, *matrices)
+
+
 @torch.no_grad()
 def slide(model, image, view=None, *, window, stride, batch=8) -> Tensor:
     """(3, H, W) in 0..255, (3, S, S) for a view or None -> (C, h, w) scores, means over windows.
 
     Args:
         model: a Segmentor; the grid of the result has a cell per `cell_of(model)` pixels.
-        window, stride: pixels, rounded up to whole cells.
-        batch: windows at a time, which bounds the memory.
+        window, stride, batch: see `Windows`.
     """
-    cell = cell_of(model)
-    window, stride = (math.ceil(pixels / cell) for pixels in (window, stride))  # in cells
-    height, width = (math.ceil(side / cell) for side in image.shape[1:])
-    padding = (0, width * cell - image.shape[2], 0, height * cell - image.shape[1])
-    image = F.pad(image.float()[None], padding, mode='replicate')[0]
-    places = [(y, x) for y in starts(height, window, stride) for x in starts(width, window, stride)]
-    tall, wide = min(window, height), min(window, width)
-    total, count = None, image.new_zeros(height, width)
-    for first in range(0, len(places), batch):
-        part = places[first : first + batch]
-        crops = [crop(image, y * cell, x * cell, tall * cell, wide * cell) for y, x in part]
-        views = None if view is None else view[None].expand(len(part), *view.shape)
-        scores = model.scores(torch.stack(crops), views)
-        scores = F.interpolate(scores, (tall, wide), mode='bilinear', align_corners=False)
-        if total is None:
-            total = scores.new_zeros(scores.shape[1], height, width)
-        for score, (y, x) in zip(scores, part):
-            crop(total, y, x, tall, wide).add_(score)
-            crop(count, y, x, tall, wide).add_(1)
-    return total / count
+    windows = Windows(window, min(stride, window), batch)
+    (maps,) = model.maps([image.float()], None if view is None else [view], windows)
+    return model.on_grid(maps, tuple(image.shape[1:]), windows)
 
 
 def crop(maps, top, left, height, width):
@@ -52,4 +156,4 @@ def crop(maps, top, left, height, width):
 
 def cell_of(model):
     """Pixels of the input per cell of windowed scores."""
-    return model.score_stride or 8
+    return model.score_stride or CELL

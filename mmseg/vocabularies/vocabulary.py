@@ -73,6 +73,22 @@ class Vocabulary:
                 raise UserError(f'the vocabulary {self.name} has no class {label!r}{near}')
         return tuple(sorted(self.labels.index(label) for label in labels))
 
+    def ids_of(self, label):
+        """A label -> its id, or in a vocabulary of `by_prompt` those of its prompts."""
+        own = [i for i, name in enumerate(self.labels) if name.startswith(f'{label}: ')]
+        return own or list(self.ids(label))
+
+    def by_prompt(self):
+        """-> a Vocabulary with a class for each prompt, and the class here of each of those"""
+        rows = [(i, prompt) for i, prompts in enumerate(self.prompts) for prompt in prompts]
+        queries = Vocabulary(
+            f'{self.name} by prompt',
+            labels=tuple(f'{self.labels[i]}: {prompt}' for i, prompt in rows),
+            prompts=tuple((prompt,) for _, prompt in rows),
+            palette=tuple(self.palette[i] for i, _ in rows),
+        )
+        return queries, tuple(i for i, _ in rows)
+
     @cached_property
     def metainfo(self):
         """What mmengine's data sets call it: {'classes': labels, 'palette': RGB triples}."""

@@ -1,10 +1,14 @@
 from collections import defaultdict
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
+from torch import nn
 
 from ..data_preprocessor import SegDataPreprocessor
-from ..upsample import labels_at_photo_size
+from ..scoring import Scoring
+from ..upsample import photo_matrices, resize
+from ..windows import mean_on_grid, photo_window_matrices, window_scores
 
 
 class Segmentor(BaseModel):
@@ -16,54 +20,141 @@ class Segmentor(BaseModel):
         score_stride: pixels of the input per cell of the scores; None where the scores' grid spans
             the input whatever its size.
         resize_twice: scores go through the input's size to the photo's, as in the original (Q15).
+        windows: a Windows, or None for the whole input in one piece.
+        scoring: a Scoring; by default every query is a class and nothing has a threshold.
+        post: modules that refine in this order at the photo's size: what acts on 'scores', then
+            what acts on 'labels'.
     """
 
-    def __init__(self, *, weigher_view=None, score_stride=None, resize_twice=False):
+    def __init__(
+        self,
+        *,
+        weigher_view=None,
+        score_stride=None,
+        resize_twice=False,
+        windows=None,
+        scoring=None,
+        post=(),
+    ):
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.weigher_view, self.score_stride = weigher_view, score_stride
-        self.resize_twice = resize_twice
+        self.resize_twice, self.windows = resize_twice, windows
+        self.scoring = scoring or Scoring(scale=1.0)
+        self.post = nn.ModuleList(post)
+        if windows is not None:
+            windows.require_patch(score_stride or 1)
 
     def forward(self, inputs, data_samples=None, mode='tensor', **context):
         """[(3, H, W) uint8] -> samples with labels, {name: loss} or a list of scores."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, **context)
-        scores = self.scores_of_any_size(inputs, data_samples)
+        found = self.scores_of_any_size(inputs, data_samples)
+        grids = [self.on_grid(maps, image.shape[1:]) for maps, image in zip(found, inputs)]
         if mode == 'tensor':
-            return scores
-        for sample, score, image in zip(data_samples, scores, inputs):
-            sample.seg_logits = score
-            sample.pred_sem_seg = self.labels(score, sample.ori_shape, tuple(image.shape[1:]))
+            return grids
+        for sample, maps, grid, image in zip(data_samples, found, grids, inputs):
+            sample.seg_logits = grid
+            sample.pred_sem_seg = self.labels(maps, sample.ori_shape, image)
         return data_samples
 
-    def labels(self, score, photo_size, input_size, stride=None):
-        """(C, h, w) -> (H, W) labels at the photo's size; a stride in place of the model's own"""
-        return labels_at_photo_size(
-            score,
-            photo_size,
-            input_size=input_size,
-            stride=stride or self.score_stride,
-            twice=self.resize_twice and stride is None,
-        )
-
     def scores_of_any_size(self, images, samples=None):
-        """[(3, H, W)] -> [(C, h, w)]: equal shapes share a pass; no result depends on the batch."""
+        """[(3, H, W)] and their samples, which hold views -> [(Q, m, n)]: see `maps`."""
+        clip = self.weigher_view == 'clip'
+        return self.maps(images, [sample.view for sample in samples] if clip else None)
+
+    def maps(self, images, views=None, windows=None):
+        """[(3, H, W)], [(3, S, S)] or None -> [(Q, m, n)]: what `labels` and `on_grid` read.
+
+        These are scores of queries (prompts) on the grid of the input, or, with windows, on those
+        of all its windows side by side. Inputs of equal shape share a pass, windows of equal shape
+        too; no result depends on the batch.
+
+        Args:
+            windows: in place of the model's own.
+        """
+        windows = windows or self.windows
         groups = defaultdict(list)
         for i, image in enumerate(images):
             groups[image.shape].append(i)
-        scores = [None] * len(images)
+        if windows is None:
+            return self._each(groups, images, views, self.queries)
+        seen = self._each(groups, images, views, self.look)
+        return window_scores(self.queries_of, images, seen, windows)
+
+    def _each(self, groups, images, views, run):
+        """`run` on batches of equal shape -> a result for each photo; None where it gives none."""
+        found = [None] * len(images)
         for members in groups.values():
             batch = torch.stack([images[i] for i in members])
-            view = None
-            if self.weigher_view == 'clip':
-                view = torch.stack([samples[i].view for i in members])
-            for i, score in zip(members, self.scores(batch, view)):
-                scores[i] = score
-        return scores
+            view = None if views is None else torch.stack([views[i] for i in members])
+            results = run(batch, view)
+            if results is None:
+                return None
+            for i, result in zip(members, results):
+                found[i] = result
+        return found
+
+    def on_grid(self, maps, input_size, windows=None):
+        """(Q, m, n) of `maps` -> (C, h, w): class scores on the grid of the input"""
+        windows = windows or self.windows
+        if windows is not None:
+            maps = mean_on_grid(
+                maps, input_size=input_size, stride=self.score_stride, windows=windows
+            )
+        return self.scoring.by_class(maps)
+
+    def labels(self, maps, photo_size, image, windows=None):
+        """(Q, m, n) of `maps` -> (H, W) labels at the photo's size, post-processed.
+
+        Args:
+            image: (3, H, W), the input itself; or its size, where nothing looks at it.
+            windows: in place of the model's own; those that the maps were made with.
+        """
+        size = tuple(image.shape[1:]) if torch.is_tensor(image) else tuple(image)
+        matrices = self._matrices(maps, photo_size, size, windows or self.windows)
+        refiners = [part for part in self.post if part.acts_on == 'scores']
+        if refiners:
+            maps, matrices = resize(maps, *matrices), ()
+            guide = _resized(self.normalised(image), photo_size)
+            for part in refiners:
+                maps = part(maps[None], guide)[0]
+        labels = self.scoring.labels(maps, *matrices)
+        for part in self.post:
+            if part.acts_on == 'labels':
+                labels = part(labels, _resized(image, photo_size)[0])
+        return labels
+
+    def _matrices(self, maps, photo_size, input_size, windows):
+        common = dict(input_size=input_size, stride=self.score_stride)
+        if windows is None:
+            return photo_matrices(maps, photo_size, **common, twice=self.resize_twice)
+        return photo_window_matrices(maps, photo_size, **common, windows=windows)
 
     def scores(self, image, view=None):
         """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) for a view -> (N, C, h, w)"""
         raise NotImplementedError
 
+    def queries(self, image, view=None):
+        """As `scores`, of queries -> (N, Q, h, w)"""
+        return self.scores(image, view)
+
+    def look(self, image, view):
+        """What the windows of a photo share -> (N, ...) or None; the views by default."""
+        return view
+
+    def queries_of(self, image, seen):
+        """(N, 3, h, w) windows, their rows of `look` -> (N, Q, h', w')"""
+        return self.queries(image, seen)
+
+    def normalised(self, image):
+        """(3, H, W) in 0..255 -> (3, H, W) float, as post-processing of scores sees it"""
+        return image.float() / 255
+
     def loss(self, images, samples, **context):
         """[(3, H, W) uint8], samples with gt_sem_seg -> {name: loss or figure}"""
         raise NotImplementedError(f'{type(self).__name__} has nothing to train')
+
+
+def _resized(image, size):
+    """(3, h, w), (H, W) -> (1, 3, H, W) float"""
+    return F.interpolate(image[None].float(), size, mode='bilinear', align_corners=False)

@@ -11,16 +11,15 @@ class MaskClip(Segmentor):
         decode_head: a MaskClipHead.
         weigher: the CLIPDenseExtractor whose image embedding feeds the class weight; None for the
             backbone itself, which then shares its pass when it looks at the whole image.
-        weigher_view, resize_twice: see `Segmentor`.
+        weigher_view: see `Segmentor`; with windows, 'image' is still the whole input.
+        options: see `Segmentor`.
     """
 
-    def __init__(
-        self, backbone, decode_head, *, weigher=None, weigher_view='clip', resize_twice=False
-    ):
+    def __init__(self, backbone, decode_head, *, weigher=None, weigher_view='clip', **options):
         super().__init__(
             weigher_view=weigher_view if decode_head.class_weight is not None else None,
             score_stride=backbone.stride,
-            resize_twice=resize_twice,
+            **options,
         )
         self.backbone, self.decode_head, self.weigher = backbone, decode_head, weigher
         self.requires_grad_(False)
@@ -35,12 +34,30 @@ class MaskClip(Segmentor):
         """(N, 3, H, W) RGB in 0..255 -> (N, D, h, w) in text space, not normalised"""
         return self.backbone(image).patches
 
-    @torch.no_grad()
     def scores(self, image, view=None):
         """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the weigher wants it -> (N, C, h, w)"""
-        if self.weigher_view is None:
-            return self.decode_head(self.backbone(image))
+        return self.scoring.by_class(self.queries(image, view))
+
+    @torch.no_grad()
+    def queries(self, image, view=None):
+        """As `scores`, of queries -> (N, Q, h, w)"""
         if self.weigher_view == 'image' and self.weigher is None:
             return self.decode_head(*self.backbone.forward_with_embedding(image))
+        return self.queries_of(image, self.look(image, view))
+
+    @torch.no_grad()
+    def look(self, image, view):
+        """The weigher's embedding of the photo -> (N, D), or None without a class weight"""
+        if self.weigher_view is None:
+            return None
         source = view if self.weigher_view == 'clip' else image
-        return self.decode_head(self.backbone(image), (self.weigher or self.backbone).embed(source))
+        return (self.weigher or self.backbone).embed(source)
+
+    @torch.no_grad()
+    def queries_of(self, image, seen):
+        """(N, 3, H, W), (N, D) of `look` -> (N, Q, h, w)"""
+        return self.decode_head(self.backbone(image), seen)
+
+    def normalised(self, image):
+        """(3, H, W) in 0..255 -> (3, H, W) by CLIP's own mean and std"""
+        return ((image - self.backbone.mean) / self.backbone.std)[0]

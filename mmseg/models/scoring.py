@@ -1,0 +1,126 @@
+"""From the scores of queries to labels: the one place where synonyms and thresholds act."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmseg.errors import UserError
+
+from .refine import LOGIT_SCALE
+from .upsample import ROWS, label_type, slabs
+
+SYNONYMS = ('mean', 'max')  # of a class's prompts: one mean embedding, or the best query
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What the scores of queries (prompts) mean for labels.
+
+    Attributes:
+        groups: (Q) class of each query, ascending; None where every query is a class.
+        background: class of what nothing else is found in; None where there is none.
+        scale: probabilities are softmax(scale * scores) over the queries; the labels themselves do
+            not depend on it. None where scores are probabilities.
+        prob_thd: pixels whose best probability is below become background; 0 for none.
+        area_thd: classes whose share of the pixels that are not background is not above it lose
+            all of them, each to the best that is left; 0 for none. Background never does.
+
+    Raises:
+        UserError: a value out of range, or a threshold without a background.
+    """
+
+    groups: tuple[int, ...] | None = None
+    background: int | None = None
+    scale: float | None = LOGIT_SCALE
+    prob_thd: float = 0.0
+    area_thd: float = 0.0
+
+    def __post_init__(self):
+        if self.scale is not None and not (_is_number(self.scale) and self.scale > 0):
+            raise UserError(f'scoring.scale is a number above 0, not {self.scale!r}')
+        for name in ('prob_thd', 'area_thd'):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise UserError(f'scoring.{name} is a share in 0..1, not {value!r}')
+            if value and self.background is None:
+                raise UserError(
+                    f'scoring.{name} makes background of pixels, but the vocabulary has no class '
+                    f"called 'background'; leave it 0, or use one that has, such as voc_21"
+                )
+
+    def num_classes(self, queries):
+        """Number of queries -> of classes"""
+        return queries if self.groups is None else max(self.groups) + 1
+
+    def by_class(self, scores) -> Tensor:
+        """(..., Q, h, w) -> (..., C, h, w): a class has the best score of its queries"""
+        if self.groups is None:
+            return scores
+        classes = [[] for _ in range(self.num_classes(len(self.groups)))]
+        for query, group in enumerate(self.groups):
+            classes[group].append(query)
+        return torch.stack([scores[..., ids, :, :].amax(dim=-3) for ids in classes], dim=-3)
+
+    def labels(self, scores, down=None, across=None) -> Tensor:
+        """(Q, h, w) and matrices to (H, W), or (Q, H, W) without them -> (H, W) labels.
+
+        Returns:
+            uint8 for up to 256 classes, int16 beyond.
+        """
+        lost = None
+        if self.area_thd:
+            counts = sum(
+                label.flatten().bincount(minlength=len(scores))
+                for label, _ in self._decide(scores, down, across)
+            )
+            lost = self._too_small(counts)
+        kind, labels = label_type(self.num_classes(len(scores))), []
+        for label, probability in self._decide(scores, down, across, lost):
+            if self.prob_thd:
+                label = label.masked_fill(probability() < self.prob_thd, self.background)
+            labels.append(label.to(kind))
+        return torch.cat(labels)
+
+    def _decide(self, scores, down, across, lost=None):
+        """-> of each slab, from the top down, (rows, W) classes, and what gives their probability
+
+        `lost`: (C) classes that may not be given, or None.
+        """
+        groups = None if self.groups is None else torch.tensor(self.groups, device=scores.device)
+        if lost is not None and groups is not None:
+            lost = lost[groups]
+        for slab in _slabs(scores, down, across):
+            allowed = slab
+            if lost is not None:
+                allowed = slab.masked_fill(lost[: slab.shape[1], None], -torch.inf)
+            best, query = allowed.max(dim=1)
+            label = query if groups is None else groups[query]
+            yield label, lambda slab=slab, best=best: self._probability(slab, best)
+
+    def _probability(self, scores, best):
+        """(rows, Q, W), (rows, W) scores of the queries that won -> (rows, W)"""
+        if self.scale is None:
+            return best
+        peak = scores.amax(dim=1)
+        total = ((scores - peak[:, None]) * self.scale).exp().sum(dim=1)
+        return ((best - peak) * self.scale).exp() / total
+
+    def _too_small(self, counts):
+        """(C) pixels -> (C) bool"""
+        counts = counts.clone()
+        counts[self.background] = 0
+        small = counts <= self.area_thd * counts.sum()
+        small[self.background] = False
+        return small
+
+
+def _slabs(scores, down, across):
+    """-> (rows, Q, W) from the top down"""
+    if down is not None:
+        return slabs(scores, down, across)
+    return (rows.transpose(0, 1) for rows in scores.split(ROWS, dim=1))
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,256 @@
+"""Synonyms, scale, thresholds, image-level priors and votes, each on hand-sized examples."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmseg.errors import UserError
+from mmseg.models import PAMR, ClassWeight, Scoring, Superpixels, build_maskclip
+from mmseg.models.superpixels import majority
+from mmseg.vocabularies import load_vocabulary
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.manual_seed(seed))
+
+
+def row(*places):
+    """Scores of places, a tuple of queries each -> (Q, 1, places)"""
+    return torch.tensor(places).T[:, None]
+
+
+# From queries to labels
+
+
+def plainly(scores, groups, scale, prob_thd, area_thd):
+    """The published order of steps on a full (Q, H, W): softmax, names, areas, argmax, threshold"""
+    probability = (scale * scores).softmax(dim=0)
+    classes = torch.stack(
+        [probability[[g == c for g in groups]].amax(dim=0) for c in range(max(groups) + 1)]
+    )
+    area = F.one_hot(classes.argmax(dim=0), len(classes)).sum(dim=(0, 1))[1:]
+    classes[1:] *= (area > area_thd * area.sum())[:, None, None]
+    labels = classes.argmax(dim=0)
+    labels[classes.amax(dim=0) < prob_thd] = 0
+    return labels
+
+
+@pytest.mark.parametrize('groups', [tuple(range(7)), (0, 0, 0, 1, 2, 2, 3)])
+@pytest.mark.parametrize('prob_thd, area_thd', [(0, 0), (0.35, 0), (0, 0.15), (0.35, 0.15)])
+def test_slab_by_slab_equals_the_published_steps(groups, prob_thd, area_thd):
+    scores = 0.03 * random(7, 40, 30) - 0.008 * torch.arange(7)[:, None, None]
+    scoring = Scoring(groups, background=0, scale=40, prob_thd=prob_thd, area_thd=area_thd)
+    expected = plainly(scores, groups, 40, prob_thd, area_thd)
+    if prob_thd or area_thd:
+        assert (expected != plainly(scores, groups, 40, 0, 0)).float().mean() > 0.05
+    assert torch.equal(scoring.labels(scores).long(), expected)
+    ones = [torch.eye(side, dtype=torch.float64) for side in (40, 30)]
+    assert torch.equal(scoring.labels(scores, *ones).long(), expected)
+
+
+def test_a_class_has_the_score_of_its_best_synonym():
+    scores = row((0.1, 0.3, 0.2), (0.2, 0.1, 0.3))
+    scoring = Scoring(groups=(0, 0, 1))
+    assert torch.equal(scoring.by_class(scores), row((0.3, 0.2), (0.2, 0.3)))
+    assert scoring.labels(scores).tolist() == [[0, 1]]
+    batch = torch.stack([scores, scores])
+    assert torch.equal(scoring.by_class(batch)[1], scoring.by_class(scores))
+
+
+def test_the_scale_moves_thresholds_and_no_label():
+    scores = row((0.0, 0.02), (0.0, 0.04))  # of two: softmax(s * difference)
+    # 1 / (1 + e^-1) = 0.731 and 1 / (1 + e^-2) = 0.881 at 50, 0.881 and 0.982 at 100
+    for scale, labels in ((50, [[0, 1]]), (100, [[1, 1]])):
+        assert Scoring(scale=scale).labels(scores).tolist() == [[1, 1]]
+        strict = Scoring(background=0, scale=scale, prob_thd=0.8)
+        assert strict.labels(scores).tolist() == labels
+    given = Scoring(background=0, scale=None, prob_thd=0.03)  # they are probabilities already
+    assert given.labels(scores).tolist() == [[0, 1]]
+
+
+def test_small_areas_go_to_the_best_that_is_left():
+    places = [(0.0, 0.9, 0.1)] * 8 + [(0.3, 0.0, 0.9)] + [(0.9, 0.0, 0.1)] * 9
+    labels = Scoring(background=0, area_thd=0.2).labels(row(*places))
+    assert labels[0, :8].eq(1).all()  # 8 of the 9 pixels that are not background
+    assert labels[0, 8:].eq(0).all()  # class 2 has 1 of 9; background is not judged
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(prob_thd=0.1), "has no class called 'background'"),
+        (dict(area_thd=0.1), "has no class called 'background'"),
+        (dict(prob_thd=50, background=0), 'scoring.prob_thd is a share in 0..1'),
+        (dict(scale=0), 'scoring.scale is a number above 0'),
+    ],
+)
+def test_impossible_scoring(options, message):
+    with pytest.raises(UserError, match=message):
+        Scoring(**options)
+
+
+# From a config to a model
+
+
+@pytest.fixture
+def build(tmp_path):
+    """A vocabulary and options of the model -> MaskClip of a tiny random tower, text per query."""
+    from conftest import TINY
+
+    (tmp_path / 'clip.json').write_text(json.dumps(TINY['vit']))
+
+    def make(vocabulary, rows=None, **options):
+        rows = len(vocabulary) if rows is None else rows
+        torch.save(F.normalize(random(rows, 32, seed=1), dim=1), tmp_path / 'text.pth')
+        torch.manual_seed(0)
+        backbone = dict(model=str(tmp_path / 'clip.json'), pretrained='random')
+        head = dict(text=dict(file=str(tmp_path / 'text.pth')))
+        return build_maskclip(backbone, head, vocabulary, **options)
+
+    return make
+
+
+def photo(height, width):
+    return torch.randint(0, 256, (3, height, width), generator=torch.manual_seed(0)).byte()
+
+
+def test_synonyms_by_maximum_are_queries(build):
+    words = ['background: sky | wall', 'dog', 'cat | kitten | tabby']
+    model = build(words, rows=6, scoring=dict(synonyms='max', scale=40, prob_thd=0.1))
+    assert model.scoring == Scoring((0, 0, 1, 2, 2, 2), background=0, scale=40, prob_thd=0.1)
+    scores = model.queries(photo(48, 64)[None])
+    assert scores.shape[1] == 6
+    best = [scores[:, :2].amax(dim=1), scores[:, 2], scores[:, 3:].amax(dim=1)]
+    assert torch.equal(model.scores(photo(48, 64)[None]), torch.stack(best, dim=1))
+    assert build(words).scores(photo(48, 64)[None]).shape[1] == 3  # by their mean, as ever
+
+
+def test_by_prompt_names_every_query():
+    queries, groups = load_vocabulary(['dog | puppy', 'cat']).by_prompt()
+    assert queries.prompts == (('dog',), ('puppy',), ('cat',)) and groups == (0, 0, 1)
+    assert queries.ids_of('dog') == [0, 1] and queries.ids_of('cat') == [2]
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(scoring=dict(prob_thd=0.1)), "has no class called 'background'"),
+        (dict(scoring=dict(synonyms='best')), 'scoring.synonyms is one of mean, max'),
+        (dict(scoring=dict(prob_tdh=0.1)), "model.scoring has no key 'prob_tdh'"),
+        (dict(windows=dict(size=8, stride=8)), 'less than a patch of 16'),
+        (dict(windows=dict(size=64)), "model.windows lacks the key 'stride'"),
+        (dict(post=dict(steps=3)), "model.post is such as dict(type='PAMR')"),
+        (dict(post=dict(type='PAMR', step=3)), "model.post has no key 'step'"),
+        (dict(post=dict(type='MaskClip')), 'model.post'),
+    ],
+)
+def test_bad_settings_are_told_in_a_line(build, options, message):
+    with pytest.raises(UserError) as error:
+        build(['dog', 'cat'], **options)
+    assert message in str(error.value) and '\n' not in str(error.value)
+
+
+def test_post_processing_at_the_photos_size(build):
+    from mmseg.structures import SegDataSample
+
+    words, image = ['dog', 'cat', 'sky'], photo(48, 64)
+
+    def labels(**options):
+        sample = SegDataSample(metainfo=dict(ori_shape=(60, 80)))
+        (sample,) = build(words, **options)([image], [sample], mode='predict')
+        return sample.pred_sem_seg
+
+    model = build(words)
+    full = F.interpolate(model.scores(image[None]), (60, 80), mode='bilinear')
+    guide = F.interpolate(model.normalised(image)[None], (60, 80), mode='bilinear')
+    refined = labels(post=dict(type='PAMR', steps=2))
+    assert torch.equal(refined.long(), PAMR(2)(full, guide)[0].argmax(dim=0))
+    assert not torch.equal(refined, labels())
+    voted = labels(post=[dict(type='PAMR', steps=2), dict(type='Superpixels', segments=30)])
+    rgb = F.interpolate(image[None].float(), (60, 80), mode='bilinear')[0]
+    assert torch.equal(voted, Superpixels(30)(refined, rgb))
+
+
+# Majority votes
+
+
+def test_majority_by_hand():
+    labels = torch.tensor([[3, 3, 1], [0, 1, 1], [2, 2, 0]], dtype=torch.uint8)
+    segments = torch.tensor([[0, 0, 1], [0, 1, 1], [2, 2, 2]])
+    found = majority(labels, segments)
+    assert found.tolist() == [[3, 3, 1], [3, 1, 1], [2, 2, 2]] and found.dtype == torch.uint8
+    tie = majority(torch.tensor([[4, 2]]), torch.zeros(1, 2, dtype=torch.long))
+    assert tie.tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize('method', ['slic', 'felzenszwalb'])
+def test_superpixels_end_at_edges(method):
+    """Noisy labels on a picture of two flat halves: each half gets its majority."""
+    image = torch.zeros(3, 40, 60)
+    image[:, :, 30:] = 255.0
+    truth = (image[0] > 0).long()
+    wrong = torch.rand(40, 60, generator=torch.manual_seed(0)) < 0.2
+    found = Superpixels(8, method=method)(truth ^ wrong.long(), image)
+    assert torch.equal(found, truth)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [(dict(method='watershed'), 'method is one of'), (dict(segments=0), 'above 0')],
+)
+def test_impossible_superpixels(options, message):
+    with pytest.raises(UserError, match=message):
+        Superpixels(**options)
+
+
+# Image-level priors
+
+
+def test_blend_is_the_published_example(golden):
+    """CASS's own numbers: 0.75 of the place's cosines and 0.25 of the image's."""
+    data = json.loads((golden / 'peers' / 'cass.json').read_text())
+    example = {k: torch.tensor(v) for k, v in data['example_patch_row3_col5_classes0to7'].items()}
+    weigh = ClassWeight(torch.eye(8), mode='blend', share=data['global_semantics_weight'])
+    found = weigh.reweight(
+        example['cos_adjusted'][None, :, None, None], example['global_sim'][None]
+    )
+    torch.testing.assert_close(found[0, :, 0, 0], example['result'], rtol=0, atol=1e-7)
+
+
+def test_the_prior_of_the_whole_photo_is_the_published_one(golden):
+    data, text = np.load(golden / 'peers' / 'cass.npz'), np.load(golden / 'text.npz')['vit16_head']
+    weigh = ClassWeight(torch.from_numpy(text), mode='blend')
+    found = weigh.cosines(F.normalize(torch.from_numpy(data['global_vector'])[None], dim=1))
+    np.testing.assert_allclose(found, data['global_sim'], rtol=0, atol=1e-6)
+
+
+def test_blend_can_be_centred():
+    usual = torch.tensor([0.2, 0.1])
+    weigh = ClassWeight(torch.eye(2), mode='blend', share=0.5, usual=usual)
+    found = weigh.reweight(torch.zeros(1, 2, 1, 1), torch.tensor([[0.3, 0.3]]))
+    torch.testing.assert_close(found.flatten(), torch.tensor([0.05, 0.10]))
+
+
+def test_presence_leaves_the_top_and_those_always_there():
+    weigh = ClassWeight(torch.eye(4), mode='presence', top=2, always=[3])
+    scores = random(1, 4, 2, 2)
+    found = weigh.reweight(scores, torch.tensor([[0.1, 0.4, 0.3, 0.0]]))
+    assert (found[:, 0] == -100).all()
+    assert torch.equal(found[:, 1:], scores[:, 1:])
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(mode='presence'), 'class_weight.top is a number of classes in 1..5'),
+        (dict(mode='presence', top=6), 'class_weight.top is a number of classes in 1..5'),
+        (dict(mode='blend', share=2), 'class_weight.share is in 0..1'),
+        (dict(), 'class_weight.tau is a temperature above 0'),
+    ],
+)
+def test_impossible_priors(options, message):
+    with pytest.raises(UserError, match=message):
+        ClassWeight(torch.eye(5), **options)

@@ -1,0 +1,155 @@
+"""Sliding windows: batched equals one by one, and the two matrices equal a plain accumulation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmseg.clip import CLIPDenseExtractor
+from mmseg.errors import UserError
+from mmseg.models import ClassWeight, MaskClip, MaskClipHead, TextClassifier, Windows
+from mmseg.models.upsample import resize
+from mmseg.models.windows import photo_window_matrices, starts, window_scores
+from mmseg.structures import SegDataSample
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.manual_seed(seed))
+
+
+def photo(height, width, seed=0):
+    return torch.randint(0, 256, (3, height, width), generator=torch.manual_seed(seed)).byte()
+
+
+def sample(size=(90, 100)):
+    return SegDataSample(metainfo=dict(ori_shape=size))
+
+
+@pytest.fixture
+def build(tiny_clip):
+    """Options -> a MaskClip of a random tower of patches of 16 and five classes."""
+    clip = tiny_clip('vit')
+    extractor = CLIPDenseExtractor(clip.model.visual, mean=clip.mean, std=clip.std)
+    text = F.normalize(random(5, 32), dim=1)
+
+    def make(weight=None, **options):
+        head = MaskClipHead(TextClassifier(text, normalize=True), weight)
+        return MaskClip(extractor, head, weigher_view='image', **options)
+
+    make.text = text
+    return make
+
+
+@pytest.mark.parametrize(
+    'size, window, stride, expected',
+    [(10, 4, 3, [0, 3, 6]), (3, 4, 3, [0]), (9, 4, 4, [0, 4, 5]), (448, 224, 112, [0, 112, 224])],
+)
+def test_starts(size, window, stride, expected):
+    assert starts(size, window, stride) == expected
+    n = max(size - window + stride - 1, 0) // stride + 1  # the peers' rule
+    assert expected == [max(min(i * stride + window, size) - window, 0) for i in range(n)]
+
+
+def accumulated(model, image, windows, photo_size):
+    """The peers' way: windows one by one, each at its pixels' size, sum over count, resized."""
+    height, width = image.shape[1:]
+    total, count = torch.zeros(1, 5, height, width), torch.zeros(height, width)
+    for top in starts(height, windows.size, windows.stride):
+        for left in starts(width, windows.size, windows.stride):
+            here = (
+                slice(top, min(top + windows.size, height)),
+                slice(left, min(left + windows.size, width)),
+            )
+            piece = image[(slice(None), *here)]
+            scores = model.scores(piece[None])
+            padded = [16 * cells for cells in scores.shape[2:]]
+            scores = F.interpolate(scores, padded, mode='bilinear', align_corners=False)
+            scores = scores[..., : piece.shape[1], : piece.shape[2]]
+            total[(slice(None), slice(None), *here)] += scores
+            count[here] += 1
+    assert count.min() > 0
+    return F.interpolate(total / count, photo_size, mode='bilinear', align_corners=False)[0]
+
+
+@pytest.mark.parametrize(
+    'shape, windows',
+    [
+        ((64, 96), Windows(48, 16)),  # on patches
+        ((64, 96), Windows(64, 32, batch=1)),
+        ((70, 90), Windows(45, 19)),  # on none: every window is padded
+        ((40, 90), Windows(64, 50)),  # lower than a window
+        ((33, 35), Windows(64, 64)),  # one window
+    ],
+)
+def test_two_matrices_equal_sum_over_count(build, shape, windows):
+    model, image = build(), photo(*shape)
+    (maps,) = model.maps([image], windows=windows)
+    matrices = photo_window_matrices(maps, (90, 100), input_size=shape, stride=16, windows=windows)
+    expected = accumulated(model, image, windows, (90, 100))
+    torch.testing.assert_close(resize(maps, *matrices), expected, rtol=0, atol=1e-5)
+    labels = model.labels(maps, (90, 100), image, windows)
+    assert (labels == expected.argmax(dim=0)).float().mean() > 0.999
+
+
+def test_photos_share_passes_and_none_sees_another(build):
+    images = [photo(64, 96, 0), photo(96, 64, 1), photo(64, 96, 2), photo(40, 70, 3)]
+    model = build(windows=Windows(64, 32, batch=5))
+    together = model(images, [sample() for _ in images], mode='predict')
+    model.windows = Windows(64, 32, batch=1)
+    for image, found in zip(images, together):
+        (alone,) = model([image], [sample()], mode='predict')
+        torch.testing.assert_close(alone.seg_logits, found.seg_logits, rtol=0, atol=1e-5)
+        assert (alone.pred_sem_seg == found.pred_sem_seg).float().mean() > 0.999
+
+
+def test_no_pass_is_larger_than_the_batch():
+    passes = []
+
+    def run(crops, seen):
+        passes.append(len(crops))
+        assert torch.equal(crops[:, :1, 0, 0], seen)  # every window with its own photo's
+        return crops[:, :1, ::16, ::16]
+
+    images = [torch.full((3, 64, 96), float(i)) for i in range(3)]
+    seen = [torch.tensor([float(i)]) for i in range(3)]
+    found = window_scores(run, images, seen, Windows(32, 16, batch=4))
+    assert max(passes) == 4 and sum(passes) == 3 * 3 * 5 and len(passes) == 12
+    assert all((maps == i).all() and maps.shape == (1, 6, 10) for i, maps in enumerate(found))
+
+
+def test_scores_on_the_grid_are_the_mean_of_the_windows_cells(build):
+    model, image, windows = build(), photo(64, 96), Windows(48, 16)
+    (maps,) = model.maps([image], windows=windows)
+    total, count = torch.zeros(5, 4, 6), torch.zeros(4, 6)
+    for top in (0, 1):
+        for left in range(4):
+            piece = image[:, 16 * top : 16 * top + 48, 16 * left : 16 * left + 48]
+            total[:, top : top + 3, left : left + 3] += model.scores(piece[None])[0]
+            count[top : top + 3, left : left + 3] += 1
+    found = model.on_grid(maps, (64, 96), windows)
+    torch.testing.assert_close(found, total / count, rtol=0, atol=1e-5)
+
+
+def test_the_prior_looks_at_the_whole_input_once(build):
+    """With windows, too, the class weight's image is the photo."""
+    weight = ClassWeight(build.text, tau=0.05)
+    image = photo(64, 96)
+    weighted, plain = build(weight, windows=Windows(64, 64)), build(windows=Windows(64, 64))
+    embedding = weighted.backbone.embed(image[None])
+    found, bare = weighted.maps([image])[0], plain.maps([image])[0]
+    torch.testing.assert_close(found, weight.reweight(bare[None], embedding)[0])
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(size=0, stride=1), 'windows.size is a whole number above 0'),
+        (dict(size=224, stride=0), 'windows.stride is a whole number above 0'),
+        (dict(size=224, stride='half'), 'windows.stride is a whole number above 0'),
+        (dict(size=224, stride=225), 'stride 225 is larger than the window of 224'),
+        (dict(size=224, stride=112, batch=0), 'windows.batch is a whole number above 0'),
+        (dict(size=15, stride=8), 'windows.size is 15 pixels, less than a patch of 16'),
+    ],
+)
+def test_impossible_windows(build, options, message):
+    with pytest.raises(UserError, match=message):
+        build(windows=Windows(**options))
