@@ -13,8 +13,9 @@ from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrasti
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
-from .pseudo_label import fill_unlabeled
+from .pseudo_label import confidence_of, fill_from, fill_unlabeled
 from .refine import key_smooth, prompt_denoise
+from .robust_loss import ClassBalance, RobustLoss
 from .segmentors import EncoderDecoder, MaskClip, MaskClipPlus
 from .student_builder import build_maskclip_plus, build_mit, build_timm_backbone
 from .text_classifier import TextClassifier
@@ -22,6 +23,7 @@ from .upsample import bilinear_matrix, labels_at_photo_size, resize_argmax
 
 __all__ = [
     'ASPPHeadV2',
+    'ClassBalance',
     'ClassWeight',
     'ClipPretraining',
     'DepthwiseSeparableASPPHead',
@@ -30,6 +32,7 @@ __all__ = [
     'MaskClipHead',
     'MaskClipPlus',
     'ParameterCounts',
+    'RobustLoss',
     'SegDataPreprocessor',
     'SegformerHead',
     'TextClassifier',
@@ -44,8 +47,10 @@ __all__ = [
     'build_mit',
     'build_text',
     'build_timm_backbone',
+    'confidence_of',
     'contrastive_loss',
     'count_parameters',
+    'fill_from',
     'fill_unlabeled',
     'key_smooth',
     'labels_at_photo_size',
