@@ -1,8 +1,11 @@
 """A loaded model that labels a stream of photos, batch by batch."""
 
 from collections import defaultdict
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 
 from mmseg.apis.inference import (
     above_threshold,
@@ -12,6 +15,17 @@ from mmseg.apis.inference import (
     with_background,
 )
 from mmseg.apis.result import best_probability, label_image
+from mmseg.datasets.transforms.loading import read_photo
+from mmseg.models import labels_at_photo_size
+
+from .views import mean_probabilities
+
+
+class Labelled(NamedTuple):
+    """A label image, and where asked a grey one: 255 where the label is certain."""
+
+    labels: Image.Image
+    confidence: Image.Image | None = None
 
 
 class Labeller:
@@ -22,15 +36,30 @@ class Labeller:
         words: a Words.
         threshold: probability in 0..1 below which a pixel is of no class (255, or 65535).
         batch: photos of equal size that go through the network together.
+        scales, flip: see `mean_probabilities`; (1.0,) without mirror images is the network's own.
+        confidence: also give the probability of each label.
+        read: path -> PIL RGB image.
     """
 
-    def __init__(self, model, words, *, threshold=0.0, batch=8):
+    def __init__(
+        self,
+        model,
+        words,
+        *,
+        threshold=0.0,
+        batch=8,
+        scales=(1.0,),
+        flip=False,
+        confidence=False,
+        read=read_photo,
+    ):
+        self.scales, self.flip, self.confidence, self.read = tuple(scales), flip, confidence, read
         self.model, self.words, self.network = model, words, model.network(words)
         self.names, self.palette = classes_of(words)
         self.threshold, self.batch = threshold, batch
 
     def stream(self, photos):
-        """Yield (key, PIL label image) of (key, PIL photo) pairs, in the order of full batches.
+        """Yield (key, Labelled) of (key, PIL photo) pairs, in the order of full batches.
 
         Photos wait until a batch of their size is full; no more than four batches wait.
         """
@@ -46,19 +75,36 @@ class Labeller:
         for group in waiting.values():
             yield from self.label(group)
 
+    @property
+    def one_view(self):
+        """Each photo is seen once, as the network sees it."""
+        return self.scales == (1.0,) and not self.flip
+
     @torch.inference_mode()
     def label(self, pairs):
-        """[(key, photo)] of one size -> [(key, label image)]"""
+        """[(key, photo)] of one size -> [(key, Labelled)]"""
         inputs = [network_input(self.model, self.network, photo) for _, photo in pairs]
         views = None if inputs[0][1] is None else torch.stack([view for _, view in inputs])
-        scores = self.network.scores(torch.stack([image for image, _ in inputs]), views).float()
-        size, shape = pairs[0][1].size[::-1], tuple(inputs[0][0].shape[1:])
-        return [(key, self._image(one, size, shape)) for (key, _), one in zip(pairs, scores)]
+        images = torch.stack([image for image, _ in inputs])
+        if self.one_view:
+            scores = self.network.scores(images, views).float()
+        else:
+            scores = mean_probabilities(
+                self.network, images, views, scales=self.scales, flip=self.flip
+            )
+        size, shape = pairs[0][1].size[::-1], tuple(images.shape[2:])
+        return [(key, self._labelled(one, size, shape)) for (key, _), one in zip(pairs, scores)]
 
-    def _image(self, scores, size, shape):
+    def _labelled(self, scores, size, shape):
         scores = with_background(scores, self.words)
-        labels = self.network.labels(scores, size, shape).cpu().numpy()
-        if self.threshold:
-            best = best_probability(scores, size, scale=scale_of(self.network))
+        if self.one_view:
+            labels, scale = self.network.labels(scores, size, shape), scale_of(self.network)
+        else:
+            labels, scale = labels_at_photo_size(scores, size, input_size=shape, stride=None), None
+        labels, confidence = labels.cpu().numpy(), None
+        if self.threshold or self.confidence:
+            best = best_probability(scores, size, scale=scale)
             labels = above_threshold(labels, best, self.threshold, len(self.names))
-        return label_image(labels, self.palette)
+        if self.confidence:
+            confidence = Image.fromarray(np.rint(255 * best.clip(0, 1)).astype(np.uint8))
+        return Labelled(label_image(labels, self.palette), confidence)
