@@ -15,7 +15,7 @@ from mmseg.evaluation import AgreementMetric
 from mmseg.labelling.views import mean_probabilities
 from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, confidence_of, fill_from
 from mmseg.models.robust_loss import confidence_weight, pixel_loss
-from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
+from mmseg.models.segmentors import EncoderDecoder, Segmentor
 
 TARGET = torch.tensor([[[-1, 0, 255], [-1, 2, -1]]])
 
@@ -179,13 +179,14 @@ def test_labels_of_a_folder_move_with_the_photo(tmp_path):
 # Several views of one photo
 
 
-class Network:
+class Network(Segmentor):
     """Two classes: the brightness of a cell, and how far right it is."""
 
-    score_stride = 4
-    decode_head = torch.nn.Identity()  # logits, so that their scale is 1
+    def __init__(self):
+        super().__init__(score_stride=4)
+        self.decode_head = torch.nn.Identity()  # logits, so that their scale is 1
 
-    def scores(self, images, views):
+    def scores(self, images, view=None):
         height, width = (-(-side // 4) for side in images.shape[2:])
         pad = (0, width * 4 - images.shape[3], 0, height * 4 - images.shape[2])
         cells = F.avg_pool2d(F.pad(images[:, :1], pad, mode='replicate'), 4) / 255
@@ -195,9 +196,9 @@ class Network:
 def test_a_single_view_is_the_network_and_its_mirror_is_turned_back():
     image = torch.rand(1, 3, 12, 16) * 255
     plain = mean_probabilities(Network(), image, scales=(1.0,), flip=False)
-    torch.testing.assert_close(plain, Network().scores(image, None).softmax(1))
+    torch.testing.assert_close(plain, Network().scores(image).softmax(1))
     both = mean_probabilities(Network(), image, scales=(1.0,), flip=True)
-    mirror = Network().scores(image.flip(3), None).softmax(1).flip(3)
+    mirror = Network().scores(image.flip(3)).softmax(1).flip(3)
     torch.testing.assert_close(both, (plain + mirror) / 2)
     assert (both - plain).abs().max() > 0.1  # the place of a cell is not mirrored
 

@@ -62,10 +62,9 @@ class MaskClipPlus(EncoderDecoder):
         result = super().forward(inputs, data_samples, mode, **context)
         teacher = self.aside['teacher']
         if mode == 'predict' and self.teacher_at_validation and teacher is not None:
-            scores = teacher.scores_of_any_size(inputs, data_samples)
-            for sample, score, image in zip(result, scores, inputs):
-                size = tuple(image.shape[1:])
-                sample.pseudo_sem_seg = teacher.labels(score, sample.ori_shape, size)
+            theirs = teacher(inputs, [sample.clone() for sample in result], mode)
+            for sample, other in zip(result, theirs):
+                sample.pseudo_sem_seg = other.pred_sem_seg
         return result
 
     def loss(self, images, samples, *, step):
