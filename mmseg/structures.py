@@ -13,6 +13,8 @@ class SegDataSample(BaseDataElement):
 
     Fields, each only where it exists:
         gt_sem_seg: (H, W) labels, `ignore_label` ignored; photo size at test.
+        pseudo_sem_seg: (H, W) labels of a teacher, 255 for none.
+        pseudo_confidence: (H, W) uint8, how sure it was: 255 for certain.
         pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
         seg_logits: (C, h, w) scores at the network's resolution.
         view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.

@@ -62,6 +62,7 @@ def train(
             with settings_of(config):
                 require_data(config[name])
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
+    _keep_average(config)
     if launcher != 'none':
         config.sync_bn = 'torch' if config.device != 'cpu' else None
     with settings_of(config):
@@ -105,6 +106,15 @@ def _set_start(config, resume, load_from):
         config.model.backbone.pretrained = False
     if resume is None and load_from is not None:
         config.model.checkpoint = str(load_from)
+
+
+def _keep_average(config):
+    """The hook of the running average, where the model says that it labels."""
+    momentum, hooks = config.model.get('ema_momentum'), config.get('custom_hooks', [])
+    if momentum and not any(hook['type'] == 'AverageStudentHook' for hook in hooks):
+        if any(hook['type'] == 'EMAHook' for hook in hooks):
+            raise UserError('model.ema_momentum keeps an average itself; leave out EMAHook')
+        config.custom_hooks = [*hooks, dict(type='AverageStudentHook', momentum=momentum)]
 
 
 def _amp_wrapper(device):

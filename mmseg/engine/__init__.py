@@ -5,10 +5,11 @@ from .launch import device_of, end_processes, init_processes
 from .param_groups import MatrixDecayConstructor
 from .runner import SegRunner
 from .sampler import StreamSampler
-from .train_hooks import LabelLeakHook, NonFiniteLossHook, TrainProgressHook
+from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
 from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
 __all__ = [
+    'AverageStudentHook',
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
     'LabelWriterHook',

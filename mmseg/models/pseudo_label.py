@@ -1,5 +1,6 @@
 """Targets from a teacher: the only pixels that change are those nobody labelled."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,3 +29,34 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
         sure = scores if scale is None else (scores * scale).softmax(dim=1)
         label = label.where(sure.amax(dim=1) >= threshold, label.new_tensor(IGNORE))
     return label.to(target.dtype).where(target == UNLABELED, target)
+
+
+def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
+    """(N, H, W), (N, C, h, w) -> (N, H, W) in 0..1: how sure the teacher is of its best class.
+
+    1 where somebody labelled. Probabilities are taken on the scores' grid and then resized, so that
+    no map of all classes exists at the target's size; see `fill_unlabeled` for the arguments.
+    """
+    if candidates is not None:
+        scores = scores[:, list(candidates)]
+    scores = scores.float()
+    sure = scores if scale is None else (scores * scale).softmax(dim=1)
+    best = sure.amax(dim=1, keepdim=True)
+    best = F.interpolate(best, size=target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
+    return best.where(target == UNLABELED, best.new_tensor(1.0))
+
+
+def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0) -> Tensor:
+    """(N, H, W), (N, H, W) -> (N, H, W): pixels at -1 take labels that were made before.
+
+    Args:
+        labels: 255 where there is none.
+        confidence: (N, H, W) in 0..1; pixels below `threshold` become 255. None where unknown.
+        candidates: ids of the classes that may be given; other labels become 255. None for all.
+    """
+    none = labels.new_tensor(IGNORE)
+    if candidates is not None:
+        labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), none)
+    if threshold > 0 and confidence is not None:
+        labels = labels.where(confidence >= threshold, none)
+    return labels.to(target.dtype).where(target == UNLABELED, target)
