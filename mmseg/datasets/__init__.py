@@ -5,6 +5,7 @@ from .miniature import MiniatureDataset, RenderScene
 from .segmentation import (
     ADE20KDataset,
     CityscapesDataset,
+    COCOObjectDataset,
     COCOStuffDataset,
     PascalContextDataset,
     PascalContextDataset59,
@@ -15,6 +16,7 @@ from .transforms import LoadAnnotations, LoadImage, PackSegInputs, Resize, Resiz
 
 __all__ = [
     'ADE20KDataset',
+    'COCOObjectDataset',
     'COCOStuffDataset',
     'CityscapesDataset',
     'ImageFolderDataset',

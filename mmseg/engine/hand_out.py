@@ -2,6 +2,8 @@
 
 from mmengine.config import Config
 
+from .protocol import apply_protocol
+
 CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -13,6 +15,7 @@ def hand_out(config, path, load):
     no mask may show in training, or 'all', for data (which hide them), model (whose pseudo-labels
     name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
     cut. `teacher`: the file, relative to this one, of the MaskCLIP that labels for a student.
+    `readout`: how the backbone of a MaskCLIP is read out. `protocol`: see `apply_protocol`.
     The last learning rate is reached at the last iteration, wherever `train_cfg.max_iters` puts it.
 
     Args:
@@ -32,6 +35,9 @@ def hand_out(config, path, load):
                 part.setdefault(key, config[key])
     if config.get('class_weight'):
         config.model.class_weight = config.class_weight
+    if config.get('readout') and config.model.type == 'MaskClip':
+        config.model.backbone.readout = config.readout
+    apply_protocol(config)
     _ask_for_views(config.model, datasets)
     for scheduler in config.get('param_scheduler') or ():
         scheduler.setdefault('end', config.train_cfg.max_iters + 1)
