@@ -33,14 +33,16 @@ class MaskClip(Segmentor):
     @torch.no_grad()
     def dense_features(self, image):
         """(N, 3, H, W) RGB in 0..255 -> (N, D, h, w) in text space, not normalised"""
-        return self.backbone(image).patches
+        return self.backbone(image, self.decode_head.conv_seg).patches
 
     @torch.no_grad()
     def scores(self, image, view=None):
         """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the weigher wants it -> (N, C, h, w)"""
+        score = self.decode_head.conv_seg  # of a first answer, for readouts with feedback
         if self.weigher_view is None:
-            return self.decode_head(self.backbone(image))
+            return self.decode_head(self.backbone(image, score))
         if self.weigher_view == 'image' and self.weigher is None:
-            return self.decode_head(*self.backbone.forward_with_embedding(image))
+            return self.decode_head(*self.backbone.forward_with_embedding(image, score))
         source = view if self.weigher_view == 'clip' else image
-        return self.decode_head(self.backbone(image), (self.weigher or self.backbone).embed(source))
+        features = self.backbone(image, score)
+        return self.decode_head(features, (self.weigher or self.backbone).embed(source))
