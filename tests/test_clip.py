@@ -17,8 +17,8 @@ from mmseg.clip import (
     read_text_embeddings,
     text_embeddings,
 )
+from mmseg.clip.positions import resize_positions
 from mmseg.clip.text import encode_text
-from mmseg.clip.towers import resize_positions
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
@@ -83,7 +83,7 @@ def test_with_a_single_place_dense_and_pooled_are_one(tiny_clip, kind):
 def test_vit_dense_is_the_last_block_with_the_identity_as_attention(tiny_clip):
     clip = tiny_clip('vit')
     visual, extractor = clip.model.visual, extractor_of(clip)
-    tokens, grid = extractor.trunk(pixels(64, 64))
+    tokens, grid = extractor.trunk(pixels(64, 64))[:2]
     block = visual.transformer.resblocks[-1]
     x = tokens[:, 1:]
     # Attention of a token to itself alone is softmax over one entry: each token as its own

@@ -121,7 +121,7 @@ def test_the_value_path_beats_plain_tokens():
         values = model.scores(image)
         image = (image - model.backbone.mean) / model.backbone.std
         with torch.no_grad():
-            trunk, grid = model.backbone.tower.trunk(image)
+            trunk, grid = model.backbone.tower.trunk(image)[:2]
             tokens = visual.ln_post(visual.transformer.resblocks[-1](trunk)[:, 1:]) @ visual.proj
         tokens = F.normalize(tokens, dim=-1) @ text.T
         for name, scores in (('values', values), ('tokens', tokens.mT.unflatten(2, grid))):

@@ -17,6 +17,7 @@ from test_download import Server
 from mmseg.datasets import (
     ADE20KDataset,
     CityscapesDataset,
+    COCOObjectDataset,
     COCOStuffDataset,
     LoadAnnotations,
     PascalContextDataset59,
@@ -256,6 +257,20 @@ def test_coco_stuff(tmp_path):
     names = [dataset.metainfo['classes'][i] for i in labels_of(dataset).ravel()[:5]]
     assert names == ['person', 'stop sign', 'toothbrush', 'banner', 'wood']
     assert labels_of(dataset).ravel()[5] == 255
+
+
+def test_coco_object(tmp_path):
+    """The same release: things from 1 on, and background where there is none or nothing known."""
+    raw = [0, 12, 89, 91, 181, 255]
+    for folder in ('train2017', 'val2017'):
+        photo, mask = f'images/{folder}/0001.jpg', f'annotations/{folder}/0001.png'
+        photo_and_mask(tmp_path, photo, mask, raw)
+    for release in ('coco_stuff164k', 'coco_object'):  # one beside the other
+        ended = run(release, tmp_path, '--partial', '--processes', 0)
+        assert ended.returncode == 0, ended.stderr
+    dataset = COCOObjectDataset(data_root=str(tmp_path))
+    names = [dataset.metainfo['classes'][i] for i in labels_of(dataset).ravel()[:6]]
+    assert names == ['person', 'stop sign', 'toothbrush', *['background'] * 3]
 
 
 def test_ade20k(tmp_path):

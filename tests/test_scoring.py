@@ -39,13 +39,13 @@ def plainly(scores, groups, scale, prob_thd, area_thd):
 
 
 @pytest.mark.parametrize('groups', [tuple(range(7)), (0, 0, 0, 1, 2, 2, 3)])
-@pytest.mark.parametrize('prob_thd, area_thd', [(0, 0), (0.35, 0), (0, 0.15), (0.35, 0.15)])
+@pytest.mark.parametrize('prob_thd, area_thd', [(0, 0), (0.35, 0), (0, 0.25), (0.35, 0.25)])
 def test_slab_by_slab_equals_the_published_steps(groups, prob_thd, area_thd):
     scores = 0.03 * random(7, 40, 30) - 0.008 * torch.arange(7)[:, None, None]
     scoring = Scoring(groups, background=0, scale=40, prob_thd=prob_thd, area_thd=area_thd)
     expected = plainly(scores, groups, 40, prob_thd, area_thd)
     if prob_thd or area_thd:
-        assert (expected != plainly(scores, groups, 40, 0, 0)).float().mean() > 0.05
+        assert (expected != plainly(scores, groups, 40, 0, 0)).sum() > 20
     assert torch.equal(scoring.labels(scores).long(), expected)
     ones = [torch.eye(side, dtype=torch.float64) for side in (40, 30)]
     assert torch.equal(scoring.labels(scores, *ones).long(), expected)

@@ -21,6 +21,12 @@ LENGTHS = dict(
     cityscapes=19,
     ade20k=150,
     coco_stuff_171=171,
+    coco_object_81=81,
+    pascal_context_59_peers=59,
+    pascal_context_60_peers=60,
+    voc_20_peers=20,
+    voc_21_peers=21,
+    coco_object_81_peers=81,
 )
 # Pascal Context's 59 classes among the 459 of the full release (1-based ids).
 IN_459 = sorted(
@@ -106,6 +112,26 @@ def test_voc_and_coco_against_torchvision():
     assert load_vocabulary('voc_20').labels == load_vocabulary('voc_21').labels[1:]
     things = [name for name in _meta._COCO_CATEGORIES[1:] if name != 'N/A']
     assert list(load_vocabulary('coco_stuff_171').labels[:80]) == things
+
+
+@pytest.mark.parametrize(
+    'name', ['pascal_context_59', 'pascal_context_60', 'voc_20', 'voc_21', 'coco_object_81']
+)
+def test_the_peers_words_name_the_same_classes(name):
+    ours, theirs = load_vocabulary(name), load_vocabulary(f'{name}_peers')
+    assert ours.labels == theirs.labels and ours.palette == theirs.palette
+    queries, groups = theirs.by_prompt()
+    assert groups == tuple(sorted(groups)) and len(set(groups)) == len(theirs)
+    assert len(set(queries.prompts)) == len(queries)  # no word is of two classes
+
+
+def test_the_peers_words():
+    context = load_vocabulary('pascal_context_59_peers')
+    assert context.prompts == tuple((label,) for label in context.labels)
+    things = load_vocabulary('coco_object_81')
+    assert things.labels == ('background', *load_vocabulary('coco_stuff_171').labels[:80])
+    for name, words in (('voc_21_peers', 26), ('coco_object_81_peers', 25)):
+        assert len(load_vocabulary(name).prompts[0]) == words
 
 
 def test_what_clip_reads_differs_from_what_the_metric_prints():

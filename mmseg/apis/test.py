@@ -10,7 +10,14 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 
-from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
+from mmseg.engine import (
+    SegRunner,
+    device_of,
+    end_processes,
+    init_processes,
+    load_config,
+    protocol_of,
+)
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import DATASETS, SCOPE
@@ -151,8 +158,11 @@ def _report(runner, config, values, work_dir, seconds):
     stamp = datetime.now().strftime('%Y%m%d_%H%M%S')
     path = work_dir / f'eval_single_scale_{stamp}.json'
     photos = len(runner.test_dataloader.dataset)
+    protocol = protocol_of(config)
+    print(f'protocol {protocol}')
     report = dict(
         config=str(config.filename),
+        protocol=protocol,
         settings=config.pretty_text,
         metric=values,
         photos=photos,

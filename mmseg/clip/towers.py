@@ -1,4 +1,4 @@
-"""The three kinds of CLIP image tower, each as trunk, dense readout and image embedding.
+"""The kinds of CLIP image tower, each as trunk, dense readout and image embedding (ViT: vit.py).
 
 `trunk` is everything before the last attention; `dense` reads that attention's value path out at
 every place; `pool` finishes the tower as CLIP does. None of them copies a weight.
@@ -8,19 +8,32 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from timm.layers import AttentionPool2d, AttentionPoolLatent, Format, RotAttentionPool2d
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
 from mmseg.errors import UserError
-from mmseg.kernels import attention, linear
+
+from .positions import resize_positions
+from .readout import PRESETS
+from .vit import ViTTower, to_grid
 
 
-def build_tower(visual, *, project_keys=False):
-    """open_clip's `visual` -> the adapter with trunk, dense, pool, `stride` and `must_pad`."""
+def build_tower(visual, *, project_keys=False, readout=PRESETS['maskclip'], positions='size'):
+    """open_clip's `visual` -> the adapter with trunk, dense, pool, `stride` and `must_pad`.
+
+    Args:
+        project_keys, readout, positions: see `ViTTower`; other towers have no such choice.
+    """
     if isinstance(visual, VisionTransformer):
-        return ViTTower(visual, project_keys=project_keys)
+        return ViTTower(visual, project_keys=project_keys, readout=readout, positions=positions)
+    if readout != PRESETS['maskclip'] or positions != 'size':
+        raise UserError(
+            f'the image tower {type(getattr(visual, "trunk", visual)).__name__} ends in an '
+            'attention pool and has no attention blocks to choose a readout or positions for; '
+            "use a CLIP ViT, or readout='maskclip' and positions='size'"
+        )
     if isinstance(visual, ModifiedResNet):
         return ResNetTower(visual)
     if isinstance(visual, TimmModel):
@@ -29,94 +42,6 @@ def build_tower(visual, *, project_keys=False):
         f'no dense features are known of the image tower {type(visual).__name__}; '
         'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool'
     )
-
-
-def resize_positions(positions, grid):
-    """(1 + g*g, D), (h, w) -> (1 + h*w, D): bicubic over the grid, the class row untouched."""
-    size = round((positions.shape[0] - 1) ** 0.5)
-    if not torch.compiler.is_exporting() and grid == (size, size):  # exported: any size
-        return positions
-    square = positions[1:].T.reshape(1, -1, size, size)
-    square = F.interpolate(square.float(), size=grid, mode='bicubic', align_corners=False)
-    return torch.cat([positions[:1], square.flatten(2)[0].T.to(positions.dtype)], dim=0)
-
-
-def to_grid(tokens, grid):
-    """(N, h*w, D), (h, w) -> (N, D, h, w)"""
-    return tokens.transpose(1, 2).unflatten(2, grid)
-
-
-def run_block(block, tokens):
-    """open_clip's ResidualAttentionBlock on (N, L, D), on this project's kernels"""
-    tokens = tokens + block.ls_1(self_attention(block.attn, block.ln_1(tokens)))
-    return tokens + block.ls_2(run_mlp(block.mlp, block.ln_2(tokens)))
-
-
-def self_attention(attn, tokens):
-    """nn.MultiheadAttention of (N, L, D) to itself -> (N, L, D)"""
-    mixed = linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
-    query, keys, values = mixed.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = attention(query, keys, values).transpose(1, 2).flatten(2)
-    return linear(mixed, attn.out_proj.weight, attn.out_proj.bias)
-
-
-def run_mlp(mlp, tokens):
-    """open_clip's `mlp` (c_fc, gelu, c_proj) on (N, L, D)"""
-    hidden = mlp.gelu(linear(tokens, mlp.c_fc.weight, mlp.c_fc.bias))
-    return linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)
-
-
-class ViTTower(nn.Module):
-    """open_clip's VisionTransformer with a class token."""
-
-    must_pad = True
-
-    def __init__(self, visual, *, project_keys=False):
-        super().__init__()
-        blocks = visual.transformer.resblocks
-        if visual.attn_pool is not None or not isinstance(blocks[-1], ResidualAttentionBlock):
-            raise UserError(
-                'no dense features are known of a ViT with an attentional pooler or '
-                'custom blocks (CoCa and kin); use a plain CLIP ViT'
-            )
-        self.visual, self.project_keys = visual, project_keys
-        self.stride = visual.patch_size[0]
-
-    def trunk(self, image):
-        """(N, 3, H, W) normalised -> ((N, 1 + h*w, width) before the last block, (h, w))"""
-        visual = self.visual
-        patches = visual.conv1(image)
-        grid = tuple(patches.shape[-2:])
-        tokens = patches.flatten(2).transpose(1, 2)
-        first = visual.class_embedding.expand(tokens.shape[0], 1, -1)
-        tokens = torch.cat([first, tokens], dim=1) + resize_positions(
-            visual.positional_embedding, grid
-        )
-        tokens = visual.ln_pre(tokens)
-        for block in visual.transformer.resblocks[:-1]:
-            tokens = run_block(block, tokens)
-        return tokens, grid
-
-    def dense(self, trunk):
-        """trunk -> (N, D, h, w), (N, h*w, width): MaskCLIP, section 3.2, with residual and MLP."""
-        tokens, grid = trunk
-        block, patches = self.visual.transformer.resblocks[-1], tokens[:, 1:]
-        _, key_weight, value_weight = block.attn.in_proj_weight.chunk(3, dim=0)
-        _, key_bias, value_bias = block.attn.in_proj_bias.chunk(3, dim=0)
-        normed = block.ln_1(patches)
-        project = block.attn.out_proj
-        keys = linear(normed, key_weight, key_bias)
-        if self.project_keys:
-            keys = linear(keys, project.weight, project.bias)
-        values = linear(normed, value_weight, value_bias)
-        patches = patches + block.ls_1(linear(values, project.weight, project.bias))
-        patches = patches + block.ls_2(run_mlp(block.mlp, block.ln_2(patches)))
-        return to_grid(linear(self.visual.ln_post(patches), self.visual.proj.T), grid), keys
-
-    def pool(self, trunk):
-        """trunk -> (N, D): the last block with its attention, then open_clip's own pooling."""
-        pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk[0]))
-        return pooled @ self.visual.proj
 
 
 class ResNetTower(nn.Module):

@@ -6,6 +6,7 @@ from .pseudo_labels import LoadPseudoLabels
 from .segmentation import (
     ADE20KDataset,
     CityscapesDataset,
+    COCOObjectDataset,
     COCOStuffDataset,
     PascalContextDataset,
     PascalContextDataset59,
@@ -16,6 +17,7 @@ from .transforms import LoadAnnotations, LoadImage, PackSegInputs, Resize, Resiz
 
 __all__ = [
     'ADE20KDataset',
+    'COCOObjectDataset',
     'COCOStuffDataset',
     'CityscapesDataset',
     'ImageFolderDataset',

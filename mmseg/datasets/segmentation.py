@@ -138,6 +138,15 @@ class COCOStuffDataset(SegDataset):
 
 
 @DATASETS.register_module()
+class COCOObjectDataset(COCOStuffDataset):
+    """COCO's 80 things, all else background; as `tools/convert_datasets/coco_object.py` has it."""
+
+    def __init__(self, vocabulary='coco_object_81', data_root='data/coco_stuff164k', **options):
+        usual = dict(seg_map_suffix='_objectLabels.png')
+        super().__init__(vocabulary, data_root, **(usual | options))
+
+
+@DATASETS.register_module()
 class CityscapesDataset(SegDataset):
     """Cityscapes, 19 classes; as `tools/convert_datasets/cityscapes.py` leaves it."""
 

@@ -3,6 +3,7 @@ from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import device_of, end_processes, init_processes
 from .param_groups import MatrixDecayConstructor
+from .protocol import apply_protocol, protocol_of
 from .runner import SegRunner
 from .sampler import StreamSampler
 from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
@@ -21,9 +22,11 @@ __all__ = [
     'StreamSampler',
     'StreamTrainLoop',
     'TrainProgressHook',
+    'apply_protocol',
     'check_config',
     'device_of',
     'end_processes',
     'init_processes',
     'load_config',
+    'protocol_of',
 ]

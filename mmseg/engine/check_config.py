@@ -9,7 +9,16 @@ from mmseg.errors import UserError
 from mmseg.registry import REGISTRIES, SCOPE
 from mmseg.utils import accepted_keys, nearest, require_known
 
-OWN_KEYS = {'vocabulary', 'unseen', 'class_weight', 'teacher', 'pseudo_labels', 'device'}
+OWN_KEYS = {
+    'vocabulary',
+    'unseen',
+    'class_weight',
+    'teacher',
+    'pseudo_labels',
+    'readout',
+    'protocol',
+    'device',
+}
 TAKEN_OUT = {'_scope_', 'priority', 'paramwise_cfg', 'constructor'}  # by mmengine's own builders
 LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn'}
 

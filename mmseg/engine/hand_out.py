@@ -6,6 +6,8 @@ from mmengine.config import Config
 
 from mmseg.errors import UserError
 
+from .protocol import apply_protocol
+
 TEXT = 'text.safetensors'  # beside the labels of tools/pseudo_label.py
 CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -19,6 +21,7 @@ def hand_out(config, path, load):
     name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
     cut. `teacher`: the file, relative to this one, of the MaskCLIP that labels for a student.
     `pseudo_labels`: a folder of tools/pseudo_label.py, whose labels and text stand for the teacher.
+    `readout`: how the backbone of a MaskCLIP is read out. `protocol`: see `apply_protocol`.
     The last learning rate is reached at the last iteration, wherever `train_cfg.max_iters` puts it.
 
     Args:
@@ -43,6 +46,9 @@ def hand_out(config, path, load):
                 part.setdefault(key, config[key])
     if config.get('class_weight'):
         config.model.class_weight = config.class_weight
+    if config.get('readout') and config.model.type == 'MaskClip':
+        config.model.backbone.readout = config.readout
+    apply_protocol(config)
     for dataset in datasets.values():
         if dataset.get('pseudo_labels'):
             _load_labels(dataset.pipeline)

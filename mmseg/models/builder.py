@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from mmseg.clip import CLIPDenseExtractor, load_clip, read_text_embeddings, text_embeddings
+from mmseg.clip import (
+    CLIPDenseExtractor,
+    load_clip,
+    load_proxy,
+    read_text_embeddings,
+    text_embeddings,
+)
+from mmseg.clip.readout import readout_of
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import nearest, require_keys
@@ -149,7 +156,18 @@ def build_post(post):
 
 @MODELS.register_module(name='CLIPDenseExtractor')
 def build_extractor(
-    model, pretrained, *, act=None, norm_eps=None, mean=None, std=None, project_keys=False, pad=True
+    model,
+    pretrained,
+    *,
+    act=None,
+    norm_eps=None,
+    mean=None,
+    std=None,
+    project_keys=False,
+    pad=True,
+    readout='maskclip',
+    positions='size',
+    proxy=None,
 ):
     """Config of a CLIP backbone -> (LoadedCLIP, CLIPDenseExtractor).
 
@@ -158,7 +176,9 @@ def build_extractor(
         act: 'gelu' puts plain GELU into the image tower (the original's, Q3); None keeps CLIP's.
         norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
         mean, std: RGB in 0..1; None takes the CLIP's own.
-        project_keys, pad: see `CLIPDenseExtractor`.
+        project_keys, pad, positions: see `CLIPDenseExtractor`.
+        readout: a preset's name, or a dict of switches, see `mmseg.clip.readout.readout_of`.
+        proxy: see `mmseg.clip.load_proxy`, for a readout with the term 'proxy'.
     """
     clip = load_clip(model, pretrained)
     if act is not None:
@@ -166,14 +186,27 @@ def build_extractor(
     for module in clip.model.visual.modules():
         if norm_eps is not None and isinstance(module, nn.LayerNorm):
             module.eps = norm_eps
+    readout = readout_of(readout)
     extractor = CLIPDenseExtractor(
         clip.model.visual,
         mean=mean or clip.mean,
         std=std or clip.std,
         project_keys=project_keys,
         pad=pad,
+        readout=readout,
+        positions=positions,
+        proxy=None if proxy is None else build_part(load_proxy, 'model.backbone.proxy', proxy),
+        refine=_refinement(readout.feedback),
     )
     return clip, extractor
+
+
+def _refinement(feedback):
+    """Of the first answer of a readout with feedback, or None"""
+    if feedback is None or not feedback.steps:
+        return None
+    config = dict(type='PAMR', steps=feedback.steps, dilations=feedback.dilations)
+    return build_part(None, 'model.backbone.readout.feedback', config)
 
 
 @MODELS.register_module(name='MaskClipHead')

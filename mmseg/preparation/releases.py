@@ -46,9 +46,9 @@ class Release(NamedTuple):
     source: str
 
 
-def table_of(pairs):
-    """{release's value: ours} -> (256,) uint8, 255 for all other values"""
-    table = np.full(256, UNLABELLED, np.uint8)
+def table_of(pairs, others=UNLABELLED):
+    """{release's value: ours} -> (256,) uint8, `others` for all other values"""
+    table = np.full(256, others, np.uint8)
     for theirs, ours in pairs.items():
         table[theirs] = ours
     return table
@@ -102,6 +102,12 @@ RELEASES = dict(
         source="COCO 2017's photos and stuffthingmaps_trainval2017.zip of "
         'https://github.com/nightrome/cocostuff',
     ),
+)
+# The same release read as its 80 things: stuff and what nobody labelled is background.
+RELEASES['coco_object'] = RELEASES['coco_stuff164k']._replace(
+    vocabulary='coco_object_81',
+    mask_suffix='_objectLabels.png',
+    table=table_of({theirs - 1: i + 1 for i, theirs in enumerate(COCO_IDS[:80])}, others=0),
 )
 
 

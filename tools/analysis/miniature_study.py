@@ -158,7 +158,7 @@ def text_of(model):
 def scores_of_tokens(model, images):
     """(N, 3, 64, 64) -> (N, C, h, w) by the ViT's tokens behind its last attention"""
     backbone = model.backbone
-    tokens, grid = backbone.trunk(images)
+    tokens, grid = backbone.trunk(images)[:2]
     visual = backbone.tower.visual
     tokens = visual.ln_post(visual.transformer.resblocks[-1](tokens)[:, 1:]) @ visual.proj
     return (F.normalize(tokens, dim=-1) @ text_of(model).T).mT.unflatten(2, grid)

@@ -32,7 +32,7 @@ class MaskClip(Segmentor):
     @torch.no_grad()
     def dense_features(self, image):
         """(N, 3, H, W) RGB in 0..255 -> (N, D, h, w) in text space, not normalised"""
-        return self.backbone(image).patches
+        return self.backbone(image, self.decode_head.conv_seg).patches
 
     def scores(self, image, view=None):
         """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the weigher wants it -> (N, C, h, w)"""
@@ -42,7 +42,8 @@ class MaskClip(Segmentor):
     def queries(self, image, view=None):
         """As `scores`, of queries -> (N, Q, h, w)"""
         if self.weigher_view == 'image' and self.weigher is None:
-            return self.decode_head(*self.backbone.forward_with_embedding(image))
+            found = self.backbone.forward_with_embedding(image, self.decode_head.conv_seg)
+            return self.decode_head(*found)
         return self.queries_of(image, self.look(image, view))
 
     @torch.no_grad()
@@ -56,7 +57,7 @@ class MaskClip(Segmentor):
     @torch.no_grad()
     def queries_of(self, image, seen):
         """(N, 3, H, W), (N, D) of `look` -> (N, Q, h, w)"""
-        return self.decode_head(self.backbone(image), seen)
+        return self.decode_head(self.backbone(image, self.decode_head.conv_seg), seen)
 
     def normalised(self, image):
         """(3, H, W) in 0..255 -> (3, H, W) by CLIP's own mean and std"""

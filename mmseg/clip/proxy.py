@@ -1,0 +1,152 @@
+"""Another ViT that says which patches belong together (ProxyCLIP, ECCV 2024)."""
+
+import sys
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from mmseg.errors import UserError
+from mmseg.utils import nearest
+
+from .positions import check_rule, resize_positions
+from .readout.attention import similarity
+from .state_dict import read_state
+
+HEADS = ('head.', 'fc_norm.', 'attn_pool.')
+
+
+class ProxyViT(nn.Module):
+    """Photos -> cosines of a ViT's patches, on a grid that divides another tower's.
+
+    The photo is resized so that a proxy patch covers a whole part of the tower's patch: DINO's of 8
+    a half of CLIP's 16, DINOv2's of 14 all of it. So any shape of photo, and any pair of patch
+    sizes, gives grids that lie on one another.
+
+    Args:
+        vit: timm's VisionTransformer.
+        mean, std: RGB, for values in 0..1.
+        positions: rule of `resize_positions`.
+        parts: proxy patches along a patch of the tower, a divisor of its size; None for the
+            nearest to the proxy's own resolution.
+    """
+
+    def __init__(self, vit, *, mean, std, positions='size', parts=None):
+        super().__init__()
+        check_rule(positions)
+        self.vit, self.positions, self.parts = vit, positions, parts
+        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    @property
+    def patch(self):
+        """Pixels of its input per patch."""
+        return self.vit.patch_embed.patch_size[0]
+
+    def parts_of(self, stride):
+        """Pixels per patch of the tower -> proxy patches along it
+
+        Raises:
+            UserError: `parts` does not divide it.
+        """
+        if self.parts is None:
+            wanted = max(1, round(stride / self.patch))
+            return max(n for n in range(1, wanted + 1) if stride % n == 0)
+        if not isinstance(self.parts, int) or self.parts < 1 or stride % self.parts:
+            raise UserError(
+                f"the proxy's parts are a divisor of the tower's patch of {stride} pixels, not "
+                f'{self.parts!r}'
+            )
+        return self.parts
+
+    def forward(self, image, grid) -> Tensor:
+        """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, h*w, h*w) cosines of its patches"""
+        return similarity(self.patches(image, grid))
+
+    def patches(self, image, grid) -> Tensor:
+        """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, h*w, D) tokens behind the last norm"""
+        image = (image.to(self.mean.dtype) - self.mean) / self.std
+        size = tuple(n * self.patch for n in grid)
+        if tuple(image.shape[-2:]) != size:
+            image = F.interpolate(image, size, mode='bilinear', align_corners=False, antialias=True)
+        vit = self.vit
+        tokens = vit.patch_embed.norm(vit.patch_embed.proj(image).flatten(2).transpose(1, 2))
+        tokens = vit.norm(vit.blocks(vit.norm_pre(self._with_positions(tokens, grid))))
+        return tokens[:, vit.num_prefix_tokens :]
+
+    def _with_positions(self, tokens, grid):
+        """(N, h*w, D) -> (N, prefix + h*w, D): as timm's `_pos_embed`, for any grid"""
+        vit = self.vit
+        first = [
+            t.expand(len(tokens), -1, -1) for t in (vit.cls_token, vit.reg_token) if t is not None
+        ]
+        prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+        positions = resize_positions(vit.pos_embed[0], grid, self.positions, prefix=prefix)
+        if vit.no_embed_class:
+            return torch.cat([*first, tokens + positions], dim=1)
+        return torch.cat([*first, tokens], dim=1) + positions
+
+
+def load_proxy(model, pretrained, *, mean=None, std=None, positions='size', parts=None) -> ProxyViT:
+    """A timm ViT by name -> ProxyViT, in fp32, in eval mode, with all its weights or an error.
+
+    Args:
+        model: a name of timm, such as 'vit_base_patch16_224.dino', 'vit_base_patch14_dinov2'.
+        pretrained: a file in timm's names or in those of DINO's and DINOv2's releases; 'timm' for
+            timm's own source of that name's weights, or its cache; 'random' for untrained.
+        mean, std: RGB in 0..1; None takes the model's own (ImageNet's, for DINO).
+        positions, parts: see `ProxyViT`.
+
+    Raises:
+        UserError: an unknown name, no ViT of this kind, weights that cannot be had or do not fit.
+    """
+    vit = _create(model, pretrained == 'timm')
+    if pretrained not in ('timm', 'random'):
+        _load(vit, model, pretrained)
+    known = vit.pretrained_cfg
+    mean, std = mean or known['mean'], std or known['std']
+    return ProxyViT(vit.float().eval(), mean=mean, std=std, positions=positions, parts=parts)
+
+
+def _create(model, fetch):
+    if not timm.is_model(model):
+        known = timm.list_models('vit_*') + timm.list_models('vit_*', pretrained=True)
+        raise UserError(
+            f'timm has no model {model!r}{nearest(model, known)}; see timm.list_models()'
+        )
+    try:
+        if fetch:
+            print(f'weights {model}: from timm, or its cache', file=sys.stderr, flush=True)
+        vit = timm.create_model(model, pretrained=fetch, num_classes=0)
+    except Exception as error:  # the hub client's errors have no common type
+        if not fetch:
+            raise
+        raise UserError(
+            f'the weights of the proxy {model} could not be fetched; fetch the file elsewhere and '
+            "set the proxy's pretrained to it"
+        ) from error
+    if not isinstance(vit, VisionTransformer) or vit.pos_embed is None:
+        raise UserError(
+            f'the proxy {model} is a {type(vit).__name__}; only plain ViTs with position '
+            "embeddings can be one, such as 'vit_base_patch16_224.dino'"
+        )
+    return vit
+
+
+def _load(vit, model, file):
+    """All of a file's weights into a timm ViT; heads that it has besides are left."""
+    state = checkpoint_filter_fn(read_state(Path(file)), vit)
+    state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
+    own = vit.state_dict()
+    wrong = sorted(set(own) ^ set(state))
+    wrong += sorted(n for n in set(own) & set(state) if own[n].shape != state[n].shape)
+    if wrong:
+        raise UserError(
+            f'{file} does not fit the proxy {model} ({len(wrong)} names or shapes differ: '
+            f'{", ".join(wrong[:3])}); name the model that it is of'
+        )
+    vit.load_state_dict(state)

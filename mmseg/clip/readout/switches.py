@@ -1,0 +1,178 @@
+"""What is read from the last block, as switches; a published method is a name for some of them.
+
+Blocks are numbered as in a tower of twelve, from 1; in a tower of L blocks, block b is
+round(b * L / 12), at least 1 and before the last.
+"""
+
+from dataclasses import dataclass
+
+from mmseg.errors import UserError
+from mmseg.utils import nearest
+
+PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
+MAPS = ('similar', 'proxy', 'early')
+TERMS = ('value', *sorted(PAIRS), *MAPS)
+
+
+def one_of(where, value, known):
+    if value not in known:
+        raise UserError(
+            f'{where} {value!r} is not known{nearest(value, known)}; known: {", ".join(known)}'
+        )
+
+
+@dataclass(frozen=True)
+class SelfSelf:
+    """Self-self attention iterated on unit rows, in several blocks (GEM, CVPR 2024).
+
+    Attributes:
+        blocks: of twelve, at the end of the tower; each adds to a stream without MLPs.
+        iterations: how often queries (or keys, or values) are replaced by their own mixture.
+        temperature: of the softmax; None for the mean length of the block's input / sqrt(d).
+    """
+
+    blocks: int = 6
+    iterations: int = 1
+    temperature: float | None = None
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Tokens unlike all others take their neighbours' mean (SC-CLIP, anomaly resolving).
+
+    Attributes:
+        neighbours: of the local outlier factor (Breunig et al., 2000), on squared distances.
+        quantile: in 0..1; a patch is an outlier if its factor lies above this share of them.
+        reach: whose k-distance bounds a reach: the 'neighbour' (the definition), or the patch's
+            'own' (as in the published code, which makes density the k-distance alone).
+    """
+
+    neighbours: int = 30
+    quantile: float = 0.95
+    reach: str = 'neighbour'
+
+    def __post_init__(self):
+        one_of('readout.repair.reach', self.reach, ('neighbour', 'own'))
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Patches gathered by how earlier blocks see them, and earlier blocks fused in (SC-CLIP).
+
+    Attributes:
+        before: block whose cosines gather the last block's input, and are the term 'similar'.
+        after: block whose cosines gather the last block's output.
+        threshold: cosines below it count 0.
+        fused: first and last of the blocks whose sum goes through the last block too; () for none.
+    """
+
+    before: int = 9
+    after: int = 4
+    threshold: float = 0.4
+    fused: tuple[int, ...] = (4, 10)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """A first answer's classes steer the attention of a second pass (ResCLIP, CVPR 2025).
+
+    Attributes:
+        threshold: probability below which a pixel's class is not believed.
+        scale: logit scale of those probabilities.
+        share: of the classes' map F in the scores: gain * ((1 - share) q k / sqrt(d) + share * F).
+        gain: see there; only with F.
+        unsure: pixels not believed belong to 'none', or to the 'first' class (published; the right
+            one only where the first class is the background).
+        line: a pair of one class counts less, the further it is, where its straight line leaves the
+            class: 'whole' looks at all of the line, 'start' at the beginning of short ones
+            (published code), 'none' does not look.
+        smooth: the map is smoothed over the 'grid', or along the 'rows' one behind the other, over
+            their ends (published code).
+        half: the map is rounded to fp16 (published code).
+        steps, dilations: of PAMR on the first answer; 0 steps for none.
+    """
+
+    threshold: float = 0.25
+    scale: float = 40.0
+    share: float = 0.7
+    gain: float = 1.8
+    unsure: str = 'none'
+    line: str = 'whole'
+    smooth: str = 'grid'
+    half: bool = False
+    steps: int = 10
+    dilations: tuple[int, ...] = (8, 16)
+
+    def __post_init__(self):
+        one_of('readout.feedback.unsure', self.unsure, ('none', 'first'))
+        one_of('readout.feedback.line', self.line, ('whole', 'start', 'none'))
+        one_of('readout.feedback.smooth', self.smooth, ('grid', 'rows'))
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How the last block of a ViT is read out for every patch.
+
+    Attributes:
+        terms: attentions that are summed: 'value' (each patch its own value); 'q-k', 'q-q', 'k-k'
+            and so on, softmax(a b / sqrt(d)) per head; 'similar', from the cosines of an earlier
+            block; 'proxy', from the cosines of another network; 'early', the mean of the plain
+            attentions of `early`.
+        weights: of the terms; () for 1 each.
+        class_key: the class token takes part in the attention.
+        gaussian: sigma in patches of a neighbourhood exp(-d^2 / 2 sigma^2) added to the scores of
+            the pairs of patches ('x-y' terms); 0 for none.
+        residual: the block's input is added to what the attention gives.
+        mlp: the block's MLP follows.
+        class_share: share of the class token before the block that is added to each patch.
+        margin, gain: of 'similar' and 'proxy': softmax(gain * (S - margin * mean S)) over what is
+            not negative; a patch that has nothing left attends to itself.
+        early: first and last of the blocks of the term 'early'.
+        self_self, repair, layers, feedback: see there; None is off.
+
+    Raises:
+        UserError: an unknown term or choice, switches that exclude each other.
+    """
+
+    terms: tuple[str, ...] = ('value',)
+    weights: tuple[float, ...] = ()
+    class_key: bool = True
+    gaussian: float = 0.0
+    residual: bool = True
+    mlp: bool = True
+    class_share: float = 0.0
+    margin: float = 1.0
+    gain: float = 3.0
+    early: tuple[int, ...] = (6, 9)
+    self_self: SelfSelf | None = None
+    repair: Repair | None = None
+    layers: Layers | None = None
+    feedback: Feedback | None = None
+
+    def __post_init__(self):
+        for term in self.terms:
+            one_of('readout.terms', term, TERMS)
+        if self.weights and len(self.weights) != len(self.terms):
+            raise UserError(
+                f'readout has {len(self.terms)} terms and {len(self.weights)} weights; '
+                'give one for each, or () for 1 each'
+            )
+        patch_maps = {'similar', 'proxy'} & set(self.terms)
+        if patch_maps and self.class_key:
+            raise UserError(
+                f'the term {min(patch_maps)!r} knows patches only; set readout.class_key=False'
+            )
+        if 'similar' in self.terms and self.layers is None:
+            raise UserError("the term 'similar' needs readout.layers, such as dict(before=9)")
+        if self.self_self and not all(a == b for a, _, b in map(tuple, self.terms)):
+            raise UserError("self_self takes terms such as 'q-q', 'k-k' and 'v-v' alone")
+        if self.layers and self.class_key:
+            raise UserError('readout.layers gathers patches only; set readout.class_key=False')
+
+    def pairs(self):
+        """-> [('q', 'k', weight)] of the terms per head"""
+        return [(term[0], term[2], w) for term, w in self.weighted() if term in PAIRS]
+
+    def weighted(self):
+        """-> [(term, weight)]"""
+        return list(zip(self.terms, self.weights or (1.0,) * len(self.terms)))

@@ -1,0 +1,74 @@
+"""Each class's mean cosine with the photos of a data set, whose masks nobody reads -> .npy.
+
+python tools/analysis/usual_cosines.py CONFIG --out usual.npy [--loader train_dataloader]
+python tools/test.py CONFIG --cfg-options class_weight.usual=usual.npy ...
+
+CLIP likes some words more than others, whatever it sees; a class weight with these cosines
+subtracted (`class_weight.usual`) lifts what is seen more than usual. The config needs a
+`class_weight`, whose text and view they are of.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _checkout  # noqa: F401  first: it decides which mmseg is found
+from mmengine.registry import DefaultScope
+
+from mmseg.apis.command import add_config_arguments, run_command
+from mmseg.engine import device_of, load_config
+from mmseg.errors import UserError
+from mmseg.registry import DATASETS, MODELS, SCOPE
+from mmseg.utils import Progress, atomic_path, output_dir
+
+
+def main():
+    args = parse_arguments()
+    config = load_config(args.config, args.cfg_options)
+    if not config.get('class_weight'):
+        raise UserError(f'{args.config} has no class_weight that the cosines could be of')
+    config.model.class_weight.pop('usual', None)
+    output_dir(Path(args.out).parent)
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        dataset = DATASETS.build(config[args.loader].dataset)
+        model = MODELS.build(config.model).to(device_of(args.device))
+    usual = mean_cosines(model, dataset).cpu().numpy()
+    with atomic_path(args.out) as temporary:
+        np.save(temporary, usual)
+    print(f'{len(usual)} mean cosines over {len(dataset)} photos written to {args.out}')
+
+
+@torch.inference_mode()
+def mean_cosines(model, dataset):
+    """A Segmentor with a class weight, a data set -> (C)"""
+    device, total = next(model.buffers()).device, 0
+    with Progress(len(dataset), 'photos', unit='photo') as progress:
+        for i in range(len(dataset)):
+            packed = dataset[i]
+            image = packed['inputs'].to(device)
+            view = None
+            if model.weigher_view == 'clip':
+                view = packed['data_samples'].view.to(device)[None]
+            embedding = model.look(image[None], view)
+            total = total + model.decode_head.class_weight.cosines(embedding)[0]
+            progress.update()
+    return total / len(dataset)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument('--out', required=True, help='.npy')
+    parser.add_argument('--loader', default='test_dataloader', help='whose photos')
+    parser.add_argument('--device')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    run_command(main)
