@@ -5,6 +5,8 @@ from .launch import device_of, end_processes, init_processes
 from .param_groups import MatrixDecayConstructor
 from .runner import SegRunner
 from .sampler import StreamSampler
+from .size_sampler import SizeSampler
+from .test_loop import PRECISIONS, SegTestLoop, autocast_of, prepare_for_test
 from .train_hooks import LabelLeakHook, NonFiniteLossHook, TrainProgressHook
 from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
@@ -15,14 +17,19 @@ __all__ = [
     'MatrixDecayConstructor',
     'NonFiniteLossHook',
     'ProgressHook',
+    'PRECISIONS',
     'SegRunner',
+    'SegTestLoop',
     'SegVisualizationHook',
+    'SizeSampler',
     'StreamSampler',
     'StreamTrainLoop',
     'TrainProgressHook',
+    'autocast_of',
     'check_config',
     'device_of',
     'end_processes',
     'init_processes',
     'load_config',
+    'prepare_for_test',
 ]

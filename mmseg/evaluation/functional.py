@@ -23,10 +23,20 @@ class Scores(NamedTuple):
 
 
 def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
-    """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction."""
-    kept = truth != ignore_index
-    index = truth[kept].long() * num_classes + pred[kept].long()
-    return torch.bincount(index, minlength=num_classes**2).view(num_classes, num_classes)
+    """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction.
+
+    An accelerator is not waited for: the counts stay there.
+    """
+    rows = truth.flatten().clamp(max=num_classes).int()  # what is ignored falls into row C
+    if ignore_index < num_classes:
+        rows = torch.where(rows == ignore_index, num_classes, rows)
+    index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes
+    if index.device.type == 'cpu':
+        counts = torch.bincount(index, minlength=bins)
+    else:  # bincount would wait for the largest index
+        index = index.long()
+        counts = index.new_zeros(bins).scatter_add_(0, index, torch.ones_like(index))
+    return counts.view(num_classes + 1, num_classes)[:num_classes]
 
 
 def scores_of(confusion) -> Scores:

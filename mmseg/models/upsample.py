@@ -4,10 +4,13 @@ Bilinear resizing is linear and separable: two small matrices say all of it, res
 row is their product, and slab after slab of the photo comes out of one matrix product.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
-ROWS = 16  # rows of the photo at a time: with 59 classes a slab fits a core's cache
+ROWS = 16  # rows of the photo at a time on CPUs: with 59 classes a slab fits a core's cache
+SLAB = 2**25  # scores at a time elsewhere (128 MiB): few and large steps
 
 
 def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False) -> Tensor:
@@ -19,14 +22,23 @@ def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False)
         twice: as the original (Q15): stretch the grid over the input as if nothing had been padded,
             resize to the input's size, and from there to the photo's.
     """
-    maps = []
-    for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size):
-        if twice:
-            maps.append(bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells))
-        else:
-            step = pixels / (stride * photo) if stride else None
-            maps.append(bilinear_matrix(photo, cells, step=step))
+    maps = (
+        _map(photo, pixels, cells, stride, twice, scores.device)
+        for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size)
+    )
     return resize_argmax(scores, *maps)
+
+
+@lru_cache(maxsize=64)  # photos of a data set share a few sizes
+@torch.inference_mode(False)
+def _map(photo, pixels, cells, stride, twice, device):
+    """sizes of one axis -> (photo, cells) float32"""
+    if twice:
+        matrix = bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells)
+    else:
+        step = pixels / (stride * photo) if stride else None
+        matrix = bilinear_matrix(photo, cells, step=step)
+    return matrix.to(device, torch.float32)
 
 
 def bilinear_matrix(size, cells, *, step=None) -> Tensor:
@@ -52,7 +64,11 @@ def resize_argmax(scores, down, across) -> Tensor:
     Returns:
         uint8 for up to 256 classes, int16 beyond.
     """
-    scores = scores.float()
+    with torch.autocast(scores.device.type, enabled=False):
+        return _resize_argmax(scores.float(), down, across)
+
+
+def _resize_argmax(scores, down, across):
     down, across = down.to(scores), across.to(scores)
     wide = (scores @ across.T).transpose(0, 1).flatten(1)  # (h, C * W)
     labels = torch.empty(
@@ -61,7 +77,8 @@ def resize_argmax(scores, down, across) -> Tensor:
         device=scores.device,
         dtype=torch.uint8 if len(scores) <= 256 else torch.int16,
     )
-    for slab, rows in zip(labels.split(ROWS), down.split(ROWS)):
-        full = (rows @ wide).unflatten(1, (len(scores), len(across)))  # (rows, C, W)
+    rows = ROWS if scores.device.type == 'cpu' else max(1, SLAB // wide.shape[1])
+    for slab, part in zip(labels.split(rows), down.split(rows)):
+        full = (part @ wide).unflatten(1, (len(scores), len(across)))  # (rows, C, W)
         slab.copy_(full.max(dim=1).indices)
     return labels
