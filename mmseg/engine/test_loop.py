@@ -53,7 +53,7 @@ class SegTestLoop(TestLoop):
 
 
 def prepare_for_test(model, device, *, compile=False):
-    """Channels last on accelerators, whose convolutions want it; compiled scores if asked; in place"""
+    """In place: channels last on accelerators, whose convolutions want it; compiled if asked."""
     model = getattr(model, 'module', model)
     if torch.device(device).type != 'cpu':
         model.to(memory_format=torch.channels_last)

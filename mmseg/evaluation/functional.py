@@ -31,12 +31,15 @@ def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
     if ignore_index < num_classes:
         rows = torch.where(rows == ignore_index, num_classes, rows)
     index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes
-    if index.device.type == 'cpu':
-        counts = torch.bincount(index, minlength=bins)
-    else:  # bincount would wait for the largest index
-        index = index.long()
-        counts = index.new_zeros(bins).scatter_add_(0, index, torch.ones_like(index))
+    on_cpu = index.device.type == 'cpu'
+    counts = torch.bincount(index, minlength=bins) if on_cpu else count_unasked(index, bins)
     return counts.view(num_classes + 1, num_classes)[:num_classes]
+
+
+def count_unasked(index, bins) -> Tensor:
+    """(N) -> (bins) int64: bincount without asking the device for the largest index first"""
+    index = index.long()
+    return index.new_zeros(bins).scatter_add_(0, index, torch.ones_like(index))
 
 
 def scores_of(confusion) -> Scores:
