@@ -37,6 +37,7 @@ def superpixels(segments):
     return {'model.post': dict(type='Superpixels', segments=segments)}
 
 
+BARE, WHOLE = dict(residual=False, mlp=False), dict(residual=True, mlp=True)
 REFINEMENTS = {
     'prompt denoising': [{'model.decode_head.pd_thresh': t} for t in THRESHOLDS],
     'key smoothing': [{'model.decode_head.ks_thresh': t} for t in (*THRESHOLDS, 1.0)],
@@ -48,15 +49,17 @@ REFINEMENTS = {
 FAMILIES = {
     'readout': {
         'value, no residual, no MLP': [readout('maskclip_plain')],
-        'q-q + k-k (SCLIP)': [readout('sclip')],
-        'q-q (ClearCLIP)': [readout('clearclip')],
+        'plain attention q-k': [readout('clip'), readout('clip', **BARE)],
+        'q-q + k-k (SCLIP)': [readout('sclip'), readout('sclip', **BARE)],
+        'q-q (ClearCLIP)': [readout('clearclip'), readout('clearclip', **WHOLE)],
         'k-k, neighbours (NACLIP)': [
-            readout('naclip'),
-            *(readout('naclip', neighbourhood=sigma) for sigma in (1.0, 2.0)),
+            readout('naclip', gaussian=sigma, **parts)
+            for sigma in (1.0, 2.0, 5.0)
+            for parts in (BARE, WHOLE)
         ],
         'self-self at depths (GEM)': [readout('gem')],
-        'early attention (ResCLIP)': [readout('resclip')],
-        'repair, layers fused (SC-CLIP)': [readout('scclip')],
+        'early attention, feedback (ResCLIP)': [readout('resclip'), readout('resclip', **WHOLE)],
+        'repair, layers fused (SC-CLIP)': [readout('scclip'), readout('scclip', **WHOLE)],
     },
     'prior': {
         'class weight': [prior(tau=tau) for tau in TAUS],
@@ -94,8 +97,21 @@ PHOTO_FAMILIES = {
     'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(n) for n in (100, 400)]},
 }
 
-# What a student's training may add, alone: `--cfg-options` of its config.
-SWITCHES = {'as published': {}}
+# What a student's training may add, alone: `--cfg-options` of its config (docs/students.md).
+PUBLISHED_TRAINING = 'as published'
+SWITCHES = {
+    PUBLISHED_TRAINING: {},
+    'confidence': {'model.robust_loss.confidence_power': 1.0},
+    'balance': {'model.robust_loss.balance': 0.5},
+    'smoothing': {'model.robust_loss.smoothing': 0.1},
+    'generalised cross entropy': {'model.robust_loss.gce': 0.7},
+    'running average labels the last third': {
+        'model.start_clip_guided': (1, 200),
+        'model.start_self_train': (201, -1),
+        'model.ema_momentum': 0.02,
+        'model.self_thresh': 0.5,
+    },
+}
 
 # Authors' figures: Context-59 / Context-60 mIoU with OpenAI's ViT-B/16.
 PUBLISHED = [

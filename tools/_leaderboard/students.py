@@ -1,7 +1,7 @@
 """Students of a board's teachers, with what their training may add."""
 
 from .board import MASKCLIP
-from .options import SWITCHES
+from .options import PUBLISHED_TRAINING, SWITCHES
 
 
 def students(board, steps, train):
@@ -11,9 +11,10 @@ def students(board, steps, train):
         steps: of `Board.combination`.
         train: (member, {key: value} of a student's config) -> mIoU in per cent.
     """
-    found = {}
-    for teacher, options in teachers_of(steps, board.families).items():
-        for switch, more in SWITCHES.items():
+    found, teachers = {}, teachers_of(steps, board.families)
+    for teacher, options in teachers.items():
+        last = teacher == list(teachers)[-1]  # the best one; the others train as published
+        for switch, more in SWITCHES.items() if last else [(PUBLISHED_TRAINING, {})]:
             settings = {**of_teacher(options), **more}
             rows = board.kept_or(['student', settings], lambda m, s=settings: train(m, s))
             found[teacher, switch] = board.figures(options, 'test'), rows
