@@ -17,7 +17,7 @@ from _leaderboard.board import Board
 from _leaderboard.measure import measure_photos, measure_scenes, train_student
 from _leaderboard.options import FAMILIES, PHOTO_FAMILIES, PHOTOS
 from _leaderboard.page import page_of_photos, page_of_scenes, published
-from _leaderboard.speed import speeds_of
+from _leaderboard.speed import measure_speeds, speeds_of
 from _leaderboard.students import students
 
 from mmseg.apis.command import run_command
@@ -35,8 +35,11 @@ def main():
     parser.add_argument('--photos', type=int, default=150, help='the same, where they are at hand')
     parser.add_argument('--iterations', type=int, default=300, help='of a student')
     parser.add_argument('--no-students', action='store_true')
+    parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
+    if args.speeds:
+        measure_speeds(output_dir(args.results))
     parts = [of_scenes(args), of_photos(args), published()]
     output_dir(Path(args.out).parent)
     with atomic_path(args.out) as temporary:

@@ -113,6 +113,25 @@ SWITCHES = {
     },
 }
 
+# Options of the same names with CLIP's ViT-B/16: a config, and `--cfg-options`.
+PLAIN = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
+WEIGHED = 'maskclip_text/maskclip_text_vit16_clip_numerics_520x520_pascal_context_59.py'
+SPEEDS = {
+    'MaskCLIP': (PLAIN, []),
+    'value, no residual, no MLP': (PLAIN, ['model.backbone.readout=maskclip_plain']),
+    'plain attention q-k': (PLAIN, ['model.backbone.readout=clip']),
+    'q-q + k-k (SCLIP)': (PLAIN, ['model.backbone.readout=sclip']),
+    'q-q (ClearCLIP)': (PLAIN, ['model.backbone.readout=clearclip']),
+    'k-k, neighbours (NACLIP)': (PLAIN, ['model.backbone.readout=naclip']),
+    'self-self at depths (GEM)': (PLAIN, ['model.backbone.readout=gem']),
+    'early attention, feedback (ResCLIP)': (PLAIN, ['model.backbone.readout=resclip']),
+    'repair, layers fused (SC-CLIP)': (PLAIN, ['model.backbone.readout=scclip']),
+    'class weight': (WEIGHED, []),
+    'key smoothing': (PLAIN, ['model.decode_head.ks_thresh=1.0']),
+    'PAMR': (PLAIN, ['model.post.type=PAMR']),
+    'superpixels': (PLAIN, ['model.post.type=Superpixels']),
+}
+
 # Authors' figures: Context-59 / Context-60 mIoU with OpenAI's ViT-B/16.
 PUBLISHED = [
     ('MaskCLIP, 520-whole', '21.7', ''),
