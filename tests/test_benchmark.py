@@ -126,3 +126,11 @@ def test_plain_pseudo_labels_are_the_models():
         assert torch.equal(
             found, fill_unlabeled(target, scores, candidates, threshold=threshold, scale=100.0)
         )
+
+
+def test_operations_are_counted_as_by_hand(tiny_config):
+    counts = load_tool('analysis/count_flops')
+    row = counts.count(tiny_config, 80)
+    tiny = dict(width=64, blocks=3, patch=16, dim=32, classes=3, key_layers=1)
+    assert row['forward']['flop'] == counts.vit_by_hand(80, **tiny)
+    assert row['training_flop'] is None and row['forward']['bytes'] > row['weight_bytes']
