@@ -109,12 +109,13 @@ def test_plain_pieces_by_hand():
     assert mmseg.kernels.AVAILABLE == before
 
 
-def test_plain_pseudo_labels_are_the_models():
+def test_plain_labels_and_losses_are_the_models():
     load_tool('benchmark')
     from types import SimpleNamespace
 
-    from _benchmark_plain import plain_pseudo_labels
+    from _benchmark_plain import plain_loss, plain_pseudo_labels
 
+    from mmseg.models import EncoderDecoder
     from mmseg.models.pseudo_label import fill_unlabeled
 
     scores = torch.randn(2, 5, 4, 4, generator=torch.manual_seed(0)) / 10
@@ -123,9 +124,12 @@ def test_plain_pseudo_labels_are_the_models():
     for candidates, threshold in ((None, 0.0), ([1, 3], 0.9)):
         model = SimpleNamespace(candidates=candidates, conf_thresh=threshold)
         found = plain_pseudo_labels(model)(target, scores, scale=100.0)
-        assert torch.equal(
-            found, fill_unlabeled(target, scores, candidates, threshold=threshold, scale=100.0)
-        )
+        options = dict(threshold=threshold, scale=100.0)
+        assert torch.equal(found, fill_unlabeled(target, scores, candidates, **options))
+    for over in ('all', 'labelled'):
+        model = SimpleNamespace(loss_over=over)
+        plain, own = plain_loss(model), EncoderDecoder.loss_against
+        torch.testing.assert_close(plain(scores, found), own(model, scores, found))
 
 
 def test_operations_are_counted_as_by_hand(tiny_config):
