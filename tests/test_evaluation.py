@@ -6,6 +6,7 @@ from torchmetrics.functional.segmentation import mean_iou
 
 from mmseg.errors import UserError
 from mmseg.evaluation import IoUMetric, confusion_matrix, score_table, scores_of
+from mmseg.evaluation.functional import count_unasked
 from mmseg.structures import SegDataSample
 
 
@@ -19,6 +20,14 @@ def test_confusion_against_scikit_learn():
     kept = truth != 255
     expected = sklearn_confusion(truth[kept], pred[kept], labels=range(5))
     assert np.array_equal(confusion_matrix(pred, truth, 5), expected)
+
+
+def test_an_ignored_class_and_both_ways_of_counting():
+    truth, pred = labels(0), labels(1)
+    expected = sklearn_confusion(truth[truth != 2], pred[truth != 2], labels=range(5))
+    assert np.array_equal(confusion_matrix(pred, truth, 5, ignore_index=2), expected)
+    index = truth.flatten().int()
+    assert torch.equal(count_unasked(index, 7), torch.bincount(index, minlength=7))
 
 
 def test_iou_against_torchmetrics():

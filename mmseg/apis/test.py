@@ -11,6 +11,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 
 from mmseg.engine import (
+    PRECISIONS,
     SegRunner,
     device_of,
     end_processes,
@@ -49,6 +50,7 @@ def test(
     save_scores=False,
     device=None,
     launcher='none',
+    precision=None,
 ):
     """Run the test set of a config through its model.
 
@@ -62,6 +64,7 @@ def test(
         save_scores: also write the class scores beside the labels.
         device: 'cpu', an accelerator's name, or None for the best there is.
         launcher: 'none', 'pytorch' (torchrun) or 'slurm'.
+        precision: 'fp32', 'bf16', 'fp16' or 'auto'; None for the config's.
 
     Returns:
         {'aAcc', 'mIoU', ...} in fractions, {} without metrics.
@@ -92,6 +95,9 @@ def test(
         _spare_inputs(dataset, show_dir, out_dir)
         if config.test_dataloader.sampler['type'] == 'DefaultSampler':
             config.test_dataloader.sampler.round_up = False  # or some photos would count twice
+        config.test_dataloader.setdefault('pin_memory', config.device != 'cpu')
+        if precision is not None:
+            config.test_cfg = dict(config.test_cfg, type='SegTestLoop', precision=precision)
         runner = SegRunner.from_cfg(config)
         runner.test_loop  # noqa: B018  builds the loader, so that its settings are checked too
     started = time.monotonic()
@@ -191,6 +197,9 @@ def parse_arguments(argv=None):
     parser.add_argument('--save-scores', action='store_true', help='with --out: class scores too')
     parser.add_argument('--work-dir', help='where the log and the result go')
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, help="of the network; default the config's, 'auto'"
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -213,5 +222,6 @@ def main(argv=None):
         save_scores=args.save_scores,
         device=args.device,
         launcher=args.launcher,
+        precision=args.precision,
     )
     end_processes()

@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
-from .transforms.loading import read_photo
+from .transforms.loading import photo_size, read_photo
 
 
 class PhotoDataset(BaseDataset):
@@ -65,6 +65,10 @@ class PhotoDataset(BaseDataset):
     def read(self, path):
         """The path of a row -> PIL RGB image"""
         return read_photo(path)
+
+    def size_of(self, index):
+        """A photo's index -> (H, W), without reading its pixels"""
+        return photo_size(self.get_data_info(index)['img_path'])
 
     def row(self, img_path, seg_map_path, **more):
         """What the transforms need to know of a photo."""

@@ -23,10 +23,23 @@ class Scores(NamedTuple):
 
 
 def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
-    """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction."""
-    kept = truth != ignore_index
-    index = truth[kept].long() * num_classes + pred[kept].long()
-    return torch.bincount(index, minlength=num_classes**2).view(num_classes, num_classes)
+    """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction.
+
+    An accelerator is not waited for: the counts stay there.
+    """
+    rows = truth.flatten().clamp(max=num_classes).int()  # what is ignored falls into row C
+    if ignore_index < num_classes:
+        rows = torch.where(rows == ignore_index, num_classes, rows)
+    index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes
+    on_cpu = index.device.type == 'cpu'
+    counts = torch.bincount(index, minlength=bins) if on_cpu else count_unasked(index, bins)
+    return counts.view(num_classes + 1, num_classes)[:num_classes]
+
+
+def count_unasked(index, bins) -> Tensor:
+    """(N) -> (bins) int64: bincount without asking the device for the largest index first"""
+    index = index.long()
+    return index.new_zeros(bins).scatter_add_(0, index, torch.ones_like(index))
 
 
 def scores_of(confusion) -> Scores:

@@ -31,7 +31,7 @@ class IoUMetric(BaseMetric):
         self.scores = None
 
     def process(self, data_batch, data_samples):
-        """Add the samples' `pred_sem_seg` against `gt_sem_seg`."""
+        """Add the samples' `pred_sem_seg` against `gt_sem_seg`, all photos in one count."""
         num_classes = len(self.dataset_meta['classes'])
         ignore = ignore_label(num_classes) if self.ignore_index is None else self.ignore_index
         for sample in data_samples:
@@ -40,13 +40,12 @@ class IoUMetric(BaseMetric):
                     f'{sample["img_path"]} has no mask to evaluate against; leave out '
                     '--eval and ask for pictures (--show-dir) or labels (--out)'
                 )
-            matrix = confusion_matrix(
-                sample['pred_sem_seg'],
-                sample['gt_sem_seg'],
-                num_classes,
-                ignore_index=ignore,
-            )
-            self.confusion = matrix if self.confusion is None else self.confusion + matrix
+        pred, truth = (
+            torch.cat([sample[key].flatten() for sample in data_samples])
+            for key in ('pred_sem_seg', 'gt_sem_seg')
+        )
+        matrix = confusion_matrix(pred, truth, num_classes, ignore_index=ignore)
+        self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
     def evaluate(self, size):
         """-> {'aAcc', 'mIoU', ..., 'IoU.aeroplane', ...}: fractions rounded to 4 decimals."""

@@ -4,10 +4,13 @@ Bilinear resizing is linear and separable: two small matrices say all of it, res
 row is their product, and slab after slab of the photo comes out of one matrix product.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
-ROWS = 16  # rows of the photo at a time: with 59 classes a slab fits a core's cache
+ROWS = 16  # rows of the photo at a time on CPUs: with 59 classes a slab fits a core's cache
+SLAB = 2**25  # scores at a time elsewhere (128 MiB): few and large steps
 
 
 def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False) -> Tensor:
@@ -27,14 +30,22 @@ def photo_matrices(scores, photo_size, *, input_size, stride, twice=False):
         twice: as the original (Q15): stretch the grid over the input as if nothing had been padded,
             resize to the input's size, and from there to the photo's.
     """
-    maps = []
-    for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size):
-        if twice:
-            maps.append(bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells))
-        else:
-            step = pixels / (stride * photo) if stride else None
-            maps.append(bilinear_matrix(photo, cells, step=step))
-    return maps
+    return [
+        _photo_matrix(photo, pixels, cells, stride, twice, scores.device)
+        for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size)
+    ]
+
+
+@lru_cache(maxsize=64)  # photos of a data set share a few sizes
+@torch.inference_mode(False)
+def _photo_matrix(photo, pixels, cells, stride, twice, device):
+    """sizes of one axis -> (photo, cells) float32"""
+    if twice:
+        matrix = bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells)
+    else:
+        step = pixels / (stride * photo) if stride else None
+        matrix = bilinear_matrix(photo, cells, step=step)
+    return matrix.to(device, torch.float32)
 
 
 def bilinear_matrix(size, cells, *, step=None) -> Tensor:
@@ -62,16 +73,31 @@ def reading_matrix(at, cells) -> Tensor:
 def resize(scores, down, across) -> Tensor:
     """(C, h, w), (H, h), (W, w) -> (C, H, W): `down @ scores @ across.T`"""
     scores = scores.float()
-    return down.to(scores) @ (scores @ across.to(scores).T)
+    return _product(down.to(scores), _product(scores, across.to(scores).T))
 
 
 def slabs(scores, down, across):
     """(C, h, w), (H, h), (W, w) -> the rows of `resize`, as (rows, C, W), from the top down"""
     scores = scores.float()
     down, across = down.to(scores), across.to(scores)
-    wide = (scores @ across.T).transpose(0, 1).flatten(1)  # (h, C * W)
-    for rows in down.split(ROWS):
-        yield (rows @ wide).unflatten(1, (len(scores), len(across)))
+    wide = _product(scores, across.T).transpose(0, 1).flatten(1)  # (h, C * W)
+    on_cpu = scores.device.type == 'cpu'
+    for part in down.split(ROWS if on_cpu else max(1, SLAB // wide.shape[1])):
+        cells = _read_cells(part) if on_cpu else slice(None)  # which an accelerator would wait for
+        full = _product(part[:, cells], wide[cells])
+        yield full.unflatten(1, (len(scores), len(across)))
+
+
+def _read_cells(part):
+    """(rows, h) -> slice of the columns outside which it is 0"""
+    columns = part.any(dim=0).nonzero().flatten()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _product(a, b):
+    """a @ b in their own precision, within autocast too"""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
 
 
 def resize_argmax(scores, down, across) -> Tensor:

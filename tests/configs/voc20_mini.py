@@ -3,7 +3,7 @@ vocabulary = 'voc_20'
 test_dataloader = dict(
     batch_size=4,
     num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    sampler=dict(type='SizeSampler'),
     dataset=dict(
         type='PascalVOCDataset',
         data_root='../shared/mini/voc20_mini',

@@ -2,7 +2,7 @@
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    sampler=dict(type='SizeSampler'),
     dataset=dict(
         pipeline=[
             dict(type='LoadImage'),

@@ -44,6 +44,10 @@ class MiniatureDataset(PhotoDataset):
         """The name of a scene -> PIL RGB image"""
         return Image.fromarray(self.draw(path).image)
 
+    def size_of(self, index):
+        """-> (H, W), the same for all"""
+        return self.size, self.size
+
 
 @TRANSFORMS.register_module()
 class RenderScene:

@@ -1,5 +1,5 @@
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
@@ -30,6 +30,20 @@ def read_photo(path, *, file=None, max_pixels=None):
         return _to_rgb(image)
 
     return _read(path, convert, file)
+
+
+def photo_size(path):
+    """File -> (H, W) of the photo as `read_photo` gives it, from its header alone.
+
+    Raises:
+        UserError: missing or no photo.
+    """
+
+    def size(image):
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+        return image.size if turned else image.size[::-1]
+
+    return _read(path, size)
 
 
 def _to_rgb(image):

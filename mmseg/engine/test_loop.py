@@ -1,0 +1,62 @@
+import torch
+from mmengine.runner import TestLoop
+
+from mmseg.errors import UserError
+from mmseg.registry import LOOPS
+
+DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+PRECISIONS = ('auto', *DTYPES)
+
+
+def autocast_of(precision, device):
+    """One of PRECISIONS, a device's name -> the context in which the network runs.
+
+    'auto' is fp32 on CPUs, where half precision is not faster, and fp16 on accelerators, whose
+    labels stay nearer to those of fp32 than bf16's (docs/performance.md).
+
+    Raises:
+        UserError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f'precision is one of {", ".join(PRECISIONS)}, not {precision!r}')
+    kind = torch.device(device).type
+    if precision == 'auto':
+        precision = 'fp32' if kind == 'cpu' else 'fp16'
+    return torch.autocast(kind, DTYPES[precision], enabled=precision != 'fp32')
+
+
+@LOOPS.register_module()
+class SegTestLoop(TestLoop):
+    """mmengine's test loop in a precision, compiled if asked; scores and counts stay on the device.
+
+    Args:
+        runner, dataloader, evaluator: mmengine's.
+        precision: one of PRECISIONS.
+        compile: let `torch.compile` have the network; each new shape of input may cost a minute.
+    """
+
+    def __init__(self, runner, dataloader, evaluator, *, precision='auto', compile=False):
+        super().__init__(runner, dataloader, evaluator)
+        device = runner.cfg.get('device', 'cpu')
+        self.autocast = autocast_of(precision, device)
+        prepare_for_test(runner.model, device, compile=compile)
+
+    @torch.no_grad()
+    def run_iter(self, idx, data_batch):
+        """One batch through the network, the evaluator and the hooks."""
+        batch = dict(batch_idx=idx, data_batch=data_batch)
+        self.runner.call_hook('before_test_iter', **batch)
+        with self.autocast:
+            outputs = self.runner.model.test_step(data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook('after_test_iter', **batch, outputs=outputs)
+
+
+def prepare_for_test(model, device, *, compile=False):
+    """In place: channels last on accelerators, whose convolutions want it; compiled if asked."""
+    model = getattr(model, 'module', model)
+    if torch.device(device).type != 'cpu':
+        model.to(memory_format=torch.channels_last)
+    if compile:
+        for name in ('queries', 'queries_of'):
+            setattr(model, name, torch.compile(getattr(model, name)))

@@ -1,0 +1,136 @@
+"""tools/benchmark.py, and the promise that the fast ways give the plain way's results."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, load_tool, run_script
+from test_train import student_config  # noqa: F401
+
+STAGES = {
+    'test': {'decode', 'transform', 'copy', 'network', 'upsample + argmax', 'metric'},
+    'train': {'data', 'teacher', 'student forward', 'backward', 'step'},
+}
+
+
+def benchmark(*arguments):
+    return run_script('benchmark', *arguments)
+
+
+def results(path):
+    return json.loads(path.read_text())['results']
+
+
+def test_fast_labels_are_the_plain_ones(mini, tmp_path, monkeypatch):
+    """Real photos: 99.9 % of the pixels, and mIoU to 0.02 of a hundred."""
+    monkeypatch.chdir(ROOT)
+    options = ['--number', 4, '--repeats', 1, '--batch', 3, '--out', tmp_path / 'b.json']
+    twice = ['--cfg-options', 'model.resize_twice=True']
+    config = ROOT / 'tests/configs/real_photos_base.py'
+    assert benchmark(config, '--baseline', *options, *twice) == 0
+    fast, plain = results(tmp_path / 'b.json')
+    assert fast['labels_as_baseline'] >= 0.999
+    assert fast['mIoU'] == pytest.approx(plain['mIoU'], abs=2e-4)
+    assert plain['mIoU'] > 0 and fast['batch'] == 3 and plain['batch'] == 1
+
+
+def test_records_and_compare(tiny_config, tmp_path, capsys):
+    out = tmp_path / 'b.json'
+    options = ['--synthetic', '--number', 3, '--repeats', 2, '--out', out]
+    assert benchmark(tiny_config, '--baseline', '--sizes', 64, 96, *options) == 0
+    found = results(out)
+    assert [(r['way'], r['size']) for r in found] == [
+        ('fast', 64),
+        ('baseline', 64),
+        ('fast', 96),
+        ('baseline', 96),
+    ]
+    for record in found:
+        assert set(record['split_ms']) == STAGES['test']
+        for value in (*record['split_ms'].values(), record['rate'], record['beside_network_ms']):
+            assert 0 < value['low'] <= value['median'] <= value['high']
+        assert record['memory']['host_mib'] > 50 and record['memory']['device_mib'] is None
+    report = json.loads(out.read_text())
+    for record in report['results']:
+        record['rate']['median'] *= 2
+    (tmp_path / 'twice.json').write_text(json.dumps(report))
+    capsys.readouterr()
+    assert benchmark('--compare', out, tmp_path / 'twice.json') == 0
+    printed = capsys.readouterr().out
+    assert printed.count('photos/s 2.00x') == 4 and printed.count('network 1.00x') == 8
+
+
+def test_mistakes_are_one_line(tiny_config, tmp_path, capsys):
+    (tmp_path / 'other.json').write_text('[1, 2]')
+    empty = tmp_path / 'empty.json'
+    empty.write_text('{"results": []}')
+    for arguments, said in (
+        ([], 'name a CONFIG'),
+        (['nowhere.py'], 'nowhere.py does not exist'),
+        ([tiny_config, '--number', 0], '--number is at least 1, not 0'),
+        ([tiny_config, '--repeats', 0], '--repeats is at least 1'),
+        ([tiny_config, '--sizes', 64, -1], '--sizes is at least 1, not -1'),
+        ([tiny_config, '--train'], 'trains no student'),
+        ([tiny_config, '--train', '--compile'], 'are of the test'),
+        ([tiny_config, '--photos', tmp_path / 'none'], 'none does not exist'),
+        ([tiny_config, '--photos', tmp_path, '--synthetic'], 'exclude each other'),
+        (['--compare', tmp_path / 'none.json', empty], 'none.json is no JSON file of'),
+        (['--compare', tmp_path / 'other.json', empty], 'other.json is no JSON file of'),
+        (['--compare', empty, empty], 'no config in common'),
+    ):
+        assert benchmark(*arguments) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith('error:') and said in line
+
+
+def test_training_is_measured(tmp_path, student_config):  # noqa: F811
+    out = tmp_path / 'b.json'
+    options = ['--number', 1, '--repeats', 1, '--synthetic', '--batch', 2, '--out', out]
+    assert benchmark(student_config, '--train', '--baseline', *options) == 0
+    for record in results(out):
+        assert set(record['split_ms']) == STAGES['train'] and record['rate']['median'] > 0
+        assert all(value['median'] > 0 for value in record['split_ms'].values())
+
+
+def test_plain_pieces_by_hand():
+    load_tool('benchmark')
+    from _benchmark_plain import plain_confusion, plain_iou, plain_pytorch
+
+    import mmseg.kernels
+
+    areas = plain_confusion(np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 255]), 4, 255)
+    assert areas.tolist() == [[1, 1, 0, 0], [1, 2, 1, 0], [2, 2, 0, 0]]
+    assert plain_iou(areas) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
+    before = mmseg.kernels.AVAILABLE
+    with pytest.raises(KeyError), plain_pytorch():
+        assert not mmseg.kernels.AVAILABLE
+        raise KeyError
+    assert mmseg.kernels.AVAILABLE == before
+
+
+def test_plain_pseudo_labels_are_the_models():
+    load_tool('benchmark')
+    from types import SimpleNamespace
+
+    from _benchmark_plain import plain_pseudo_labels
+
+    from mmseg.models.pseudo_label import fill_unlabeled
+
+    scores = torch.randn(2, 5, 4, 4, generator=torch.manual_seed(0)) / 10
+    target = torch.full((2, 16, 16), -1)
+    target[0, :4], target[1, :4] = 255, 3
+    for candidates, threshold in ((None, 0.0), ([1, 3], 0.9)):
+        model = SimpleNamespace(candidates=candidates, conf_thresh=threshold)
+        found = plain_pseudo_labels(model)(target, scores, scale=100.0)
+        assert torch.equal(
+            found, fill_unlabeled(target, scores, candidates, threshold=threshold, scale=100.0)
+        )
+
+
+def test_operations_are_counted_as_by_hand(tiny_config):
+    counts = load_tool('analysis/count_flops')
+    row = counts.count(tiny_config, 80)
+    tiny = dict(width=64, blocks=3, patch=16, dim=32, classes=3, key_layers=1)
+    assert row['forward']['flop'] == counts.vit_by_hand(80, **tiny)
+    assert row['training_flop'] is None and row['forward']['bytes'] > row['weight_bytes']

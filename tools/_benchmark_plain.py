@@ -1,0 +1,93 @@
+"""The plain way that the fast paths are measured against: what mmsegmentation 0.x does, in fp32.
+
+One photo at a time; scores resized to the padded input and again to the photo, all classes at
+once; softmax; labels to numpy and a histogram there. In training, labels from full-size scores,
+an optimizer that goes from tensor to tensor, and losses read in every step. Nothing of
+`mmseg.kernels` is used, and attention is written out.
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import mmseg.kernels
+from mmseg.structures import IGNORE, UNLABELED
+
+
+@contextmanager
+def plain_pytorch():
+    """Within it, layers are PyTorch's own and attention is matmul, softmax, matmul."""
+    before = mmseg.kernels.AVAILABLE
+    mmseg.kernels.AVAILABLE = False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mmseg.kernels.AVAILABLE = before
+
+
+def plain_labels(model, scores, input_size, photo_size):
+    """(1, C, h, w), (H, W) twice -> (H, W) int64 numpy: both resizings, softmax, arg-max"""
+    stride = None if model.resize_twice else model.score_stride
+    padded = [cells * stride for cells in scores.shape[2:]] if stride else input_size
+    scores = F.interpolate(scores, size=padded, mode='bilinear', align_corners=False)
+    scores = scores[:, :, : input_size[0], : input_size[1]]
+    scores = F.interpolate(scores, size=photo_size, mode='bilinear', align_corners=False)
+    return scores.softmax(dim=1).argmax(dim=1).cpu().numpy()[0]
+
+
+def plain_confusion(labels, truth, num_classes, ignore):
+    """(H, W) twice, numpy -> (3, C) pixels of the intersection, the prediction and the truth"""
+    kept = truth != ignore
+    labels, truth = labels[kept], truth[kept]
+    edges = np.arange(num_classes + 1)
+    parts = (labels[labels == truth], labels, truth)
+    return np.stack([np.histogram(part, bins=edges)[0] for part in parts])
+
+
+def plain_iou(areas):
+    """(3, C) -> mIoU in fractions, over the classes that occur"""
+    both, pred, truth = areas.astype(float)
+    union = pred + truth - both
+    return float(np.mean(both[union > 0] / union[union > 0]))
+
+
+def plain_pseudo_labels(model):
+    """A MaskClipPlus -> its `pseudo_labels`, by way of (N, C, H, W) float32 scores"""
+
+    def pseudo_labels(target, scores, *, scale):
+        ids = list(range(scores.shape[1]) if model.candidates is None else model.candidates)
+        full = F.interpolate(scores[:, ids].float(), target.shape[1:], mode='bilinear')
+        best = full if scale is None else (full * scale).softmax(dim=1)
+        sure, label = best.max(dim=1)
+        label = target.new_tensor(ids)[label]
+        label[sure < model.conf_thresh] = IGNORE
+        return torch.where(target == UNLABELED, label, target)
+
+    return torch.no_grad()(pseudo_labels)
+
+
+@contextmanager
+def plain_training(model):
+    """Within it, a MaskClipPlus trains the plain way."""
+    model.pseudo_labels = plain_pseudo_labels(model)
+    try:
+        with plain_pytorch():
+            yield
+    finally:
+        del model.pseudo_labels
+
+
+def plain_step(model, batch, optimizer, clock):
+    """One step with the losses read at its end -> {name: number}"""
+    data = model.data_preprocessor(batch, True)
+    losses = model(**data, mode='loss')
+    with clock.stage('backward'):
+        sum(value.mean() for name, value in losses.items() if 'loss' in name).backward()
+    with clock.stage('step'):
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    return {name: value.item() for name, value in losses.items()}
