@@ -112,8 +112,8 @@ def load_proxy(model, pretrained, *, mean=None, std=None, positions='size', part
 
 
 def _create(model, fetch):
-    if not timm.is_model(model):
-        known = timm.list_models('vit_*') + timm.list_models('vit_*', pretrained=True)
+    known = {*timm.list_models(), *timm.list_pretrained()}
+    if model not in known:
         raise UserError(
             f'timm has no model {model!r}{nearest(model, known)}; see timm.list_models()'
         )

@@ -82,7 +82,9 @@ def _changed(preset, config, where):
             if not isinstance(value, (list, tuple)):
                 raise UserError(f'{where}.{key} is a list, not {value!r}')
             value = tuple(value)
-        elif isinstance(known[key], bool) != isinstance(value, bool):
+        elif isinstance(known[key], bool) != isinstance(value, bool) or (
+            isinstance(known[key], (int, float)) and not isinstance(value, (int, float))
+        ):
             raise UserError(f'{where}.{key} is {_kind(known[key])}, not {value!r}')
         values[key] = value
     return dataclasses.replace(preset, **values)
