@@ -94,6 +94,26 @@ def hashed_clip(golden, hashed, tmp_path_factory):
     return make
 
 
+@pytest.fixture(scope='session')
+def dino_file(golden, hashed, tmp_path_factory):
+    """A file of DINO's ViT-B/16 in the names of its release, weights as the README draws them."""
+    import json
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    state = hashed.state(
+        json.loads((golden / 'peers' / 'keys_dino_vitb16.json').read_text()), salt='dino'
+    )
+    for name in state:
+        if name.endswith('attn.proj.weight'):
+            state[name] = state[name] * np.float32(0.3)
+    state['pos_embed'] = state['pos_embed'] * np.float32(20)
+    path = tmp_path_factory.mktemp('dino') / 'dino.safetensors'
+    save_file(state, path)
+    return path
+
+
 TEXT = dict(context_length=77, vocab_size=49408, width=64, heads=2, layers=2)
 TINY = {
     'vit': dict(

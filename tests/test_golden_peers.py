@@ -5,7 +5,6 @@ the position embeddings alone would show as 1e-3.
 """
 
 import functools
-import json
 
 import numpy as np
 import pytest
@@ -100,21 +99,6 @@ def score(golden):
     """(N, 512, h, w) -> (N, 59, h, w) cosines"""
     text = torch.from_numpy(np.load(golden / 'text.npz')['vit16_head'])
     return lambda patches: torch.einsum('ndhw,cd->nchw', F.normalize(patches, dim=1), text)
-
-
-@pytest.fixture(scope='module')
-def dino(peers, hashed, tmp_path_factory):
-    """A file of DINO's ViT-B/16 in the names of its release, weights as the README draws them."""
-    from safetensors.numpy import save_file
-
-    state = hashed.state(json.loads((peers / 'keys_dino_vitb16.json').read_text()), salt='dino')
-    for name in state:
-        if name.endswith('attn.proj.weight'):
-            state[name] = state[name] * np.float32(0.3)
-    state['pos_embed'] = state['pos_embed'] * np.float32(20)
-    path = tmp_path_factory.mktemp('dino') / 'dino.safetensors'
-    save_file(state, path)
-    return path
 
 
 def assert_close(found, expected, atol):
@@ -228,8 +212,8 @@ def test_resclips_second_pass(extractor, crop, score, expected, refine, file, th
 
 
 @torch.no_grad()
-def test_proxyclip(extractor, crop, score, expected, dino):
-    proxy = load_proxy('vit_base_patch16_224.dino', str(dino), positions='factor')
+def test_proxyclip(extractor, crop, score, expected, dino_file):
+    proxy = load_proxy('vit_base_patch16_224.dino', str(dino_file), positions='factor')
     file = expected('proxyclip_dino_b16')
     patches = proxy.patches(crop, (21, 21))[0]
     assert_close(patches.T.unflatten(1, (21, 21))[:16], file['dino_feat_first16'], FEATURES)

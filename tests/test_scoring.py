@@ -254,3 +254,49 @@ def test_presence_leaves_the_top_and_those_always_there():
 def test_impossible_priors(options, message):
     with pytest.raises(UserError, match=message):
         ClassWeight(torch.eye(5), **options)
+
+
+def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
+    """The tool's file is the mean over the photos, and a config takes it."""
+    from conftest import run_script
+    from mmengine.registry import DefaultScope
+
+    from mmseg.engine import load_config
+    from mmseg.registry import DATASETS, MODELS
+
+    weight = (
+        f"class_weight = dict(mode='blend', view='image', text=dict(file='{tmp_path}/text.pth'))"
+    )
+    tiny_config.write_text(tiny_config.read_text() + weight)
+    out = tmp_path / 'usual.npy'
+    torch.manual_seed(0)
+    assert run_script('analysis/usual_cosines', tiny_config, '--out', out, '--device', 'cpu') == 0
+    assert 'over 5 photos' in capsys.readouterr().out
+    config = load_config(tiny_config)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(config.test_dataloader.dataset)
+        torch.manual_seed(0)
+        plain = MODELS.build(config.model)
+    rows = [
+        plain.decode_head.class_weight.cosines(plain.look(row['inputs'][None], None))[0]
+        for row in (dataset[i] for i in range(5))
+    ]
+    np.testing.assert_allclose(np.load(out), torch.stack(rows).mean(dim=0), atol=1e-5)
+    config = load_config(tiny_config, {'class_weight.usual': str(out)})
+    centred = MODELS.build(config.model)
+    np.testing.assert_array_equal(centred.decode_head.class_weight.usual, np.load(out))
+    with pytest.raises(UserError, match='nowhere.npy cannot be read'):
+        MODELS.build(load_config(tiny_config, {'class_weight.usual': 'nowhere.npy'}).model)
+
+
+def test_the_protocol_stands_beside_the_figures(tiny_config, tmp_path, capsys):
+    import mmseg.apis.test as evaluation
+    from mmseg.engine import load_config
+
+    options = {'protocol': dict(scale=(2048, 48), windows=dict(size=32, stride=16))}
+    config = load_config(tiny_config, options)
+    evaluation.test(config, work_dir=tmp_path / 'work', device='cpu')
+    text = '48-slide: photos short side 48, long side up to 2048, windows of 32 every 16'
+    assert f'protocol {text}' in capsys.readouterr().out
+    (path,) = (tmp_path / 'work').glob('eval_single_scale_*.json')
+    assert json.loads(path.read_text())['protocol'] == text

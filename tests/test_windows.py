@@ -153,3 +153,30 @@ def test_the_prior_looks_at_the_whole_input_once(build):
 def test_impossible_windows(build, options, message):
     with pytest.raises(UserError, match=message):
         build(windows=Windows(**options))
+
+
+def test_a_student_has_windows_too():
+    """A network whose grid spans its input, whatever its size: the mean at the input's size."""
+    from mmseg.models import EncoderDecoder
+
+    class Colours(torch.nn.Module):
+        def classify(self, features):
+            return features
+
+    head = Colours()
+    head.forward_features = lambda found: F.avg_pool2d(found, 4)
+    options = dict(mean=(0, 0, 0), std=(1 / 255,) * 3, windows=dict(size=32, stride=16))
+    model, image = EncoderDecoder(torch.nn.Identity(), head, **options), photo(48, 64)
+    total, count = torch.zeros(3, 48, 64), torch.zeros(48, 64)
+    for top in (0, 16):
+        for left in (0, 16, 32):
+            piece = image[None, :, top : top + 32, left : left + 32].float()
+            scores = F.interpolate(F.avg_pool2d(piece, 4), (32, 32), mode='bilinear')
+            total[:, top : top + 32, left : left + 32] += scores[0]
+            count[top : top + 32, left : left + 32] += 1
+    (maps,) = model.maps([image])
+    matrices = photo_window_matrices(
+        maps, (48, 64), input_size=(48, 64), stride=None, windows=model.windows
+    )
+    torch.testing.assert_close(resize(maps, *matrices), total / count, rtol=0, atol=1e-3)
+    assert model.on_grid(maps, (48, 64)).shape == (3, 6, 8)

@@ -31,14 +31,14 @@ def photo_matrices(scores, photo_size, *, input_size, stride, twice=False):
             resize to the input's size, and from there to the photo's.
     """
     return [
-        _map(photo, pixels, cells, stride, twice, scores.device)
+        _photo_matrix(photo, pixels, cells, stride, twice, scores.device)
         for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size)
     ]
 
 
 @lru_cache(maxsize=64)  # photos of a data set share a few sizes
 @torch.inference_mode(False)
-def _map(photo, pixels, cells, stride, twice, device):
+def _photo_matrix(photo, pixels, cells, stride, twice, device):
     """sizes of one axis -> (photo, cells) float32"""
     if twice:
         matrix = bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells)
@@ -82,21 +82,22 @@ def slabs(scores, down, across):
     down, across = down.to(scores), across.to(scores)
     wide = _product(scores, across.T).transpose(0, 1).flatten(1)  # (h, C * W)
     on_cpu = scores.device.type == 'cpu'
-    for rows in down.split(ROWS if on_cpu else max(1, SLAB // wide.shape[1])):
-        cells = _read_cells(rows) if on_cpu else slice(None)  # which an accelerator would wait for
-        yield _product(rows[:, cells], wide[cells]).unflatten(1, (len(scores), len(across)))
+    for part in down.split(ROWS if on_cpu else max(1, SLAB // wide.shape[1])):
+        cells = _read_cells(part) if on_cpu else slice(None)  # which an accelerator would wait for
+        full = _product(part[:, cells], wide[cells])
+        yield full.unflatten(1, (len(scores), len(across)))
 
 
-def _product(first, second):
-    """A matrix product in full precision, within autocast too"""
-    with torch.autocast(first.device.type, enabled=False):
-        return first @ second
-
-
-def _read_cells(rows):
+def _read_cells(part):
     """(rows, h) -> slice of the columns outside which it is 0"""
-    columns = rows.any(dim=0).nonzero().flatten()
+    columns = part.any(dim=0).nonzero().flatten()
     return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _product(a, b):
+    """a @ b in their own precision, within autocast too"""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
 
 
 def resize_argmax(scores, down, across) -> Tensor:

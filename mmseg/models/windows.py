@@ -7,6 +7,7 @@ is kept of a photo: two small matrices read the mean out of them, anywhere.
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -120,10 +121,18 @@ def _side_by_side(scores, columns):
 def photo_window_matrices(maps, photo_size, *, input_size, stride, windows):
     """(Q, m, n) of `window_scores` -> (H, m), (W, n): the mean at the input's size, then resized"""
     return [
-        bilinear_matrix(photo, pixels)
-        @ windows.matrix(torch.arange(pixels, dtype=torch.float64), pixels, cells, stride)
+        _photo_matrix(photo, pixels, cells, stride, windows, maps.device)
         for cells, pixels, photo in zip(maps.shape[1:], input_size, photo_size)
     ]
+
+
+@lru_cache(maxsize=64)  # photos of a data set share a few sizes
+@torch.inference_mode(False)
+def _photo_matrix(photo, pixels, cells, stride, windows, device):
+    """sizes of one axis -> (photo, cells) float32"""
+    places = torch.arange(pixels, dtype=torch.float64)
+    matrix = bilinear_matrix(photo, pixels) @ windows.matrix(places, pixels, cells, stride)
+    return matrix.to(device, torch.float32)
 
 
 def mean_on_grid(maps, *, input_size, stride, windows) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 from ..data_preprocessor import SegDataPreprocessor
 from ..scoring import Scoring
 from ..upsample import photo_matrices, resize
-from ..windows import mean_on_grid, photo_window_matrices, window_scores
+from ..windows import Windows, mean_on_grid, photo_window_matrices, window_scores
 
 
 class Segmentor(BaseModel):
@@ -20,7 +20,7 @@ class Segmentor(BaseModel):
         score_stride: pixels of the input per cell of the scores; None where the scores' grid spans
             the input whatever its size.
         resize_twice: scores go through the input's size to the photo's, as in the original (Q15).
-        windows: a Windows, or None for the whole input in one piece.
+        windows: a Windows or its settings, or None for the whole input in one piece.
         scoring: a Scoring; by default every query is a class and nothing has a threshold.
         post: modules that refine in this order at the photo's size: what acts on 'scores', then
             what acts on 'labels'.
@@ -38,7 +38,8 @@ class Segmentor(BaseModel):
     ):
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.weigher_view, self.score_stride = weigher_view, score_stride
-        self.resize_twice, self.windows = resize_twice, windows
+        self.resize_twice = resize_twice
+        self.windows = windows = Windows(**windows) if isinstance(windows, dict) else windows
         self.scoring = scoring or Scoring(scale=1.0)
         self.post = nn.ModuleList(post)
         if windows is not None:
@@ -107,9 +108,11 @@ class Segmentor(BaseModel):
         """(Q, m, n) of `maps` -> (H, W) labels at the photo's size, post-processed.
 
         Args:
-            image: (3, H, W), the input itself; or its size, where nothing looks at it.
+            image: (3, H, W), the input itself; or its size, where no post-processing looks at it.
             windows: in place of the model's own; those that the maps were made with.
         """
+        if len(self.post) and not torch.is_tensor(image):
+            raise TypeError('post-processing looks at the input itself, not at its size')
         size = tuple(image.shape[1:]) if torch.is_tensor(image) else tuple(image)
         matrices = self._matrices(maps, photo_size, size, windows or self.windows)
         refiners = [part for part in self.post if part.acts_on == 'scores']

@@ -17,7 +17,7 @@ class EncoderDecoder(Segmentor):
             published, Q6); None keeps the model free of CLIP.
         weigher: the CLIPDenseExtractor behind the class weight; it is frozen, moves with the model,
             and is in neither its parameters nor its checkpoints.
-        weigher_view, resize_twice: see `Segmentor`.
+        weigher_view, resize_twice, windows: see `Segmentor`.
         loss_over: 'labelled' averages cross entropy over labelled pixels, 'all' over all (as
             published, Q14: ignored pixels count 0).
     """
@@ -33,11 +33,13 @@ class EncoderDecoder(Segmentor):
         weigher=None,
         weigher_view='clip',
         resize_twice=False,
+        windows=None,
         loss_over='labelled',
     ):
         super().__init__(
             weigher_view=weigher_view if class_weight is not None else None,
             resize_twice=resize_twice,
+            windows=windows,
         )
         self.backbone, self.decode_head, self.class_weight = backbone, decode_head, class_weight
         self.loss_over = loss_over
