@@ -97,8 +97,9 @@ def units_of(args, out):
 def dataset_of(args):
     """The data set of `--photos-of`, which needs no labels yet."""
     loader = load_config(args.photos_of).get(f'{args.set}_dataloader')
-    if loader:
-        loader.dataset.pseudo_labels = None
+    if not loader:
+        raise UserError(f'{args.photos_of} has no {args.set}_dataloader')
+    loader.dataset.pseudo_labels = None
     return require_data(loader)
 
 
