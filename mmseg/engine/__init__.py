@@ -1,7 +1,9 @@
+from .accumulate import accumulate_gradients
 from .check_config import check_config
 from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
-from .launch import device_of, end_processes, init_processes
+from .late_info import LateInfoHook
+from .launch import device_of, end_processes, init_processes, keep_freed_memory
 from .param_groups import MatrixDecayConstructor
 from .runner import SegRunner
 from .sampler import StreamSampler
@@ -9,9 +11,11 @@ from .train_hooks import LabelLeakHook, NonFiniteLossHook, TrainProgressHook
 from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
 __all__ = [
+    'accumulate_gradients',
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
     'LabelWriterHook',
+    'LateInfoHook',
     'MatrixDecayConstructor',
     'NonFiniteLossHook',
     'ProgressHook',
@@ -24,5 +28,6 @@ __all__ = [
     'device_of',
     'end_processes',
     'init_processes',
+    'keep_freed_memory',
     'load_config',
 ]

@@ -67,6 +67,7 @@ class MaskClipPlus(EncoderDecoder):
             losses['loss_distill'] = self.distill_weight * distance(features, dense, target)
         return losses
 
+    @torch.inference_mode()
     def teacher_scores(self, images, samples):
         """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
         teacher = self.aside['teacher']
