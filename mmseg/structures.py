@@ -1,3 +1,4 @@
+import torch
 from mmengine.structures import BaseDataElement
 
 UNLABELED, IGNORE = -1, 255
@@ -20,3 +21,11 @@ class SegDataSample(BaseDataElement):
         view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.
     Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` where it has one.
     """
+
+    def pin_memory(self):
+        """-> a copy whose tensors are in pinned memory, which data loaders ask for"""
+        new = self.clone()
+        for name, value in self.items():
+            if torch.is_tensor(value):
+                new.set_data({name: value.pin_memory()})
+        return new

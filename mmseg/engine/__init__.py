@@ -1,7 +1,9 @@
+from .accumulate import accumulate_gradients
 from .check_config import check_config
 from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
-from .launch import device_of, end_processes, init_processes
+from .late_info import LateInfoHook
+from .launch import device_of, end_processes, init_processes, keep_freed_memory
 from .param_groups import MatrixDecayConstructor
 from .protocol import apply_protocol, protocol_of
 from .runner import SegRunner
@@ -13,9 +15,11 @@ from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
 __all__ = [
     'AverageStudentHook',
+    'accumulate_gradients',
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
     'LabelWriterHook',
+    'LateInfoHook',
     'MatrixDecayConstructor',
     'NonFiniteLossHook',
     'ProgressHook',
@@ -33,6 +37,7 @@ __all__ = [
     'device_of',
     'end_processes',
     'init_processes',
+    'keep_freed_memory',
     'load_config',
     'prepare_for_test',
     'protocol_of',

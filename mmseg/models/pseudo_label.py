@@ -6,6 +6,8 @@ from torch import Tensor
 
 from mmseg.structures import IGNORE, UNLABELED
 
+from .resized import slabs
+
 
 def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.0) -> Tensor:
     """(N, H, W), (N, C, h, w) -> (N, H, W): pixels at -1 take the teacher's best class.
@@ -19,16 +21,26 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
         scale: probabilities are softmax(scale * scores); 100 is for cosines, 1 for a student's
             logits, None for scores that are probabilities.
     """
+    ids = None
     if candidates is not None:
-        scores = scores[:, list(candidates)]
-    scores = F.interpolate(scores, size=target.shape[1:], mode='bilinear', align_corners=False)
-    label = scores.argmax(dim=1)
-    if candidates is not None:
-        label = label.new_tensor(list(candidates))[label]
-    if threshold > 0:
-        sure = scores if scale is None else (scores * scale).softmax(dim=1)
-        label = label.where(sure.amax(dim=1) >= threshold, label.new_tensor(IGNORE))
+        ids = target.new_tensor(list(candidates))
+        scores = scores[:, ids]
+    label = torch.stack([_best(one, target.shape[1:], ids, threshold, scale) for one in scores])
     return label.to(target.dtype).where(target == UNLABELED, target)
+
+
+def _best(scores, size, ids, threshold, scale):
+    """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or 255 where it is not sure"""
+    labels = []
+    for slab in slabs(scores, size):
+        best, label = slab.max(dim=1)
+        label = label if ids is None else ids[label]
+        if threshold > 0:
+            if scale is not None:
+                best = 1 / ((slab - best[:, None]) * scale).exp_().sum(dim=1)
+            label = label.where(best >= threshold, IGNORE)
+        labels.append(label)
+    return torch.cat(labels)
 
 
 def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:

@@ -114,6 +114,7 @@ class MaskClipPlus(EncoderDecoder):
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
 
+    @torch.inference_mode()
     def teacher_scores(self, images, samples):
         """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
         teacher = self.aside['teacher']
