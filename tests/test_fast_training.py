@@ -157,7 +157,9 @@ def test_losses_are_read_when_they_are_logged(student_config, tmp_path, monkeypa
     reads, own = [], torch.Tensor.tolist
     monkeypatch.setattr(
         'mmseg.engine.late_info.torch.stack',
-        lambda rows: reads.append(len(rows)) or torch.Tensor.new_tensor(rows[0], [float(r) for r in rows]),
+        lambda rows: (
+            reads.append(len(rows)) or torch.Tensor.new_tensor(rows[0], [float(r) for r in rows])
+        ),
     )
     del own
     options = ['--cfg-options', 'default_hooks.logger.interval=3', 'log_processor.window_size=3']
@@ -170,8 +172,11 @@ def test_losses_are_read_when_they_are_logged(student_config, tmp_path, monkeypa
 def test_phases_and_schedules_of_accumulated_batches(recipe):
     from mmseg.engine import accumulate_gradients, load_config
 
-    config = load_config(ROOT / 'configs/maskclip_plus/anno_free' / (
-        'maskclip_plus_vit16_segformer_b5_480x480_8k_pascal_context_59.py'))
+    config = load_config(
+        ROOT
+        / 'configs/maskclip_plus/anno_free'
+        / ('maskclip_plus_vit16_segformer_b5_480x480_8k_pascal_context_59.py')
+    )
     config.model.start_self_train = (5, 8)
     accumulate_gradients(config, 4)
     assert config.train_dataloader.batch_size == 2 and config.train_cfg.max_iters == 32000
