@@ -97,16 +97,15 @@ def test_plain_pieces_by_hand():
     load_tool('benchmark')
     from _benchmark_plain import plain_confusion, plain_iou, plain_pytorch
 
-    import mmseg.kernels
+    from mmseg.kernels import is_plain
 
     areas = plain_confusion(np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 255]), 4, 255)
     assert areas.tolist() == [[1, 1, 0, 0], [1, 2, 1, 0], [2, 2, 0, 0]]
     assert plain_iou(areas) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
-    before = mmseg.kernels.AVAILABLE
-    with pytest.raises(KeyError), plain_pytorch():
-        assert not mmseg.kernels.AVAILABLE
+    with pytest.raises(KeyError), plain_pytorch(torch.nn.Linear(1, 1)):
+        assert is_plain()
         raise KeyError
-    assert mmseg.kernels.AVAILABLE == before
+    assert not is_plain()
 
 
 def test_plain_labels_and_losses_are_the_models():
@@ -184,12 +183,10 @@ def test_scaling_is_drawn(tmp_path, capsys):
 
 
 def test_compiling_is_asked_for(monkeypatch):
-    from mmseg.engine import prepare_for_test
+    from mmseg.engine import compile_network
 
     model = torch.nn.Linear(2, 2)
-    model.scores = model.forward
+    model.queries = model.queries_of = model.forward
     monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
-    prepare_for_test(model, 'cpu')
-    assert model.scores == model.forward
-    prepare_for_test(model, 'cpu', compile=True)
-    assert model.scores == ('compiled', model.forward)
+    compile_network(model)
+    assert model.queries == model.queries_of == ('compiled', model.forward)

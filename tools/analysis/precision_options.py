@@ -29,7 +29,7 @@ from torch import nn
 
 from mmseg.apis.command import ConfigOptions, run_command
 from mmseg.clip import towers
-from mmseg.engine import autocast_of
+from mmseg.engine import autocast_of, compile_network
 from mmseg.errors import UserError
 
 WAYS = ('plain', 'fp32', 'bf16', 'fp16', 'compile', 'int8')
@@ -88,8 +88,8 @@ def measure(fast, args):
 
 def labels_of(model, batch):
     (image,), (sample,) = batch['inputs'], batch['data_samples']
-    (score,) = model.scores_of_any_size([image], [sample])
-    return model.labels(score.float(), sample.ori_shape, tuple(image.shape[1:]))
+    (maps,) = model.scores_of_any_size([image], [sample])
+    return model.labels(maps.float(), sample.ori_shape, image)
 
 
 def time_of(model, batches, clock):
@@ -105,16 +105,16 @@ def time_of(model, batches, clock):
 @contextmanager
 def way(name, model, device):
     """Within it, the model runs that way."""
-    contexts = dict(plain=plain_pytorch, int8=int8_linears)
+    contexts = dict(plain=lambda: plain_pytorch(model), int8=int8_linears)
     if name == 'compile':
-        model.scores = torch.compile(model.scores)
+        compile_network(model)
     half = autocast_of(name, device) if name in ('bf16', 'fp16') else nullcontext()
     try:
         with contexts.get(name, nullcontext)(), half:
             yield
     finally:
         if name == 'compile':
-            del model.scores
+            del model.queries, model.queries_of
 
 
 @contextmanager
