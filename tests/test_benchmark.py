@@ -190,3 +190,19 @@ def test_compiling_is_asked_for(monkeypatch):
     monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
     compile_network(model)
     assert model.queries == model.queries_of == ('compiled', model.forward)
+
+
+def test_tables_in_markdown():
+    tabulate = load_tool('analysis/tabulate_benchmarks')
+    record = dict(
+        config='a/b.py',
+        way='fast',
+        size=None,
+        classes=3,
+        rate=dict(unit='photos/s', low=1.0, median=2.0, high=3.0),
+        split_ms=dict(network=dict(median=7.25)),
+        memory=dict(host_mib=100),
+    )
+    assert tabulate.table([record]).splitlines()[2] == (
+        '| `b` | - | 3 | fast | 2 (1 to 3) | 7.2 | 100 |'
+    )
