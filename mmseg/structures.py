@@ -1,3 +1,4 @@
+import torch
 from mmengine.structures import BaseDataElement
 
 UNLABELED, IGNORE = -1, 255
@@ -13,8 +14,18 @@ class SegDataSample(BaseDataElement):
 
     Fields, each only where it exists:
         gt_sem_seg: (H, W) labels, `ignore_label` ignored; photo size at test.
+        pseudo_sem_seg: (H, W) labels of a teacher, 255 for none.
+        pseudo_confidence: (H, W) uint8, how sure it was: 255 for certain.
         pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
         seg_logits: (C, h, w) scores at the network's resolution.
         view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.
     Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` where it has one.
     """
+
+    def pin_memory(self):
+        """-> a copy whose tensors are in pinned memory, which data loaders ask for"""
+        new = self.clone()
+        for name, value in self.items():
+            if torch.is_tensor(value):
+                new.set_data({name: value.pin_memory()})
+        return new

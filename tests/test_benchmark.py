@@ -109,12 +109,13 @@ def test_plain_pieces_by_hand():
     assert mmseg.kernels.AVAILABLE == before
 
 
-def test_plain_pseudo_labels_are_the_models():
+def test_plain_labels_and_losses_are_the_models():
     load_tool('benchmark')
     from types import SimpleNamespace
 
-    from _benchmark_plain import plain_pseudo_labels
+    from _benchmark_plain import plain_loss, plain_pseudo_labels
 
+    from mmseg.models import EncoderDecoder
     from mmseg.models.pseudo_label import fill_unlabeled
 
     scores = torch.randn(2, 5, 4, 4, generator=torch.manual_seed(0)) / 10
@@ -123,9 +124,12 @@ def test_plain_pseudo_labels_are_the_models():
     for candidates, threshold in ((None, 0.0), ([1, 3], 0.9)):
         model = SimpleNamespace(candidates=candidates, conf_thresh=threshold)
         found = plain_pseudo_labels(model)(target, scores, scale=100.0)
-        assert torch.equal(
-            found, fill_unlabeled(target, scores, candidates, threshold=threshold, scale=100.0)
-        )
+        options = dict(threshold=threshold, scale=100.0)
+        assert torch.equal(found, fill_unlabeled(target, scores, candidates, **options))
+    for over in ('all', 'labelled'):
+        model = SimpleNamespace(loss_over=over)
+        plain, own = plain_loss(model), EncoderDecoder.loss_against
+        torch.testing.assert_close(plain(scores, found), own(model, scores, found))
 
 
 def test_operations_are_counted_as_by_hand(tiny_config):
@@ -134,3 +138,58 @@ def test_operations_are_counted_as_by_hand(tiny_config):
     tiny = dict(width=64, blocks=3, patch=16, dim=32, classes=3, key_layers=1)
     assert row['forward']['flop'] == counts.vit_by_hand(80, **tiny)
     assert row['training_flop'] is None and row['forward']['bytes'] > row['weight_bytes']
+
+
+def test_precision_options(tiny_config, tmp_path):
+    from mmseg.clip import towers
+
+    before = towers.linear
+    out = tmp_path / 'p.json'
+    ways = ['--ways', 'fp32', 'bf16', 'int8', '--number', 2, '--repeats', 1, '--out', out]
+    assert run_script('analysis/precision_options', tiny_config, *ways) == 0
+    found = {r['way']: r['labels_as_plain'] for r in results(out)}
+    assert list(found) == ['plain', 'fp32', 'bf16', 'int8']
+    assert found['plain'] == 1 and found['fp32'] > 0.999 and found['bf16'] > 0.9
+    assert 0.5 < found['int8'] < 1  # it is another product
+    assert towers.linear is before
+
+
+def test_scaling_is_drawn(tmp_path, capsys):
+    from PIL import Image
+
+    records = [
+        dict(
+            what='test',
+            config='c.py',
+            way=way,
+            size=size,
+            classes=size,
+            photos=size,
+            rate=dict(low=1, median=2, high=4),
+            beside_network_ms=dict(low=1, median=2, high=3),
+        )
+        for way in ('fast', 'baseline')
+        for size in (100, 200, 400)
+    ]
+    file, picture = tmp_path / 'r.json', tmp_path / 'p.png'
+    file.write_text(json.dumps(dict(results=records)))
+    files = [x for name in ('--size', '--classes', '--photos') for x in (name, file)]
+    assert run_script('analysis/plot_scaling', *files, '--out', picture) == 0
+    drawn = np.asarray(Image.open(picture).convert('RGB')).reshape(-1, 3)
+    for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0)):
+        assert (drawn == colour).all(axis=1).sum() > 300
+    file.write_text('{"results": []}')
+    assert run_script('analysis/plot_scaling', *files, '--out', picture) == 1
+    assert '--sizes tells a size' in capsys.readouterr().err
+
+
+def test_compiling_is_asked_for(monkeypatch):
+    from mmseg.engine import prepare_for_test
+
+    model = torch.nn.Linear(2, 2)
+    model.scores = model.forward
+    monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
+    prepare_for_test(model, 'cpu')
+    assert model.scores == model.forward
+    prepare_for_test(model, 'cpu', compile=True)
+    assert model.scores == ('compiled', model.forward)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
+from mmseg.apis.inference import words_of
 from mmseg.apis.segment_command import main
 from mmseg.clip.text import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
@@ -93,7 +94,7 @@ def test_windows():
 
 
 def test_one_window_is_the_whole_photo_and_more_cover_all(model):
-    network = model.network(next(iter(model.networks)))
+    network = model.network(words_of(model))
     image = torch.from_numpy(scene(0)[0]).permute(2, 0, 1).float()
     image = torch.nn.functional.interpolate(image[None], (128, 160))[0]
     once = slide(network, image, window=160, stride=160)
@@ -151,7 +152,7 @@ def test_pictures_and_files(model, tmp_path):
         (dict(classes='moon, moon'), 'names twice: moon'),
         (dict(classes='moon,, sky'), 'an empty class name'),
         (dict(classes='dog'), 'never learned the words dog'),
-        (dict(classes='\N{DOG FACE}'), 'never learned'),
+        (dict(classes='\N{DOG FACE}'), 'never learned the words \N{DOG FACE};'),
         (dict(classes=' '.join(['moon'] * 200)), 'too long: CLIP reads up to'),
         (dict(classes='moon', templates='fancy'), 'no prompt templates'),
         (dict(classes='moon', tau=-1), 'tau is a temperature above 0'),
@@ -284,6 +285,8 @@ def test_command_without_weights_says_what_it_uses(tmp_path, monkeypatch):
         (['.'], 'no photo in'),
         (['a.png', '--out', '.'], 'could be overwritten'),
         (['a.png', '--config', 'a.png'], 'is no Python file'),
+        (['a.png', '--threshold', '3', '--config', str(CONFIG)], 'threshold is a probability'),
+        (['a.png', '--window', '-4', '--config', str(CONFIG)], 'window is a number of pixels'),
         (['a.png', '--classes', 'dog', '--config', str(CONFIG)], 'never learned'),
         (['a.png', '--checkpoint', 'a.png', '--config', str(CONFIG)], 'a PNG picture'),
     ],

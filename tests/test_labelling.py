@@ -50,8 +50,9 @@ def labels(folder):
 
 
 def read(root):
-    """-> {path below the folder: bytes} of all but the record"""
-    files = (path for path in root.rglob('*') if path.is_file() and path.name != 'labels.json')
+    """-> {path below the folder: bytes} of all but the record and the text"""
+    own = ('labels.json', 'text.safetensors')
+    files = (path for path in root.rglob('*') if path.is_file() and path.name not in own)
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 

@@ -223,29 +223,6 @@ def test_embed_text(tiny_config, tmp_path):
     assert rows.shape == (2, 32) and np.allclose(np.linalg.norm(rows, axis=1), 1)
 
 
-def test_benchmark(tiny_config, tmp_path):
-    done = run_tool(
-        'tools/benchmark.py',
-        tiny_config,
-        '--number',
-        '3',
-        '--repeats',
-        '2',
-        '--out',
-        tmp_path / 'b.json',
-    )
-    assert done.returncode == 0, done.stderr
-    (result,) = json.loads((tmp_path / 'b.json').read_text())['results']
-    assert set(result['split_ms']) == {
-        'decode',
-        'transform',
-        'network',
-        'upsample + argmax',
-        'metric',
-    }
-    assert result['photos_per_s'] > 0 and 0 < result['share_beside_network'] < 1
-
-
 @pytest.mark.parametrize(
     'text, value',
     [

@@ -70,3 +70,12 @@ def test_letters_grow_with_the_photo_and_every_script_is_legible():
     assert legible('собака', 20)[0] == 'собака'
     text, font = legible('\U0001f436', 20)
     assert text in ('\U0001f436', '\\U0001f436') and font.getlength(text) > 5
+
+
+def test_tall_photos_are_tinted_to_the_last_row():
+    photo, labels = np.full((700, 2, 3), 100, np.uint8), np.zeros((700, 2), np.uint8)
+    labels[-1] = 255
+    tinted = blend(photo, labels, [(200, 0, 100)], opacity=0.5)
+    assert (tinted[:698] == (150, 50, 100)).all()
+    assert (tinted[698] == 255).all(), 'no outline above the last row'
+    assert (tinted[699] == (178, 178, 178)).all()

@@ -70,15 +70,29 @@ def plain_pseudo_labels(model):
     return torch.no_grad()(pseudo_labels)
 
 
+def plain_loss(model):
+    """A MaskClipPlus -> its `loss_against`, by way of (N, C, H, W) float32 scores"""
+
+    def loss_against(scores, target):
+        full = F.interpolate(scores.float(), target.shape[1:], mode='bilinear')
+        kept = target != IGNORE
+        pixels = target.numel() if model.loss_over == 'all' else kept.sum().clamp_min(1)
+        loss = F.cross_entropy(full, target, ignore_index=IGNORE, reduction='none').sum() / pixels
+        right = ((full.argmax(dim=1) == target) & kept).sum()
+        return dict(loss_ce=loss, acc_seg=100 * right / pixels)
+
+    return loss_against
+
+
 @contextmanager
 def plain_training(model):
     """Within it, a MaskClipPlus trains the plain way."""
-    model.pseudo_labels = plain_pseudo_labels(model)
+    model.pseudo_labels, model.loss_against = plain_pseudo_labels(model), plain_loss(model)
     try:
         with plain_pytorch():
             yield
     finally:
-        del model.pseudo_labels
+        del model.pseudo_labels, model.loss_against
 
 
 def plain_step(model, batch, optimizer, clock):

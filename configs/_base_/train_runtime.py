@@ -14,7 +14,12 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=400, max_keep_ckpts=2, save_best='mIoU'
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=400,
+        max_keep_ckpts=2,
+        save_best='mIoU',
+        rule='greater',
     ),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
 )

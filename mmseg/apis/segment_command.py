@@ -70,8 +70,9 @@ def main(argv=None):
         templates=SHORT.get(args.templates, args.templates),
         tau=args.tau,
     )
-    model.network(words_of(model, **options))  # words are checked before any photo is read
+    model.network(words_of(model, **options))
     options |= dict(threshold=args.threshold, window=args.window, stride=args.stride)
+    segment(model, [], **options)  # words and settings are checked before any photo is read
     output_dir(out)
     if video:
         segment_video(model, source, out, options)

@@ -198,7 +198,7 @@ def parse_arguments(argv=None):
     parser.add_argument('--work-dir', help='where the log and the result go')
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
     parser.add_argument(
-        '--precision', choices=PRECISIONS, help="of the network; default the config's, 'auto'"
+        '--precision', choices=PRECISIONS, help="of the network; default the config's, fp32"
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)

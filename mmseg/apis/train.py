@@ -8,7 +8,14 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 
-from mmseg.engine import SegRunner, device_of, end_processes, init_processes, load_config
+from mmseg.engine import (
+    SegRunner,
+    accumulate_gradients,
+    device_of,
+    end_processes,
+    init_processes,
+    load_config,
+)
 from mmseg.errors import UserError
 from mmseg.models import MaskClipPlus, count_parameters
 from mmseg.utils import output_dir
@@ -26,6 +33,7 @@ def train(
     resume=None,
     load_from=None,
     amp=False,
+    accumulate=1,
     seed=None,
     deterministic=False,
     validate=True,
@@ -40,6 +48,7 @@ def train(
         resume: a checkpoint to go on from, 'auto' for the newest whole one, None for a new run.
         load_from: weights to start a new run from.
         amp: autocast (float16 with loss scaling on accelerators, bfloat16 on the CPU).
+        accumulate: parts that a batch is read in, one after the other; the recipe stays the same.
         seed: of everything random; None keeps the config's.
         deterministic: ask PyTorch for repeatable operators.
         validate: run the validation of the config.
@@ -55,6 +64,8 @@ def train(
     _set_start(config, resume, load_from)
     if not validate:
         config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    if accumulate != 1:
+        accumulate_gradients(config, accumulate)
     if amp:
         config.optim_wrapper.update(_amp_wrapper(config.device))
     for name in ('train_dataloader', 'val_dataloader'):
@@ -62,8 +73,10 @@ def train(
             with settings_of(config):
                 require_data(config[name])
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
+    _keep_average(config)
+    config.train_dataloader.setdefault('pin_memory', config.device != 'cpu')
     if launcher != 'none':
-        config.sync_bn = 'torch' if config.device != 'cpu' else None
+        config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
     _say_what_trains(runner)
@@ -105,6 +118,15 @@ def _set_start(config, resume, load_from):
         config.model.backbone.pretrained = False
     if resume is None and load_from is not None:
         config.model.checkpoint = str(load_from)
+
+
+def _keep_average(config):
+    """The hook of the running average, where the model says that it labels."""
+    momentum, hooks = config.model.get('ema_momentum'), config.get('custom_hooks', [])
+    if momentum and not any(hook['type'] == 'AverageStudentHook' for hook in hooks):
+        if any(hook['type'] == 'EMAHook' for hook in hooks):
+            raise UserError('model.ema_momentum keeps an average itself; leave out EMAHook')
+        config.custom_hooks = [*hooks, dict(type='AverageStudentHook', momentum=momentum)]
 
 
 def _amp_wrapper(device):
@@ -178,6 +200,9 @@ def parse_arguments(argv=None):
         '--load-from', metavar='CHECKPOINT', help='start a new run from its weights'
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--accumulate', type=int, default=1, metavar='N', help='read each batch in N parts'
+    )
     parser.add_argument('--seed', type=int)
     parser.add_argument('--deterministic', action='store_true')
     parser.add_argument('--no-validate', action='store_true')
@@ -204,6 +229,7 @@ def main(argv=None):
         resume=args.resume,
         load_from=args.load_from,
         amp=args.amp,
+        accumulate=args.accumulate,
         seed=args.seed,
         deterministic=args.deterministic,
         validate=not args.no_validate,

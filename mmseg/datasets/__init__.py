@@ -2,6 +2,7 @@
 
 from .image_folder import ImageFolderDataset
 from .miniature import MiniatureDataset, RenderScene
+from .pseudo_labels import LoadPseudoLabels
 from .segmentation import (
     ADE20KDataset,
     CityscapesDataset,
@@ -22,6 +23,7 @@ __all__ = [
     'ImageFolderDataset',
     'LoadAnnotations',
     'LoadImage',
+    'LoadPseudoLabels',
     'MiniatureDataset',
     'PackSegInputs',
     'PascalContextDataset',

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -6,6 +7,7 @@ from mmengine.dataset import BaseDataset
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
+from .pseudo_labels import require_labels
 from .transforms.loading import photo_size, read_photo
 
 
@@ -16,6 +18,8 @@ class PhotoDataset(BaseDataset):
         vocabulary: name, file or list of classes.
         data_root: folder that other paths are relative to.
         unseen: labels of the classes whose masks no training may see, or 'all'; None for none.
+        pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos, read
+            by `LoadPseudoLabels`; None for none.
         clip_view: also cut CLIP's view of this size (224) for a class weight; None for none.
         seed: of the random transforms.
         skip_bad: take the next photo where one cannot be read, and say so once for each.
@@ -29,13 +33,14 @@ class PhotoDataset(BaseDataset):
         *,
         unseen=None,
         clip_view=None,
+        pseudo_labels=None,
         seed=0,
         skip_bad=False,
         pipeline=(),
         **kwargs,
     ):
         self.vocabulary, self.clip_view = load_vocabulary(vocabulary), clip_view
-        self.seed, self.skip_bad = seed, skip_bad
+        self.pseudo_labels, self.seed, self.skip_bad = pseudo_labels, seed, skip_bad
         self.unseen = self.vocabulary.ids(unseen or ())
         super().__init__(
             data_root=data_root,
@@ -43,6 +48,19 @@ class PhotoDataset(BaseDataset):
             pipeline=list(pipeline),
             **kwargs,
         )
+        if pseudo_labels is not None:
+            paths = (self.get_data_info(i)['pseudo_path'] for i in range(len(self)))
+            require_labels(pseudo_labels, self.vocabulary, paths)
+
+    @property
+    def photo_root(self):
+        """The folder below which all photos lie; labels keep their places below another."""
+        root = Path(self.data_root)
+        return root.parent if root.is_file() else root
+
+    def label_path(self, img_path, folder):
+        """A photo's path -> that of its label PNG below the folder."""
+        return Path(folder, Path(img_path).relative_to(self.photo_root)).with_suffix('.png')
 
     def __getitem__(self, index):
         """A photo's index, or (index, place in the stream of samples) -> what the pipeline makes.
@@ -72,6 +90,8 @@ class PhotoDataset(BaseDataset):
 
     def row(self, img_path, seg_map_path, **more):
         """What the transforms need to know of a photo."""
+        if self.pseudo_labels is not None:
+            more['pseudo_path'] = str(self.label_path(img_path, self.pseudo_labels))
         return dict(
             img_path=str(img_path),
             seg_map_path=None if seg_map_path is None else str(seg_map_path),

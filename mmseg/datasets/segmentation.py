@@ -42,6 +42,10 @@ class SegDataset(PhotoDataset):
         self.reduce_zero_label = reduce_zero_label
         super().__init__(vocabulary, data_root, **kwargs)
 
+    @property
+    def photo_root(self):
+        return Path(self.data_root, self.img_dir)
+
     def load_data_list(self):
         """-> one `PhotoDataset.row` a photo"""
         root = Path(self.data_root)

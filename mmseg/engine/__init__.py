@@ -1,20 +1,25 @@
+from .accumulate import accumulate_gradients
 from .check_config import check_config
 from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
-from .launch import device_of, end_processes, init_processes
+from .late_info import LateInfoHook
+from .launch import device_of, end_processes, init_processes, keep_freed_memory
 from .param_groups import MatrixDecayConstructor
 from .protocol import apply_protocol, protocol_of
 from .runner import SegRunner
 from .sampler import StreamSampler
 from .size_sampler import SizeSampler
 from .test_loop import PRECISIONS, SegTestLoop, autocast_of, prepare_for_test
-from .train_hooks import LabelLeakHook, NonFiniteLossHook, TrainProgressHook
+from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
 from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
 __all__ = [
+    'AverageStudentHook',
+    'accumulate_gradients',
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
     'LabelWriterHook',
+    'LateInfoHook',
     'MatrixDecayConstructor',
     'NonFiniteLossHook',
     'ProgressHook',
@@ -32,7 +37,8 @@ __all__ = [
     'device_of',
     'end_processes',
     'init_processes',
+    'keep_freed_memory',
     'load_config',
-    'protocol_of',
     'prepare_for_test',
+    'protocol_of',
 ]

@@ -14,6 +14,7 @@ OWN_KEYS = {
     'unseen',
     'class_weight',
     'teacher',
+    'pseudo_labels',
     'readout',
     'protocol',
     'device',

@@ -1,9 +1,14 @@
 """What several parts of a config need is said once, at its top, and handed to each of them here."""
 
+from pathlib import Path
+
 from mmengine.config import Config
+
+from mmseg.errors import UserError
 
 from .protocol import apply_protocol
 
+TEXT = 'text.safetensors'  # beside the labels of tools/pseudo_label.py
 CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -15,6 +20,7 @@ def hand_out(config, path, load):
     no mask may show in training, or 'all', for data (which hide them), model (whose pseudo-labels
     name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
     cut. `teacher`: the file, relative to this one, of the MaskCLIP that labels for a student.
+    `pseudo_labels`: a folder of tools/pseudo_label.py, whose labels and text stand for the teacher.
     `readout`: how the backbone of a MaskCLIP is read out. `protocol`: see `apply_protocol`.
     The last learning rate is reached at the last iteration, wherever `train_cfg.max_iters` puts it.
 
@@ -26,8 +32,13 @@ def hand_out(config, path, load):
         for name in DATALOADERS
         if config.get(name) and 'dataset' in config[name]
     }
-    with_teacher = bool(config.get('teacher'))
-    if with_teacher:
+    with_teacher = bool(config.get('teacher') or config.get('pseudo_labels'))
+    if config.get('pseudo_labels'):
+        if 'train_dataloader' not in datasets:
+            raise UserError(f'{path} trains nothing, so it has no use for pseudo_labels')
+        config.model.update(teacher=None, text=str(Path(config.pseudo_labels, TEXT)))
+        config.train_dataloader.dataset.pseudo_labels = config.pseudo_labels
+    elif with_teacher:
         config.model.teacher = _teacher_of(config, path, load)
     for key, parts in (('vocabulary', [config.model]), ('unseen', [config.model] * with_teacher)):
         if key in config:
@@ -38,15 +49,41 @@ def hand_out(config, path, load):
     if config.get('readout') and config.model.type == 'MaskClip':
         config.model.backbone.readout = config.readout
     apply_protocol(config)
+    for dataset in datasets.values():
+        if dataset.get('pseudo_labels'):
+            _load_labels(dataset.pipeline)
+    _compare_with_teacher(config)
     _ask_for_views(config.model, datasets)
     for scheduler in config.get('param_scheduler') or ():
         scheduler.setdefault('end', config.train_cfg.max_iters + 1)
 
 
+def _load_labels(pipeline):
+    """Read them behind the step that makes the target, so that all later steps move both."""
+    if not any(step['type'] == 'LoadPseudoLabels' for step in pipeline):
+        loading = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
+        place = 1 + max(i for i, step in enumerate(pipeline) if step['type'] in loading)
+        pipeline.insert(place, dict(type='LoadPseudoLabels'))
+
+
+def _compare_with_teacher(config):
+    """Agreement with the teacher needs its labels of the validation photos: made now, or read."""
+    evaluator, loader = config.get('val_evaluator'), config.get('val_dataloader')
+    judged = isinstance(evaluator, dict) and evaluator.get('type') == 'AgreementMetric'
+    if judged and loader and not loader.dataset.get('pseudo_labels'):
+        if not config.model.get('teacher'):
+            raise UserError(
+                'AgreementMetric needs the labels of the teacher for the validation photos: write '
+                'them with tools/pseudo_label.py and name val_dataloader.dataset.pseudo_labels'
+            )
+        config.model.teacher_at_validation = True
+
+
 def _ask_for_views(model, datasets):
     """The model's class weight looks at every photo, a teacher's only at those of training."""
     teacher = model.get('teacher') or {}
-    training = [v for k, v in datasets.items() if k == 'train_dataloader']
+    names = ['train_dataloader'] + ['val_dataloader'] * bool(model.get('teacher_at_validation'))
+    training = [datasets[name] for name in names if name in datasets]
     for part, asked in ((teacher, training), (model, datasets.values())):
         weight = part.get('class_weight')
         if weight and weight.get('view', 'clip') == 'clip':

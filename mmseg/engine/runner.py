@@ -2,14 +2,18 @@ import logging
 from collections import OrderedDict
 from pathlib import Path
 
-from mmengine.dist import master_only
+import torch
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
+from torch import nn
 
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
+
+FUSED = ('SGD', 'Adam', 'AdamW')  # the optimizers with one kernel for a whole group
 
 # mmengine's own reader cannot read its checkpoints under torch >= 2.6.
 CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
@@ -46,10 +50,42 @@ class SegRunner(Runner):
         """To the device; behind DistributedDataParallel where there is something to train."""
         device = self.cfg.get('device', 'cpu')
         model = model.to(device)
+        if device != 'cpu':  # where convolutions read channels last
+            model = model.to(memory_format=torch.channels_last)
         if not self.distributed or not any(p.requires_grad for p in model.parameters()):
             return model
+        if self.cfg.get('sync_bn') and get_world_size() > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         ids = None if device == 'cpu' else [int(device.rsplit(':', 1)[1])]
         return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """As mmengine's; on an accelerator all parameters of a group are stepped in one kernel."""
+        optimizer = getattr(optim_wrapper, 'get', lambda _: None)('optimizer')
+        fused = isinstance(optimizer, dict) and optimizer.get('type') in FUSED
+        if fused and self.cfg.get('device', 'cpu') != 'cpu' and 'foreach' not in optimizer:
+            optimizer.setdefault('fused', True)
+        return super().build_optim_wrapper(optim_wrapper)
+
+    def _maybe_compile(self, target):
+        """`compile = True`, or torch.compile's options: of the student's two parts alone.
+
+        Around them, steps change with the iteration; compiled whole, they would be compiled again
+        and again.
+        """
+        options = self.cfg.get('compile')
+        if not options:
+            return
+        options = {} if options is True else dict(options)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model.backbone.compile(**options)
+        head = model.decode_head
+        head.forward_features = torch.compile(head.forward_features, **options)
+
+    def register_default_hooks(self, hooks=None):
+        super().register_default_hooks(
+            dict(runtime_info=dict(type='LateInfoHook'), **(hooks or {}))
+        )
 
     def register_hooks(self, default_hooks=None, custom_hooks=None):
         super().register_hooks(default_hooks, custom_hooks)

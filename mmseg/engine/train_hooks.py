@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
@@ -109,6 +109,23 @@ class NonFiniteLossHook(Hook):
             f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; look at '
             'them, or lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
         )
+
+
+@HOOKS.register_module()
+class AverageStudentHook(EMAHook):
+    """A running average of the student, which labels for it (`MaskClipPlus.ema_momentum`).
+
+    As mmengine's hook it is also what validation judges and what a checkpoint's weights are; the
+    student itself lies beside them, so that a resumed run goes on in the same bits.
+    """
+
+    def before_run(self, runner):
+        student = getattr(runner.model, 'module', runner.model)
+        aside, student.aside = student.aside, {}  # the frozen towers are not copied
+        super().before_run(runner)
+        average = self.ema_model.module.eval()
+        student.aside = aside | dict(average=average)
+        average.aside = dict(weigher=aside['weigher'], teacher=None)
 
 
 @HOOKS.register_module()

@@ -8,14 +8,17 @@ from pathlib import Path
 from mmseg.apis.command import add_config_arguments
 from mmseg.apis.inference import init_model, words_of
 from mmseg.apis.record import weights_digest
+from mmseg.apis.test import require_data
+from mmseg.clip import write_text_embeddings
+from mmseg.datasets.pseudo_labels import RECORD
+from mmseg.datasets.transforms.loading import read_photo
 from mmseg.engine import device_of, load_config
+from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, output_dir
 
 from .labeller import Labeller
-from .units import find_units, label_unit
-
-RECORD = 'labels.json'
+from .units import find_units, label_unit, photo_units
 
 
 def parse_arguments(argv=None):
@@ -23,11 +26,24 @@ def parse_arguments(argv=None):
         description='Label PNGs of a folder, or of tar shards; what is there already stays.'
     )
     add_config_arguments(parser)
-    parser.add_argument('source', help="a folder, a tar, 'shards/*.tar', or a .txt that lists tars")
+    parser.add_argument(
+        'source', nargs='?', help="a folder, a tar, 'shards/*.tar', or a .txt that lists tars"
+    )
+    parser.add_argument('--photos-of', metavar='CONFIG', help="or a config's photos to train on")
+    parser.add_argument('--set', choices=['train', 'val'], default='train', help='which of them')
     parser.add_argument('--out', required=True, help='where label PNGs, or tars of them, go')
     parser.add_argument('--checkpoint', help="a student's, or other weights of the CLIP")
     parser.add_argument('--classes', help="other words than the config's, separated by commas")
     parser.add_argument('--threshold', type=float, default=0.0, help='less probable: no class')
+    parser.add_argument(
+        '--scales',
+        type=float,
+        nargs='+',
+        default=[1.0],
+        help='mean over these multiples of the size',
+    )
+    parser.add_argument('--flip', action='store_true', help='and over mirror images')
+    parser.add_argument('--confidence', action='store_true', help='write x.conf.png beside x.png')
     parser.add_argument('--batch', type=int, default=8, help='photos of one size at a time')
     parser.add_argument('--part', default='', help='2/8: the second of eight parts')
     parser.add_argument('--engine', choices=['local', 'ray'], default='local')
@@ -40,18 +56,21 @@ def parse_arguments(argv=None):
         raise UserError('--batch and --workers are numbers from 1 on')
     if not 0 <= args.threshold <= 1:
         raise UserError(f'--threshold is a probability in 0..1, not {args.threshold}')
+    if min(args.scales) <= 0:
+        raise UserError(f'--scales are multiples of the size above 0, not {min(args.scales)}')
+    if (args.source is None) == (args.photos_of is None):
+        raise UserError('name the photos: a folder or tars, or --photos-of CONFIG')
     return args
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     place, parts = place_of(args)
-    out, source = output_dir(args.out), Path(args.source)
-    if out.resolve() == source.resolve():
-        raise UserError(f'--out {out} is where the photos are; choose another folder')
-    units = find_units(source.absolute(), out.absolute())
+    out = output_dir(args.out)
+    units = units_of(args, out)
     labeller = make_labeller(args, place)
     write_record(out / RECORD, record_of(args, labeller))
+    write_text_embeddings(out / TEXT, text_of(labeller))
     own = units[place::parts]
     if args.engine == 'ray':
         from .ray_engine import run_units
@@ -61,6 +80,27 @@ def main(argv=None):
     else:
         results = (label_unit(unit, labeller) for unit in own)
     report(results, units, own, out, quiet=place > 0)
+
+
+def units_of(args, out):
+    """Command line -> units of the photos that it names"""
+    if args.photos_of is not None:
+        data = dataset_of(args)
+        paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
+        return photo_units([(path, data.label_path(path, out.absolute())) for path in paths])
+    source = Path(args.source)
+    if out.resolve() == source.resolve():
+        raise UserError(f'--out {out} is where the photos are; choose another folder')
+    return find_units(source.absolute(), out.absolute())
+
+
+def dataset_of(args):
+    """The data set of `--photos-of`, which needs no labels yet."""
+    loader = load_config(args.photos_of).get(f'{args.set}_dataloader')
+    if not loader:
+        raise UserError(f'{args.photos_of} has no {args.set}_dataloader')
+    loader.dataset.pseudo_labels = None
+    return require_data(loader)
 
 
 def place_of(args):
@@ -93,13 +133,28 @@ def make_labeller(args, place=0):
     config = load_config(args.config, args.cfg_options)
     model = init_model(config, args.checkpoint, device)
     return Labeller(
-        model, words_of(model, args.classes), threshold=args.threshold, batch=args.batch
+        model,
+        words_of(model, args.classes),
+        threshold=args.threshold,
+        batch=args.batch,
+        scales=args.scales,
+        flip=args.flip,
+        confidence=args.confidence,
+        read=dataset_of(args).read if args.photos_of else read_photo,
     )
+
+
+def text_of(labeller):
+    """-> (C, D): the rows that a student of these labels compares its features with"""
+    return labeller.network.decode_head.conv_seg.rows().detach().cpu().contiguous()
 
 
 def record_of(args, labeller):
     """What decides the labels, so that no folder mixes those of two models"""
+    extra = dict(scales=args.scales, flip=args.flip, confidence=args.confidence)
+    usual = dict(scales=[1.0], flip=False, confidence=False)
     return dict(
+        {key: value for key, value in extra.items() if value != usual[key]},
         classes=list(labeller.names),
         palette=[list(colour) for colour in labeller.palette],
         threshold=args.threshold,
@@ -122,7 +177,7 @@ def write_record(path, record):
         return
     except ValueError as error:
         raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error
-    other = [key for key in record if old.get(key) != record[key]]
+    other = [key for key in {**record, **old} if old.get(key) != record.get(key)]
     if other:
         raise UserError(
             f'{path.parent} holds labels of other {", ".join(other)}; choose another --out, or '

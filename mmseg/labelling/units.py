@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from mmseg.datasets.image_folder import SUFFIXES, list_photos
+from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
@@ -37,13 +38,14 @@ class PhotoUnit(NamedTuple):
         errors = []
 
         def load(pair):
-            return pair, _read_or_error(pair[0])
+            return pair, _read_or_error(labeller.read, pair[0])
 
         def save(item):
-            (_, target), image = item
+            (_, target), found = item
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(target, alone=True) as temporary:
-                image.save(temporary)
+            for name, image in _files(Path(target), found):
+                with atomic_path(name, alone=True) as temporary:
+                    image.save(temporary)
 
         loaded = in_order(load, self.missing(), threads=THREADS, ahead=AHEAD)
         saved = in_order(save, labeller.stream(_good(loaded, errors)), threads=THREADS, ahead=AHEAD)
@@ -68,10 +70,11 @@ class TarUnit(NamedTuple):
                 loaded = in_order(self._decode, self._members(), threads=THREADS, ahead=AHEAD)
                 labelled = labeller.stream(_good(loaded, errors))
                 encoded = in_order(_as_png, labelled, threads=THREADS, ahead=AHEAD)
-                for key, data in encoded:
-                    member = tarfile.TarInfo(f'{key}.png')
-                    member.size = len(data)
-                    out.addfile(member, io.BytesIO(data))
+                for files in encoded:
+                    for name, data in files:
+                        member = tarfile.TarInfo(name)
+                        member.size = len(data)
+                        out.addfile(member, io.BytesIO(data))
                     count += 1
         return count, errors
 
@@ -92,12 +95,20 @@ class TarUnit(NamedTuple):
 
     def _decode(self, member):
         key, name, data = member
-        return key, _read_or_error(f'{self.source}/{name}', io.BytesIO(data))
+        return key, _read_or_error(read_photo, f'{self.source}/{name}', file=io.BytesIO(data))
 
 
-def _read_or_error(path, file=None):
+def _files(target, found):
+    """Where the labels go, Labelled -> [(path, image)]; the labels last: they say that all is."""
+    images = [(target, found.labels)]
+    if found.confidence is not None:
+        images.insert(0, (target.with_suffix(CONFIDENCE), found.confidence))
+    return images
+
+
+def _read_or_error(read, path, **options):
     try:
-        return read_photo(path, file=file)
+        return read(path, **options)
     except UserError as error:
         return error
 
@@ -113,10 +124,14 @@ def _good(loaded, errors):
 
 
 def _as_png(item):
-    key, image = item
-    buffer = io.BytesIO()
-    image.save(buffer, 'png')
-    return key, buffer.getvalue()
+    """(key, Labelled) -> [(name, bytes)]"""
+    key, found = item
+    encoded = []
+    for name, image in _files(Path(f'{key}.png'), found):
+        buffer = io.BytesIO()
+        image.save(buffer, 'png')
+        encoded.append((str(name), buffer.getvalue()))
+    return encoded
 
 
 def find_units(source, out):
@@ -135,7 +150,12 @@ def find_units(source, out):
         return [TarUnit(*pair) for pair in pairs]
     photos = list_photos(source)
     root = Path(source) if Path(source).is_dir() else Path(source).parent
-    pairs = [(str(p), str(Path(out, p.relative_to(root).with_suffix('.png')))) for p in photos]
+    return photo_units([(p, Path(out, p.relative_to(root).with_suffix('.png'))) for p in photos])
+
+
+def photo_units(pairs):
+    """(photo, label PNG) paths -> PhotoUnits"""
+    pairs = [(str(photo), str(target)) for photo, target in pairs]
     _require_unique(pairs)
     return [PhotoUnit(tuple(pairs[i : i + CHUNK])) for i in range(0, len(pairs), CHUNK)]
 

@@ -14,8 +14,9 @@ from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
 from .pamr import PAMR
-from .pseudo_label import fill_unlabeled
+from .pseudo_label import confidence_of, fill_from, fill_unlabeled
 from .refine import key_smooth, prompt_denoise
+from .robust_loss import ClassBalance, RobustLoss
 from .scoring import Scoring
 from .segmentors import EncoderDecoder, MaskClip, MaskClipPlus
 from .student_builder import build_maskclip_plus, build_mit, build_timm_backbone
@@ -26,6 +27,7 @@ from .windows import Windows
 
 __all__ = [
     'ASPPHeadV2',
+    'ClassBalance',
     'ClassWeight',
     'ClipPretraining',
     'DepthwiseSeparableASPPHead',
@@ -35,6 +37,7 @@ __all__ = [
     'MaskClipPlus',
     'PAMR',
     'ParameterCounts',
+    'RobustLoss',
     'Scoring',
     'SegDataPreprocessor',
     'SegformerHead',
@@ -53,8 +56,10 @@ __all__ = [
     'build_mit',
     'build_text',
     'build_timm_backbone',
+    'confidence_of',
     'contrastive_loss',
     'count_parameters',
+    'fill_from',
     'fill_unlabeled',
     'key_smooth',
     'labels_at_photo_size',

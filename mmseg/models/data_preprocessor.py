@@ -10,8 +10,8 @@ class SegDataPreprocessor(BaseDataPreprocessor):
 
     def forward(self, data, training=False):
         """{'inputs': [(3, H, W) uint8], 'data_samples': [SegDataSample]} -> the same."""
-        return dict(
-            data,
-            inputs=[image.to(self.device, non_blocking=True) for image in data['inputs']],
-            data_samples=[sample.to(self.device) for sample in data['data_samples']],
+        inputs, samples = (
+            [item.to(self.device, non_blocking=True) for item in data[name]]
+            for name in ('inputs', 'data_samples')
         )
+        return dict(data, inputs=inputs, data_samples=samples)

@@ -1,9 +1,12 @@
 """Targets from a teacher: the only pixels that change are those nobody labelled."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.structures import IGNORE, UNLABELED
+
+from .resized import slabs
 
 
 def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.0) -> Tensor:
@@ -18,13 +21,54 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
         scale: probabilities are softmax(scale * scores); 100 is for cosines, 1 for a student's
             logits, None for scores that are probabilities.
     """
+    ids = None
+    if candidates is not None:
+        ids = target.new_tensor(list(candidates))
+        scores = scores[:, ids]
+    label = torch.stack([_best(one, target.shape[1:], ids, threshold, scale) for one in scores])
+    return label.to(target.dtype).where(target == UNLABELED, target)
+
+
+def _best(scores, size, ids, threshold, scale):
+    """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or 255 where it is not sure"""
+    labels = []
+    for slab in slabs(scores, size):
+        best, label = slab.max(dim=1)
+        label = label if ids is None else ids[label]
+        if threshold > 0:
+            if scale is not None:
+                best = 1 / ((slab - best[:, None]) * scale).exp_().sum(dim=1)
+            label = label.where(best >= threshold, IGNORE)
+        labels.append(label)
+    return torch.cat(labels)
+
+
+def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
+    """(N, H, W), (N, C, h, w) -> (N, H, W) in 0..1: how sure the teacher is of its best class.
+
+    1 where somebody labelled. Probabilities are taken on the scores' grid and then resized, so that
+    no map of all classes exists at the target's size; see `fill_unlabeled` for the arguments.
+    """
     if candidates is not None:
         scores = scores[:, list(candidates)]
-    scores = F.interpolate(scores, size=target.shape[1:], mode='bilinear', align_corners=False)
-    label = scores.argmax(dim=1)
+    scores = scores.float()
+    sure = scores if scale is None else (scores * scale).softmax(dim=1)
+    best = sure.amax(dim=1, keepdim=True)
+    best = F.interpolate(best, size=target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
+    return best.where(target == UNLABELED, best.new_tensor(1.0))
+
+
+def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0) -> Tensor:
+    """(N, H, W), (N, H, W) -> (N, H, W): pixels at -1 take labels that were made before.
+
+    Args:
+        labels: 255 where there is none.
+        confidence: (N, H, W) in 0..1; pixels below `threshold` become 255. None where unknown.
+        candidates: ids of the classes that may be given; other labels become 255. None for all.
+    """
+    none = labels.new_tensor(IGNORE)
     if candidates is not None:
-        label = label.new_tensor(list(candidates))[label]
-    if threshold > 0:
-        sure = scores if scale is None else (scores * scale).softmax(dim=1)
-        label = label.where(sure.amax(dim=1) >= threshold, label.new_tensor(IGNORE))
-    return label.to(target.dtype).where(target == UNLABELED, target)
+        labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), none)
+    if threshold > 0 and confidence is not None:
+        labels = labels.where(confidence >= threshold, none)
+    return labels.to(target.dtype).where(target == UNLABELED, target)

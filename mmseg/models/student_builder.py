@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 
 import timm
+import torch
 
-from mmseg.clip import read_state
+from mmseg.clip import read_state, read_text_embeddings
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import kind_of, nearest
@@ -18,10 +19,12 @@ from .builder import build_class_weight, build_maskclip, build_part, without_typ
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead
 from .mit_names import to_mmseg
 from .original_names import from_original, is_original
+from .robust_loss import RobustLoss
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier
 
 logger = logging.getLogger(__name__)
+LOSS_STATE = 'robust_loss.'  # what training counted, which a student alone does not need
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -32,10 +35,12 @@ def build_maskclip_plus(
     vocabulary,
     *,
     teacher,
+    text=None,
     class_weight=None,
     checkpoint=None,
     unseen='all',
     learned_classes=(),
+    robust_loss=None,
     **options,
 ):
     """Config of the model `MaskClipPlus` -> MaskClipPlus.
@@ -44,21 +49,33 @@ def build_maskclip_plus(
         backbone: of type MixVisionTransformer or TimmBackbone; see their builders.
         decode_head: ASPPHeadV2, SegformerHead, DepthwiseSeparableASPPHead or any DecodeHead.
         vocabulary: as for MaskClip.
-        teacher: config of a MaskClip; None for a student alone, from a checkpoint.
+        teacher: config of a MaskClip; None for a student alone, from a checkpoint or with `text`.
+        text: file of the text's rows (C, D), where no teacher gives them.
         class_weight: on the student's scores; see `build_class_weight`, with its own `weigher`.
         checkpoint: a trained student's file, in this project's names or the original's.
         unseen: labels of the classes that pseudo-labels may name, or 'all'.
         learned_classes: labels of the classes that training finds a vector for, in place of text.
+        robust_loss: settings of a RobustLoss; None for plain cross entropy.
         options: see `MaskClipPlus`.
     """
     vocabulary = load_vocabulary(vocabulary)
-    state, text = None, None
+    state = None
     if checkpoint is not None:
         state = read_student(checkpoint)
         text = state['decode_head.conv_seg.embeddings']
     if teacher is not None:
         teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
         text = teacher.decode_head.conv_seg.embeddings
+    elif options.get('distill_weight') and checkpoint is None:
+        raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
+    if text is None:
+        raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')
+    if not torch.is_tensor(text):
+        text = read_text_embeddings(text, vocabulary)
+    if robust_loss is not None:
+        options['robust_loss'] = build_part(
+            RobustLoss, 'model.robust_loss', robust_loss, len(vocabulary)
+        )
     network = MODELS.build(backbone)
     head = MODELS.get(decode_head['type'])(
         network.channels,
@@ -84,7 +101,7 @@ def build_maskclip_plus(
 
 
 def read_student(path):
-    """A student's checkpoint -> {name: tensor} in this project's names."""
+    """A student's checkpoint -> {name: tensor} in this project's names, but of its loss."""
     if Path(path).suffix == '.safetensors':  # of tools/publish_model.py
         state = read_state(path)
     else:
@@ -93,7 +110,7 @@ def read_student(path):
         state = from_original(state)
     if 'decode_head.conv_seg.embeddings' not in state:
         raise UserError(f'{path} is no checkpoint of a MaskCLIP+ student: it holds no text')
-    return state
+    return {name: t for name, t in state.items() if not name.startswith(LOSS_STATE)}
 
 
 def _load_student(model, state, path, vocabulary):
@@ -103,8 +120,9 @@ def _load_student(model, state, path, vocabulary):
             f'the student of {path} knows {rows} classes, the vocabulary {vocabulary.name} has '
             f'{len(vocabulary)}'
         )
+    own = {name: t for name, t in model.state_dict().items() if name.startswith(LOSS_STATE)}
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(own | state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()[:160]
         raise UserError(f'{path} does not fit this student: {reason}') from error

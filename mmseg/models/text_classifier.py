@@ -2,6 +2,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmseg.kernels import pointwise
+
 
 class TextClassifier(nn.Module):
     """A 1x1 convolution with a frozen kernel, the text: stands where a decode head has conv_seg.
@@ -31,7 +33,7 @@ class TextClassifier(nn.Module):
         """(N, D, h, w) -> (N, C, h, w)"""
         if self.normalize:
             feats = F.normalize(feats, dim=1)
-        return F.conv2d(feats, self.rows()[:, :, None, None].to(feats.dtype))
+        return pointwise(feats, self.rows()[:, :, None, None].to(feats.dtype))
 
     def rows(self) -> Tensor:
         """-> (C, D)"""

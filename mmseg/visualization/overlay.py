@@ -10,6 +10,7 @@ from .sheet import INK, PAPER, beside, margin_of, titled
 DISPLAYED = 240  # pixels that a picture's short side has at least: small photos are enlarged
 NAMED = 0.02  # share of the photo from which on a region may hold its name
 LISTED = 40  # classes in a legend
+SLAB = 256  # rows that are mixed at a time: a large photo is never held in floats
 
 
 def blend(photo, labels, palette, *, opacity=0.55):
@@ -19,9 +20,12 @@ def blend(photo, labels, palette, *, opacity=0.55):
     """
     colours = np.full((max(256, len(palette) + 1, int(labels.max()) + 1), 3), 255, np.float32)
     colours[: len(palette)] = palette
-    mixed = (1 - opacity) * photo + opacity * colours[labels]
+    mixed = np.empty(photo.shape, np.uint8)
+    for top in range(0, len(photo), SLAB):
+        rows = slice(top, top + SLAB)
+        mixed[rows] = ((1 - opacity) * photo[rows] + opacity * colours[labels[rows]]).round()
     mixed[_outlines(labels)] = 255
-    return mixed.round().astype(np.uint8)
+    return mixed
 
 
 def _outlines(labels):

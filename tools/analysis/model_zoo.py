@@ -26,6 +26,7 @@ FOLDERS = {
     'maskclip': 'MaskCLIP',
     'maskclip_text': 'MaskCLIP with the class weight',
     'maskclip_plus/anno_free': 'MaskCLIP+, annotation-free',
+    'maskclip_plus/beyond': "Students on other readouts' labels, annotation-free",
     'maskclip_plus/zero_shot': 'MaskCLIP+, zero-shot: masks of the seen classes',
 }
 CONTEXT = 'pascal_context_59'
@@ -82,6 +83,8 @@ def parameters(path, folder):
     text = str(text_file(folder, config, path.stem))
     clip = model.teacher if 'teacher' in model else model
     clip.backbone.pretrained, clip.decode_head.text = 'random', dict(file=text)
+    if clip.backbone.get('proxy'):
+        clip.backbone.proxy.pretrained = 'random'
     for weight in (model.get('class_weight'), clip.get('class_weight')):
         if weight:
             weight.text = dict(file=str(text_file(folder, config, 'vit16')))

@@ -51,6 +51,8 @@ def main():
 def draw(axis, name, paths):
     """One panel of the files' records: a line a way"""
     records = [record for path in paths for record in read_report(path).values()]
+    if not records or any(record.get(name) is None for record in records):
+        raise UserError(f'{", ".join(paths)}: no tests whose {name} is told (--sizes tells a size)')
     for way, colour in COLOURS.items():
         points = sorted((r[name], *cost(name, r)) for r in records if r['way'] == way)
         if not points:

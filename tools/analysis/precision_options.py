@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import _checkout  # noqa: F401  first: it decides which mmseg is found
 import torch
 from _benchmark_clock import Clock
+from _benchmark_fast_test import Fast
 from _benchmark_plain import plain_pytorch
 from _benchmark_report import write_report
 from _benchmark_setup import test_runner
-from _benchmark_test import Fast
 from torch import nn
 
 from mmseg.apis.command import ConfigOptions, run_command

@@ -9,10 +9,12 @@ from mmseg.structures import IGNORE, UNLABELED
 
 from .resize import fit_inside
 
+MAPS = ('gt_sem_seg', 'pseudo_sem_seg', 'pseudo_confidence')  # what moves with img
+
 
 @TRANSFORMS.register_module()
 class RandomResize:
-    """img, gt_sem_seg -> both as large as fits into a random multiple of `scale`.
+    """img and its maps -> all as large as fits into a random multiple of `scale`.
 
     Args:
         scale: (long, short), see `Resize`.
@@ -27,14 +29,14 @@ class RandomResize:
         scale = tuple(int(side * ratio) for side in self.scale)
         size = fit_inside(results['img'].shape[:2], scale)
         results['img'] = cv2.resize(results['img'], size, interpolation=cv2.INTER_LINEAR)
-        target = results['gt_sem_seg']
-        results['gt_sem_seg'] = cv2.resize(target, size, interpolation=cv2.INTER_NEAREST)
+        for key in set(MAPS) & set(results):
+            results[key] = cv2.resize(results[key], size, interpolation=cv2.INTER_NEAREST)
         return results
 
 
 @TRANSFORMS.register_module()
 class RandomCrop:
-    """img, gt_sem_seg -> a random window of at most `size` x `size`.
+    """img and its maps -> a random window of at most `size` x `size`.
 
     It is drawn again, ten times at most, while one class fills more than `cat_max_ratio` of what is
     labelled in it.
@@ -55,7 +57,7 @@ class RandomCrop:
             window = self._draw(results['img'].shape[:2], results['rng'])
             if self._varied(results['gt_sem_seg'][window]):
                 break
-        for key in {'img', 'gt_sem_seg'} & set(results):
+        for key in {'img', *MAPS} & set(results):
             results[key] = results[key][window]
         return results
 
@@ -76,14 +78,14 @@ class RandomCrop:
 
 @TRANSFORMS.register_module()
 class RandomFlip:
-    """img, gt_sem_seg (where there is one) -> mirrored left to right with probability `prob`."""
+    """img and its maps (where there are some) -> mirrored left to right with probability `prob`."""
 
     def __init__(self, prob=0.5):
         self.prob = prob
 
     def __call__(self, results):
         if results['rng'].random() < self.prob:
-            for key in {'img', 'gt_sem_seg'} & set(results):
+            for key in {'img', *MAPS} & set(results):
                 results[key] = results[key][:, ::-1]
         return results
 

@@ -4,6 +4,8 @@ import torch
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 
+from .augment import MAPS
+
 
 @TRANSFORMS.register_module()
 class PackSegInputs:
@@ -14,8 +16,9 @@ class PackSegInputs:
     def __call__(self, results):
         known = {key: results[key] for key in self.META if key in results}
         sample = SegDataSample(metainfo=known)
-        if 'gt_sem_seg' in results:
-            sample.gt_sem_seg = torch.from_numpy(np.ascontiguousarray(results['gt_sem_seg']))
+        for key in MAPS:
+            if key in results:
+                setattr(sample, key, torch.from_numpy(np.ascontiguousarray(results[key])))
         if 'view' in results:
             sample.view = _to_chw(results['view'])
         return dict(inputs=_to_chw(results['img']), data_samples=sample)

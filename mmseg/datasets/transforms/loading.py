@@ -152,10 +152,7 @@ def read_mask(path, shape, *, num_classes, reduce_zero_label):
             f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel'
         )
     mask = np.asarray(image).astype(np.int32)
-    if mask.shape != tuple(shape):
-        raise UserError(
-            f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo {shape[1]}x{shape[0]}'
-        )
+    _require_shape(mask, path, shape)
     ignore = ignore_label(num_classes)
     if reduce_zero_label:
         mask = np.where((mask == 0) | (mask == ignore), ignore, mask - 1)
@@ -167,3 +164,17 @@ def read_mask(path, shape, *, num_classes, reduce_zero_label):
             f'{num_classes} classes; is it of another vocabulary?'
         )
     return mask.astype(np.uint8) if ignore == IGNORE else mask
+
+
+def read_gray(path, shape):
+    """File -> (H, W) uint8, as large as its photo"""
+    values = np.array(_read(path, lambda image: image.convert('L')))
+    _require_shape(values, path, shape)
+    return values
+
+
+def _require_shape(mask, path, shape):
+    if mask.shape != tuple(shape):
+        raise UserError(
+            f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo {shape[1]}x{shape[0]}'
+        )

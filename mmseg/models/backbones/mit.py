@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
+from mmseg.kernels import linear
+
 # embed_dims of a head, and the depths; heads and reductions are the same for all sizes.
 SIZES = {
     'b0': (32, (2, 2, 2, 2)),
@@ -62,10 +64,11 @@ class EfficientAttention(nn.Module):
             p.tensor_split([tokens.shape[-1]])
             for p in (self.attn.in_proj_weight, self.attn.in_proj_bias)
         )
-        query = self._by_head(F.linear(tokens, query_w, query_b))
-        keys, values = F.linear(source, key_value_w, key_value_b).chunk(2, dim=-1)
+        query = self._by_head(linear(tokens, query_w, query_b))
+        keys, values = linear(source, key_value_w, key_value_b).chunk(2, dim=-1)
         mixed = F.scaled_dot_product_attention(query, self._by_head(keys), self._by_head(values))
-        return self.attn.out_proj(mixed.transpose(1, 2).flatten(2))
+        project = self.attn.out_proj
+        return linear(mixed.transpose(1, 2).flatten(2), project.weight, project.bias)
 
     def _by_head(self, tokens):
         """(N, L, D) -> (N, heads, L, D / heads)"""
@@ -87,7 +90,10 @@ class MixFFN(nn.Module):
 
     def forward(self, tokens, size):
         """(N, h*w, D), (h, w) -> (N, h*w, D)"""
-        return to_tokens(self.layers(to_map(tokens, size)))
+        widen, depthwise, gelu, _, narrow = self.layers
+        hidden = linear(tokens, widen.weight.flatten(1), widen.bias)
+        hidden = to_tokens(gelu(depthwise(to_map(hidden, size))))
+        return linear(hidden, narrow.weight.flatten(1), narrow.bias)
 
 
 class Block(nn.Module):

@@ -1,5 +1,7 @@
 from torch import nn
 
+from mmseg.kernels import pointwise
+
 
 class DecodeHead(nn.Module):
     """Features of a backbone -> class scores; the last step is always `conv_seg`.
@@ -45,7 +47,12 @@ class ConvModule(nn.Module):
 
     def forward(self, x):
         """(N, C, h, w) -> (N, C', h, w)"""
-        return self.bn(self.conv(x)).relu()
+        return self.bn(self.convolve(x)).relu()
+
+    def convolve(self, x):
+        if self.conv.kernel_size == (1, 1):
+            return pointwise(x, self.conv.weight)
+        return self.conv(x)
 
 
 class SeparableConvModule(nn.Module):

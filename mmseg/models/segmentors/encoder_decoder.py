@@ -1,8 +1,8 @@
 import torch
-import torch.nn.functional as F
 
 from mmseg.structures import IGNORE
 
+from ..resized import cross_entropy
 from .base import Segmentor
 
 
@@ -84,12 +84,11 @@ class EncoderDecoder(Segmentor):
 
     def loss_against(self, scores, target):
         """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""
-        scores = F.interpolate(scores, target.shape[1:], mode='bilinear', align_corners=False)
-        counted = target != IGNORE
-        pixels = target.numel() if self.loss_over == 'all' else counted.sum().clamp_min(1)
-        loss = F.cross_entropy(scores, target, ignore_index=IGNORE, reduction='sum') / pixels
-        right = ((scores.argmax(dim=1) == target) & counted).sum()
-        return dict(loss_ce=loss, acc_seg=100 * right / pixels)
+        total, right = cross_entropy(scores, target)
+        pixels = target.numel()
+        if self.loss_over == 'labelled':
+            pixels = (target != IGNORE).sum().clamp_min(1)
+        return dict(loss_ce=total / pixels, acc_seg=100 * right / pixels)
 
 
 def stack_images(images, *, fill):

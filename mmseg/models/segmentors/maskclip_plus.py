@@ -3,7 +3,7 @@ import torch.nn.functional as F
 
 from mmseg.structures import IGNORE, UNLABELED
 
-from ..pseudo_label import fill_unlabeled
+from ..pseudo_label import confidence_of, fill_from, fill_unlabeled
 from .encoder_decoder import EncoderDecoder, stack_images, stack_targets
 
 
@@ -11,17 +11,24 @@ class MaskClipPlus(EncoderDecoder):
     """A student on MaskCLIP's labels (MaskCLIP+, ECCV 2022, section 3.4).
 
     At test it is the student alone. In training, pixels that nobody labelled (-1) take the label of
-    the teacher, or later of the student itself; labelled pixels keep theirs.
+    the teacher (computed now, or read from a folder where the samples have `pseudo_sem_seg`), or
+    later of the student itself or its running average; labelled pixels keep theirs.
 
     Args:
         teacher: the very MaskClip that is evaluated by itself; frozen, moves with the model, in
-            neither its parameters nor its checkpoints.
+            neither its parameters nor its checkpoints. None where the samples have its labels.
         start_clip_guided, start_self_train: (first, last) training step, counted from 1, of either
             phase; last -1 for no end, first -1 for never.
         candidates: ids of the classes that pseudo-labels may name; None for all.
         conf_thresh: see `fill_unlabeled`.
+        self_thresh: the same in the phase `start_self_train`; None for `conf_thresh`.
+        ema_momentum: in that phase a running average of the student labels for it (mean teacher,
+            Tarvainen and Valpola, NeurIPS 2017), to which a step adds this share of the student;
+            `AverageStudentHook` keeps it in `aside['average']`. None for the student itself.
         distill_weight: of the L1 distance between the student's features and the teacher's unit
             dense features, on the student's grid; 0 leaves it out.
+        robust_loss: a RobustLoss in place of plain cross entropy.
+        teacher_at_validation: give validated photos the teacher's labels too, as `pseudo_sem_seg`.
         options: see `EncoderDecoder`.
     """
 
@@ -35,14 +42,30 @@ class MaskClipPlus(EncoderDecoder):
         start_self_train=(-1, -1),
         candidates=None,
         conf_thresh=0.0,
+        self_thresh=None,
+        ema_momentum=None,
         distill_weight=0.0,
+        robust_loss=None,
+        teacher_at_validation=False,
         **options,
     ):
         super().__init__(backbone, decode_head, **options)
         self.aside['teacher'] = teacher
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
         self.candidates, self.conf_thresh = candidates, conf_thresh
-        self.distill_weight = distill_weight
+        self.self_thresh = conf_thresh if self_thresh is None else self_thresh
+        self.ema_momentum, self.distill_weight = ema_momentum, distill_weight
+        self.robust_loss, self.teacher_at_validation = robust_loss, teacher_at_validation
+
+    def forward(self, inputs, data_samples=None, mode='tensor', **context):
+        """See `Segmentor`; in validation the teacher's labels too, where they are asked for."""
+        result = super().forward(inputs, data_samples, mode, **context)
+        teacher = self.aside['teacher']
+        if mode == 'predict' and self.teacher_at_validation and teacher is not None:
+            theirs = teacher(inputs, [sample.clone() for sample in result], mode)
+            for sample, other in zip(result, theirs):
+                sample.pseudo_sem_seg = other.pred_sem_seg
+        return result
 
     def loss(self, images, samples, *, step):
         """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
@@ -50,23 +73,48 @@ class MaskClipPlus(EncoderDecoder):
         image, view = self.training_input(images, samples)
         features = self.features(image)
         scores = self.weigh(self.decode_head.classify(features), image, view)
+        confidence = None
         if within(step, self.start_clip_guided):
-            smoothed = (
-                self.aside['teacher'].decode_head.ks_thresh > 0
-            )  # then they are probabilities
-            target = self.pseudo_labels(
-                target, self.teacher_scores(images, samples), scale=None if smoothed else 100.0
-            )
+            target, confidence = self.label_by_teacher(target, images, samples)
         elif within(step, self.start_self_train):
-            target = self.pseudo_labels(target, scores.detach(), scale=1.0)
+            target, confidence = self.label_by_itself(target, scores.detach(), image, view)
         target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
-        losses = self.loss_against(scores, target)
+        if self.robust_loss is None:
+            losses = self.loss_against(scores, target)
+        else:
+            losses = self.robust_loss(scores, target, confidence, over=self.loss_over)
         if self.distill_weight:
             teacher = self.aside['teacher']
             dense = teacher.dense_features(stack_images(images, fill=_mean_of(teacher)))
             losses['loss_distill'] = self.distill_weight * distance(features, dense, target)
         return losses
 
+    def label_by_teacher(self, target, images, samples):
+        """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
+        if 'pseudo_sem_seg' in samples[0]:
+            return self.cached_labels(target, samples)
+        smoothed = self.aside['teacher'].decode_head.ks_thresh > 0  # then they are probabilities
+        scores, scale = self.teacher_scores(images, samples), None if smoothed else 100.0
+        return self.pseudo_labels(target, scores, scale=scale), self.sureness(target, scores, scale)
+
+    def label_by_itself(self, target, scores, image, view):
+        """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
+        if self.ema_momentum is not None:
+            with torch.no_grad():
+                scores = self.aside['average'].scores(image, view)
+        labels = self.pseudo_labels(target, scores, scale=1.0, threshold=self.self_thresh)
+        return labels, self.sureness(target, scores, 1.0)
+
+    def cached_labels(self, target, samples):
+        """Labels, and confidence where they came with it, of an earlier tools/pseudo_label.py."""
+        labels, confidence = stack_targets([sample.pseudo_sem_seg for sample in samples]), None
+        if 'pseudo_confidence' in samples[0]:
+            confidence = stack_targets([sample.pseudo_confidence for sample in samples]) / 255
+            confidence = confidence.where(target == UNLABELED, confidence.new_tensor(1.0))
+        labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
+        return labels, confidence
+
+    @torch.inference_mode()
     def teacher_scores(self, images, samples):
         """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
         teacher = self.aside['teacher']
@@ -76,11 +124,17 @@ class MaskClipPlus(EncoderDecoder):
         return teacher.scores(stack_images(images, fill=_mean_of(teacher)), view)
 
     @torch.no_grad()
-    def pseudo_labels(self, target, scores, *, scale):
+    def pseudo_labels(self, target, scores, *, scale, threshold=None):
         """(N, H, W), (N, C, h, w) -> (N, H, W) without -1; `scale` as in `fill_unlabeled`"""
-        return fill_unlabeled(
-            target, scores, self.candidates, threshold=self.conf_thresh, scale=scale
-        )
+        threshold = self.conf_thresh if threshold is None else threshold
+        return fill_unlabeled(target, scores, self.candidates, threshold=threshold, scale=scale)
+
+    @torch.no_grad()
+    def sureness(self, target, scores, scale):
+        """-> (N, H, W) of `confidence_of`, or None where the loss does not ask for it"""
+        if self.robust_loss is None or not self.robust_loss.reads_confidence:
+            return None
+        return confidence_of(target, scores, self.candidates, scale=scale)
 
 
 def _mean_of(teacher):

@@ -1,0 +1,2 @@
+_base_ = './vit16.py'
+model = dict(backbone=dict(readout='naclip'))

@@ -1,0 +1,67 @@
+"""Labels that tools/pseudo_label.py wrote, as the targets of a later training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mmseg.errors import UserError
+from mmseg.registry import TRANSFORMS
+from mmseg.structures import IGNORE
+
+from .transforms.loading import read_gray, read_mask
+
+RECORD = 'labels.json'
+CONFIDENCE = '.conf.png'  # beside `x.png`
+
+
+def require_labels(folder, vocabulary, paths):
+    """Refuse a folder whose labels are of other classes, or that lacks some of the paths.
+
+    Raises:
+        UserError: what is wrong, and the first paths that are missing.
+    """
+    try:
+        classes = json.loads(Path(folder, RECORD).read_text(encoding='utf-8'))['classes']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{folder} holds no labels of tools/pseudo_label.py: its {RECORD} cannot be read'
+        ) from error
+    if list(classes) != list(vocabulary.labels):
+        difference = _differ(classes, vocabulary)
+        raise UserError(f'the labels of {folder} are of another vocabulary: {difference}')
+    absent = [str(path) for path in paths if not Path(path).is_file()]
+    if absent:
+        raise UserError(
+            f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
+            'run tools/pseudo_label.py again, it goes on where it stopped'
+        )
+
+
+def _differ(classes, vocabulary):
+    if len(classes) != len(vocabulary):
+        return f'{len(classes)} classes, {vocabulary.name} has {len(vocabulary)}'
+    place = next(i for i, pair in enumerate(zip(classes, vocabulary.labels)) if pair[0] != pair[1])
+    return f'class {place} is {classes[place]!r}, in {vocabulary.name} {vocabulary.labels[place]!r}'
+
+
+@TRANSFORMS.register_module()
+class LoadPseudoLabels:
+    """pseudo_path -> pseudo_sem_seg (H, W), photo size, 255 for none; nothing for no path.
+
+    Where `x.conf.png` lies beside `x.png`, pseudo_confidence (H, W) uint8 too, 255 for certain.
+    """
+
+    def __call__(self, results):
+        path = results.get('pseudo_path')
+        if path is None:
+            return results
+        shape, number = results['ori_shape'], results['num_classes']
+        labels = read_mask(path, shape, num_classes=number, reduce_zero_label=False)
+        if number > IGNORE:  # 65535 in the file
+            labels = np.where(labels >= number, IGNORE, labels).astype(np.int16)  # as OpenCV can
+        results['pseudo_sem_seg'] = labels
+        confidence = Path(path).with_suffix(CONFIDENCE)
+        if confidence.is_file():
+            results['pseudo_confidence'] = read_gray(confidence, shape)
+        return results

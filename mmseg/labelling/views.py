@@ -1,0 +1,50 @@
+"""One photo seen at several sizes and in the mirror: the mean of what a network says of it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmseg.apis.inference import scale_of
+from mmseg.models import bilinear_matrix
+from mmseg.models.windows import cell_of
+
+CELL = 4  # pixels of the input per cell of the mean
+
+
+def mean_probabilities(network, images, clip_views=None, *, scales, flip) -> Tensor:
+    """(N, 3, H, W) RGB in 0..255, [(3, S, S)] or None -> (N, C, H / 4, W / 4) over the input.
+
+    Args:
+        network: a Segmentor.
+        clip_views: what its class weight looks at, the same whatever the scale.
+        scales: multiples of the input's size.
+        flip: also its mirror image at each scale.
+    """
+    height, width = images.shape[2:]
+    grid = tuple(-(-side // CELL) for side in (height, width))
+    total, count = 0, 0
+    for scale in scales:
+        size = tuple(max(1, round(side * scale)) for side in (height, width))
+        sized = images
+        if size != (height, width):
+            sized = F.interpolate(images, size, mode='bilinear', antialias=True)
+        for mirrored in (False, True)[: 1 + flip]:
+            seen = sized.flip(3) if mirrored else sized
+            found = _probabilities(network, seen, clip_views, grid)
+            total = total + (found.flip(3) if mirrored else found)
+            count += 1
+    return total / count
+
+
+def _probabilities(network, images, clip_views, grid):
+    """-> (N, C, *grid), a grid that spans the input, not what it was padded to"""
+    shape, scale = tuple(images.shape[2:]), scale_of(network)
+    each = [network.on_grid(maps, shape) for maps in network.maps(list(images), clip_views)]
+    scores = torch.stack(each).float()
+    found = scores if scale is None else (scores * scale).softmax(dim=1)
+    maps = []
+    for cells, pixels, size in zip(found.shape[2:], images.shape[2:], grid):
+        stride = cell_of(network) if network.windows else network.score_stride
+        step = pixels / (stride * size) if stride else None
+        maps.append(bilinear_matrix(size, cells, step=step).to(found))
+    return maps[0] @ found @ maps[1].T

@@ -1,0 +1,157 @@
+"""A loss against labels that are partly wrong: each switch alone or together, off by default."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from mmseg.errors import UserError
+from mmseg.structures import IGNORE
+
+
+class RobustLoss(nn.Module):
+    """Cross entropy whose pixels count by how sure and how rare their label is.
+
+    With every switch off it is plain cross entropy.
+
+    Args:
+        num_classes: C.
+        confidence_power: a pseudo-labelled pixel counts its probability to this power; 0 for all
+            alike.
+        confidence_ramp: (low, high): it counts 0 up to the probability `low`, 1 from `high` on, and
+            linearly between; None for all alike.
+        balance: a class counts its share of the labelled pixels to the power of minus this: 0.5 is
+            the inverse square root, 1 makes all classes alike; 0 for none. See `ClassBalance`.
+        balance_memory, balance_most: see `ClassBalance`.
+        smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
+        gce: q in 0..1 of generalised cross entropy, see `pixel_loss`; 0 for cross entropy.
+
+    Raises:
+        UserError: a value out of its range, or two switches that do the same.
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        *,
+        confidence_power=0.0,
+        confidence_ramp=None,
+        balance=0.0,
+        balance_memory=0.99,
+        balance_most=5.0,
+        smoothing=0.0,
+        gce=0.0,
+    ):
+        super().__init__()
+        _require(0 <= confidence_power, 'confidence_power is 0 or more', confidence_power)
+        _require(0 <= balance, 'balance is 0 or more', balance)
+        _require(0 <= balance_memory < 1, 'balance_memory is in 0..1', balance_memory)
+        _require(0 <= smoothing < 1, 'smoothing is in 0..1', smoothing)
+        _require(0 <= gce <= 1, 'gce is in 0..1', gce)
+        _require(not (smoothing and gce), 'smoothing and gce exclude each other', (smoothing, gce))
+        if confidence_ramp is not None:
+            low, high = confidence_ramp
+            _require(0 <= low < high <= 1, 'confidence_ramp is low < high in 0..1', confidence_ramp)
+            _require(not confidence_power, 'use confidence_power or confidence_ramp', 'both')
+        self.confidence_power, self.confidence_ramp = confidence_power, confidence_ramp
+        self.smoothing, self.gce = smoothing, gce
+        self.balance = None
+        if balance:
+            self.balance = ClassBalance(
+                num_classes, power=balance, memory=balance_memory, most=balance_most
+            )
+
+    @property
+    def reads_confidence(self):
+        return bool(self.confidence_power or self.confidence_ramp)
+
+    def forward(self, scores, target, confidence=None, *, over='labelled'):
+        """-> {'loss_ce': (), 'acc_seg': () in 0..100}
+
+        Args:
+            scores: (N, C, h, w) logits.
+            target: (N, H, W) labels, 255 ignored.
+            confidence: (N, H, W) in 0..1, 1 where somebody labelled; None for 1 everywhere.
+            over: 'labelled' or 'all', the pixels of the mean; weights do not change their number,
+                so that a batch of unsure labels counts less.
+        """
+        scores = F.interpolate(
+            scores.float(), target.shape[1:], mode='bilinear', align_corners=False
+        )
+        loss = pixel_loss(scores, target, smoothing=self.smoothing, gce=self.gce)
+        if self.reads_confidence and confidence is not None:
+            loss = loss * confidence_weight(
+                confidence, power=self.confidence_power, ramp=self.confidence_ramp
+            )
+        if self.balance is not None:
+            loss = loss * self.balance(target)
+        counted = target != IGNORE
+        pixels = target.numel() if over == 'all' else counted.sum().clamp_min(1)
+        right = ((scores.argmax(dim=1) == target) & counted).sum()
+        return dict(loss_ce=loss.sum() / pixels, acc_seg=100 * right / pixels)
+
+
+RobustLoss.not_from_config = {'num_classes'}
+
+
+def _require(holds, rule, value):
+    if not holds:
+        raise UserError(f'model.robust_loss: {rule}, not {value!r}')
+
+
+def pixel_loss(scores, target, *, smoothing=0.0, gce=0.0) -> Tensor:
+    """(N, C, H, W) logits, (N, H, W) -> (N, H, W): 0 where the target is 255.
+
+    `gce` q: (1 - p^q) / q of the target's probability p (generalised cross entropy, Zhang and
+    Sabuncu, NeurIPS 2018, eq. 6): cross entropy for q towards 0, mean absolute error for 1; what
+    the student finds improbable weighs less than in cross entropy.
+    """
+    loss = F.cross_entropy(
+        scores, target, ignore_index=IGNORE, reduction='none', label_smoothing=smoothing
+    )
+    return -torch.expm1(-gce * loss) / gce if gce else loss
+
+
+def confidence_weight(confidence, *, power=0.0, ramp=None) -> Tensor:
+    """Probabilities of any shape -> weights in 0..1: `confidence` ** power, or the linear ramp"""
+    if ramp is None:
+        return confidence**power
+    low, high = ramp
+    return ((confidence - low) / (high - low)).clamp(0, 1)
+
+
+class ClassBalance(nn.Module):
+    """Weights of classes by how rare they have been among the labelled pixels so far.
+
+    The shares are a buffer and so in the checkpoint: a resumed run goes on with the same weights.
+    Processes count together.
+
+    Args:
+        power: weight ~ share ** -power, scaled so that the mean over pixels is 1.
+        memory: what a step keeps of the steps before it.
+        most: no weight is larger.
+    """
+
+    def __init__(self, num_classes, *, power, memory=0.99, most=5.0):
+        super().__init__()
+        self.power, self.memory, self.most = power, memory, most
+        self.register_buffer('seen', torch.zeros(num_classes))
+
+    def forward(self, target) -> Tensor:
+        """(N, H, W) labels -> (N, H, W) weights, after counting them; any where it is 255"""
+        self.count(target)
+        return self.weights()[target.clamp(0, len(self.seen) - 1)]
+
+    @torch.no_grad()
+    def count(self, target):
+        """Add the shares of a batch of labels, of all processes."""
+        index = target.where((target >= 0) & (target != IGNORE), len(self.seen)).flatten()
+        counts = torch.bincount(index, minlength=len(self.seen) + 1)[:-1].to(self.seen)
+        all_reduce(counts)
+        self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))
+
+    def weights(self) -> Tensor:
+        """-> (C)"""
+        share = (self.seen / self.seen.sum().clamp_min(1e-12)).clamp_min(1e-6)
+        weights = share**-self.power
+        return (weights / (share * weights).sum()).clamp_max(self.most)

@@ -1,0 +1,91 @@
+"""One figure of the leaderboard: a tower under some options, or a student of it."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmseg.apis.record import bare
+from mmseg.apis.test import require_data
+from mmseg.apis.train import train
+from mmseg.engine import load_config
+from mmseg.evaluation import confusion_matrix, scores_of
+from mmseg.registry import MODELS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis'))
+from miniature_study import CONFIGS, Scenes, trained_tower
+
+from .options import USUAL
+
+BASE = CONFIGS / 'maskclip_vit.py'
+STUDENT = CONFIGS / 'maskclip_plus_vit_segformer_b0.py'
+WORLDS = dict(test=1, validation=3)  # of scenes; the towers saw those of 0, the students of 2
+UNLABELLED = 2
+PHOTO_BASE = Path(__file__).resolve().parents[2] / 'tests' / 'configs' / 'real_photos_base.py'
+SPLITS = dict(test='val', validation='train')  # of photos: no student and no tower sees a mask
+BATCH = 50
+
+
+def measure_scenes(seed, options, split, scenes, *, folder):
+    """A seed, {key: value}, a key of WORLDS -> mIoU in per cent"""
+    config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
+    weight = config.get('class_weight') or {}
+    if weight.get('usual') == USUAL:
+        weight['usual'] = usual_cosines(seed, folder)
+    return miou(MODELS.build(config.model).eval(), scenes_of(config, split, scenes))
+
+
+def measure_photos(options, split, photos):
+    """{key: value}, a key of SPLITS -> mIoU in per cent on the first photos of the split"""
+    config = load_config(PHOTO_BASE, options)
+    dataset = config.test_dataloader.dataset
+    dataset.update(split=f'ImageSets/Segmentation/{SPLITS[split]}.txt', indices=photos)
+    return miou(MODELS.build(config.model).eval(), require_data(config.test_dataloader))
+
+
+def train_student(seed, settings, *, scenes, iterations, folder):
+    """A seed, {key: value} of a student's config -> mIoU of the student on the test scenes"""
+    settings = {**settings, 'model.teacher.backbone.pretrained': tower(seed, folder)}
+    settings['train_cfg.max_iters'] = iterations
+    config = load_config(STUDENT, settings)
+    runner = train(config, work_dir=folder / 'student', seed=seed, validate=False)
+    student = bare(runner.model).cpu().eval()
+    return miou(student, scenes_of(load_config(STUDENT), 'test', scenes))
+
+
+def tower(seed, folder):
+    """A seed -> the weights of its CLIP, trained if they are not there; of 0, the shipped ones"""
+    return str(trained_tower('vit', seed, folder)[0]) if seed else 'miniature'
+
+
+def scenes_of(config, split, scenes):
+    """-> the data set of the config's tests with scenes of this split"""
+    config.test_dataloader.dataset.update(world=WORLDS[split], scenes=scenes)
+    return require_data(config.test_dataloader)
+
+
+@torch.inference_mode()
+def miou(model, data):
+    """A Segmentor, a data set -> mIoU in per cent, by the path of `tools/test.py`"""
+    total = 0
+    for first in range(0, len(data), BATCH):
+        rows = [data[i] for i in range(first, min(first + BATCH, len(data)))]
+        samples = [row['data_samples'] for row in rows]
+        for sample in model([row['inputs'] for row in rows], samples, mode='predict'):
+            classes = len(sample.seg_logits)
+            total = total + confusion_matrix(sample.pred_sem_seg, sample.gt_sem_seg, classes)
+    return round(100 * scores_of(total).iou.nanmean().item(), 2)
+
+
+@torch.inference_mode()
+def usual_cosines(seed, folder):
+    """A seed -> the file of each class's mean cosine with unlabelled scenes"""
+    path = Path(folder) / f'usual_{seed}.npy'
+    if not path.exists():
+        config = load_config(BASE, {'model.backbone.pretrained': tower(seed, folder)})
+        model = MODELS.build(config.model)
+        seen = model.backbone.embed(Scenes(UNLABELLED).images)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, (seen @ model.decode_head.conv_seg.embeddings.T).mean(dim=0).numpy())
+    return str(path)

@@ -1,0 +1,154 @@
+"""What the leaderboard compares, and what others published: data only."""
+
+USUAL = 'usual'  # stands for a seed's own file
+PHOTOS = '../shared/mini'  # real photos and a small tower, where they are at hand
+TAUS = (0.25, 0.5, 1.0, 2.0)
+THRESHOLDS = (0.3, 0.6, 0.9)
+
+
+def readout(name, **switches):
+    return {'model.backbone.readout': dict(preset=name, **switches) if switches else name}
+
+
+def prior(**settings):
+    weight = dict(type='ClassWeight', view_size=64, text=dict(templates='miniature'), **settings)
+    return {'class_weight': weight}
+
+
+def prior_of_photos(**settings):
+    text = dict(file=f'{PHOTOS}/text_voc20.npy')
+    return {'class_weight': dict(type='ClassWeight', view='image', text=text, **settings)}
+
+
+def shown_at(size):
+    pipeline = [
+        dict(type='RenderScene'),
+        dict(type='Resize', scale=(size, size)),
+        dict(type='PackSegInputs'),
+    ]
+    return {'test_dataloader.dataset.pipeline': pipeline}
+
+
+def pamr(steps, *dilations):
+    return {'model.post': dict(type='PAMR', steps=steps, dilations=dilations)}
+
+
+def superpixels(segments):
+    return {'model.post': dict(type='Superpixels', segments=segments)}
+
+
+BARE, WHOLE = dict(residual=False, mlp=False), dict(residual=True, mlp=True)
+REFINEMENTS = {
+    'prompt denoising': [{'model.decode_head.pd_thresh': t} for t in THRESHOLDS],
+    'key smoothing': [{'model.decode_head.ks_thresh': t} for t in (*THRESHOLDS, 1.0)],
+}
+
+# family -> {option: variants, each a dict of `--cfg-options`}. Of a family a model has one option.
+# Which variant of an option is shown, and what the best combination is made of, is decided on the
+# validation scenes.
+FAMILIES = {
+    'readout': {
+        'value, no residual, no MLP': [readout('maskclip_plain')],
+        'plain attention q-k': [readout('clip'), readout('clip', **BARE)],
+        'q-q + k-k (SCLIP)': [readout('sclip'), readout('sclip', **BARE)],
+        'q-q (ClearCLIP)': [readout('clearclip'), readout('clearclip', **WHOLE)],
+        'k-k, neighbours (NACLIP)': [
+            readout('naclip', gaussian=sigma, **parts)
+            for sigma in (1.0, 2.0, 5.0)
+            for parts in (BARE, WHOLE)
+        ],
+        'self-self at depths (GEM)': [readout('gem')],
+        'early attention, feedback (ResCLIP)': [readout('resclip'), readout('resclip', **WHOLE)],
+        'repair, layers fused (SC-CLIP)': [readout('scclip'), readout('scclip', **WHOLE)],
+    },
+    'prior': {
+        'class weight': [prior(tau=tau) for tau in TAUS],
+        'class weight, less the usual': [prior(tau=tau, usual=USUAL) for tau in TAUS],
+        'log weight added': [prior(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1, 0.25)],
+        'image cosines blended in (CASS)': [
+            prior(mode='blend', share=share) for share in (0.1, 0.25, 0.5)
+        ],
+        'top classes only': [prior(mode='presence', top=top) for top in (3, 5, 7)],
+    },
+    'input': {
+        'larger input': [shown_at(size) for size in (96, 128)],
+        'windows on larger input': [
+            shown_at(size) | {'model.windows': dict(size=64, stride=32)} for size in (96, 128)
+        ],
+    },
+    'refinement': REFINEMENTS,
+    'post': {
+        'PAMR': [pamr(10, 8, 16), pamr(5, 1, 2), pamr(10, 1, 2, 4)],
+        'superpixels': [superpixels(segments) for segments in (50, 100)],
+    },
+}
+
+# The same on real photos, for a tower that has no attention blocks to read out.
+PHOTO_FAMILIES = {
+    'prior': {
+        'class weight': [prior_of_photos(tau=tau) for tau in (0.05, 0.1, 0.25, 1.0)],
+        'log weight added': [prior_of_photos(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1)],
+        'image cosines blended in (CASS)': [
+            prior_of_photos(mode='blend', share=share) for share in (0.25, 0.5)
+        ],
+        'top classes only': [prior_of_photos(mode='presence', top=top) for top in (1, 3, 5)],
+    },
+    'refinement': REFINEMENTS,
+    'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(n) for n in (100, 400)]},
+}
+
+# What a student's training may add, alone: `--cfg-options` of its config (docs/students.md).
+PUBLISHED_TRAINING = 'as published'
+SWITCHES = {
+    PUBLISHED_TRAINING: {},
+    'confidence': {'model.robust_loss.confidence_power': 1.0},
+    'balance': {'model.robust_loss.balance': 0.5},
+    'smoothing': {'model.robust_loss.smoothing': 0.1},
+    'generalised cross entropy': {'model.robust_loss.gce': 0.7},
+    'running average labels the last third': {
+        'model.start_clip_guided': (1, 200),
+        'model.start_self_train': (201, -1),
+        'model.ema_momentum': 0.02,
+        'model.self_thresh': 0.5,
+    },
+}
+
+# Options of the same names with CLIP's ViT-B/16: a config, and `--cfg-options`.
+PLAIN = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
+WEIGHED = 'maskclip_text/maskclip_text_vit16_clip_numerics_520x520_pascal_context_59.py'
+SPEEDS = {
+    'MaskCLIP': (PLAIN, []),
+    'value, no residual, no MLP': (PLAIN, ['model.backbone.readout=maskclip_plain']),
+    'plain attention q-k': (PLAIN, ['model.backbone.readout=clip']),
+    'q-q + k-k (SCLIP)': (PLAIN, ['model.backbone.readout=sclip']),
+    'q-q (ClearCLIP)': (PLAIN, ['model.backbone.readout=clearclip']),
+    'k-k, neighbours (NACLIP)': (PLAIN, ['model.backbone.readout=naclip']),
+    'self-self at depths (GEM)': (PLAIN, ['model.backbone.readout=gem']),
+    'early attention, feedback (ResCLIP)': (PLAIN, ['model.backbone.readout=resclip']),
+    'repair, layers fused (SC-CLIP)': (PLAIN, ['model.backbone.readout=scclip']),
+    'class weight': (WEIGHED, []),
+    'key smoothing': (PLAIN, ['model.decode_head.ks_thresh=1.0']),
+    'PAMR': (PLAIN, ['model.post.type=PAMR']),
+    'superpixels': (PLAIN, ['model.post.type=Superpixels']),
+}
+
+# Authors' figures: Context-59 / Context-60 mIoU with OpenAI's ViT-B/16.
+PUBLISHED = [
+    ('MaskCLIP, 520-whole', '21.7', ''),
+    ('MaskCLIP + class weight, 520-whole', '25.0', ''),
+    ('MaskCLIP', '26.4', '23.2'),
+    ('SCLIP', '34.2', '30.4'),
+    ('NACLIP', '35.2', '32.2'),
+    ('NACLIP + PAMR', '38.4', ''),
+    ('ClearCLIP', '35.9', '32.6'),
+    ('GEM', '35.9', '32.6'),
+    ('ResCLIP', '36.8', '33.5'),
+    ('ProxyCLIP (DINO)', '39.1', '35.3'),
+    ('SC-CLIP', '40.1', '36.8'),
+    ('CASS (DINO)', '40.2', '36.7'),
+    ('Trident (SAM)', '42.2', '38.6'),
+    ('CorrCLIP (SAM2)', '47.1', '41.6'),
+    ('MaskCLIP+ ViT-B/16, SegFormer-b5 student', '33.9', ''),
+    ('ReCLIP++ (trained on unlabelled photos)', '36.1', ''),
+    ('supervised DeepLabV3-R101', '52.6', ''),
+]

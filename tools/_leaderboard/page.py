@@ -1,0 +1,150 @@
+"""The leaderboard as a page of Markdown."""
+
+import json
+import statistics
+
+from .board import MASKCLIP
+from .options import PUBLISHED
+
+INTRODUCTION = """\
+# Leaderboard
+
+Made by `python tools/leaderboard.py`; do not edit. mIoU in per cent, mean ± standard deviation
+over {count} miniature ViTs (seeds {seeds}; [miniature.md](miniature.md)) on {scenes} test
+scenes. Variants and combinations were chosen on {scenes} other scenes (validation) by the mean
+over the seeds. The miniature has four blocks and patches of 8 pixels on inputs of 64: what
+holds there need not hold for CLIP. Figures of every seed and variant: `{results}`.
+
+## Every option alone
+
+"Better in" counts seeds. Photos/s: CLIP ViT-B/16, one photo of 500 x 375 inside 520 x 520 at a
+time, fp32 on two CPU cores, random weights, 59 classes ({speed}).
+"""
+PHOTOS = """\
+## Real photos
+
+{photos} photos of PASCAL VOC, 20 classes, with a small tower that is no CLIP and has no
+attention blocks to read out (README, "What was measured here"); one tower. Chosen on {photos}
+of the photos whose image-level labels that tower has seen.
+"""
+PUBLISHED_TEXT = """\
+## Published figures, and ours with real weights
+
+mIoU on Pascal Context-59 / -60 with OpenAI's ViT-B/16, **by their authors**; of the 336-slide
+protocol but where it says otherwise ([scoring.md](scoring.md)). "Here" stays empty until CLIP's
+weights and the data set are at hand.
+"""
+
+
+def page_of_scenes(board, alone, steps, students, speeds):
+    """-> Markdown.
+
+    Args:
+        board: a Board; alone, steps: its `alone()` and `combination()`.
+        students: of `students.students`; {} for none.
+        speeds: {option: photos/s}, and under 'when' a date.
+    """
+    head = INTRODUCTION.format(
+        count=len(board.members),
+        seeds=', '.join(map(str, board.members)),
+        scenes=board.measured_with['scenes'],
+        results=board.results,
+        speed=speeds.get('when', 'not measured'),
+    )
+    parts = [
+        head,
+        _options(board, alone, speeds),
+        '## The best combination\n',
+        _steps(board, steps),
+    ]
+    if students:
+        iterations = board.measured_with['iterations']
+        text = f'SegFormer-b0 from scratch, {iterations} iterations, one student per seed and line.'
+        parts += [f'## Students\n\n{text}\n', _students(students)]
+    return '\n'.join(parts)
+
+
+def page_of_photos(board):
+    """Board -> Markdown"""
+    head = PHOTOS.format(photos=board.measured_with['photos'])
+    steps = _steps(board, board.combination())
+    return '\n'.join([head, _options(board, board.alone(), {}), 'The best combination:\n', steps])
+
+
+def published():
+    """-> Markdown"""
+    rows = [f'| {" | ".join(row)} | | |' for row in PUBLISHED]
+    head = '| method | published, 59 | published, 60 | here, 59 | here, 60 |'
+    return f'{PUBLISHED_TEXT}\n{_table(head, rows)}'
+
+
+def _options(board, alone, speeds):
+    base = board.figures({}, 'test')
+    rows = [[MASKCLIP, '', spread(base), '', _speed(speeds, MASKCLIP)]]
+    for options in alone.values():
+        for name, chosen in options.items():
+            found = board.figures(chosen, 'test')
+            speed = _speed(speeds, name)
+            rows.append([name, settings(chosen), spread(found), gain(found, base), speed])
+    head = '| option | chosen | mIoU | over MaskCLIP (better in) | photos/s |'
+    if not speeds:
+        head, rows = head.replace(' photos/s |', ''), [row[:-1] for row in rows]
+    return _table(head, [f'| {" | ".join(row)} |' for row in rows])
+
+
+def _steps(board, steps):
+    rows, before = [], None
+    for name, options in steps:
+        found = board.figures(options, 'test')
+        more = gain(found, before) if before else ''
+        rows.append(f'| {"+ " if before else ""}{name} | {spread(found)} | {more} |')
+        before = found
+    text = 'Family by family, the option that helped most in validation, where one did.\n\n'
+    table = _table('| | mIoU | over the line above (better in) |', rows)
+    return f'{text}{table}\nAs options: `{json.dumps(steps[-1][1])}`\n'
+
+
+def _students(students):
+    rows = []
+    for (teacher, switch), (taught, found) in students.items():
+        cells = [teacher, spread(taught), switch, spread(found), gain(found, taught)]
+        rows.append(f'| {" | ".join(cells)} |')
+    head = '| teacher | its mIoU | training | student | over its teacher (better in) |'
+    return _table(head, rows)
+
+
+def _table(head, rows):
+    rule = '|---' * (head.count('|') - 1) + '|'
+    return '\n'.join([head, rule, *rows]) + '\n'
+
+
+def _speed(speeds, name):
+    return f'{speeds[name]:.2f}' if name in speeds else ''
+
+
+def spread(values):
+    """[27, 29] -> '28.0 ± 1.4'"""
+    deviation = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.1f}{deviation}'
+
+
+def gain(values, base):
+    """[28, 30], [27, 31] -> '+0.0 (1 of 2)'"""
+    differences = [value - before for value, before in zip(values, base, strict=True)]
+    better = sum(difference > 0 for difference in differences)
+    return f'{statistics.mean(differences):+.1f} ({better} of {len(differences)})'
+
+
+def settings(options):
+    """{'model.backbone.readout': 'sclip'} -> '`readout=sclip`', without what all of them share"""
+    shown = []
+    for key, value in options.items():
+        name = key.rpartition('.')[2]
+        if name == 'pipeline':
+            shown.append(f'input {value[1]["scale"][0]}')
+        elif isinstance(value, dict):
+            shared = ('type', 'view', 'view_size', 'text')
+            shown.append(', '.join(f'{k}={v}' for k, v in value.items() if k not in shared))
+        else:
+            shown.append(f'{name}={value}')
+    return f'`{"; ".join(filter(None, shown))}`' if any(shown) else ''

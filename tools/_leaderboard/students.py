@@ -1,0 +1,40 @@
+"""Students of a board's teachers, with what their training may add."""
+
+from .board import MASKCLIP
+from .options import PUBLISHED_TRAINING, SWITCHES
+
+
+def students(board, steps, train):
+    """-> {(teacher, switch): ([mIoU] of the teachers, of their students) on test scenes}
+
+    Args:
+        steps: of `Board.combination`.
+        train: (member, {key: value} of a student's config) -> mIoU in per cent.
+    """
+    found, teachers = {}, teachers_of(steps, board.families)
+    for teacher, options in teachers.items():
+        last = teacher == list(teachers)[-1]  # the best one; the others train as published
+        for switch, more in SWITCHES.items() if last else [(PUBLISHED_TRAINING, {})]:
+            settings = {**of_teacher(options), **more}
+            rows = board.kept_or(['student', settings], lambda m, s=settings: train(m, s))
+            found[teacher, switch] = board.figures(options, 'test'), rows
+    return found
+
+
+def teachers_of(steps, families):
+    """[(option, options)] -> {name: options} of MaskCLIP, of its best readout, and with a prior.
+
+    A teacher reads whole inputs at the student's size, and what acts on labels is left out.
+    """
+    found = {MASKCLIP: {}}
+    for name, options in steps:
+        if name in families['readout']:
+            found[name] = options
+        elif name in families['prior']:
+            found[f'{list(found)[-1]}, {name}'] = options
+    return found
+
+
+def of_teacher(options):
+    """{'model.backbone.readout': ...} -> {'model.teacher.backbone.readout': ...}"""
+    return {f'model.teacher.{key.removeprefix("model.")}': v for key, v in options.items()}
