@@ -202,10 +202,14 @@ def test_terms_add(extractor):
     assert_close(kept, first + trunk.tokens[:, 1:] + 0.5 * trunk.tokens[:, :1], atol=1e-5, rtol=0)
 
 
-def test_class_token_in_or_out(extractor):
-    """Without it as a key, other patches' answers are those of an attention among patches."""
-    found = patches_of(extractor(dict(preset='clearclip', class_key=False)))
-    assert not torch.allclose(found, patches_of(extractor('clearclip')), atol=1e-4)
+def test_class_token_out_of_the_attention(extractor):
+    """A photo of one patch then attends to itself alone: its own value, whatever the term."""
+    one = pixels(16, 16)
+    out = dict(residual=False, mlp=False, class_key=False)
+    alone = patches_of(extractor(dict(terms='q-q', **out)), one)
+    assert_close(alone, patches_of(extractor('maskclip_plain'), one), atol=1e-5, rtol=0)
+    among_two = patches_of(extractor('clearclip'), one)
+    assert (among_two - alone).abs().max() > 1e-3
 
 
 def test_early_attention_is_the_blocks_own(extractor):
@@ -338,7 +342,8 @@ def test_proxy_weights_by_file(tmp_path):
 
     name, file = 'vit_tiny_patch16_224', tmp_path / 'vit.safetensors'
     random = load_proxy(name, 'random').vit.state_dict()
-    save_file(random | {'head.weight': torch.zeros(2, 192)}, file)
+    others = {'head.weight': torch.zeros(2, 192), 'mask_token': torch.zeros(1, 192)}  # DINOv2's
+    save_file(random | others, file)
     loaded = load_proxy(name, str(file)).vit.state_dict()
     assert all(torch.equal(loaded[key], random[key]) for key in random)
     save_file({k: v for k, v in random.items() if k != 'norm.bias'}, file)
@@ -360,6 +365,7 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(terms='similar', class_key=False), "'similar' needs readout.layers"),
         (dict(terms='proxy'), 'set readout.class_key=False'),
         (dict(preset='gem', terms=['q-k'], weights=[]), 'self_self takes terms such as'),
+        (dict(preset='gem', gaussian=5.0), 'self_self and readout.gaussian exclude'),
         (dict(preset='sclip', residual=1.5), 'residual is True or False, not 1.5'),
         (dict(preset='naclip', gaussian='wide'), "gaussian is a number, not 'wide'"),
         (dict(preset='resclip', feedback=dict(smooth='rings')), "'rings' is not known"),

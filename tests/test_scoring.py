@@ -300,3 +300,37 @@ def test_the_protocol_stands_beside_the_figures(tiny_config, tmp_path, capsys):
     assert f'protocol {text}' in capsys.readouterr().out
     (path,) = (tmp_path / 'work').glob('eval_single_scale_*.json')
     assert json.loads(path.read_text())['protocol'] == text
+
+
+def test_a_loaded_model_has_all_of_it():
+    """Windows, synonyms, thresholds and PAMR of a config, for any words."""
+    from pathlib import Path
+
+    from mmseg.apis import init_model, segment
+    from mmseg.datasets.miniature import MiniatureDataset
+
+    leaf = Path(__file__).parent.parent / 'configs' / 'miniature' / 'maskclip_vit.py'
+    scene = MiniatureDataset(scenes=1, world=1).draw('miniature/1/00000.png').image
+    windows, post = dict(size=48, stride=16), dict(type='PAMR', steps=2)
+    options = {'model.windows': windows, 'model.post': post}
+    options['model.scoring'] = dict(synonyms='max', scale=40)
+    model = init_model(leaf, device='cpu', cfg_options=options)
+    found = segment(model, scene, 'moon | star, sky | water, grass')
+    plain = segment(init_model(leaf, device='cpu'), scene, 'moon, star, sky, water, grass')
+    assert found.scores.shape == (3, *plain.scores.shape[1:]) and found.labels.max() < 3
+    network = next(iter(model.networks.values()))
+    assert network.scoring.groups == (0, 0, 1, 1, 2) and len(network.post) == 1
+    options['model.scoring'] = dict(prob_thd=0.9)  # of a background, which only some words have
+    with pytest.raises(UserError, match='scoring.prob_thd makes background of pixels'):
+        segment(init_model(leaf, device='cpu', cfg_options=options), scene)
+    model = init_model(leaf, device='cpu', cfg_options=options)
+    assert segment(model, scene, 'moon, sky').names == ('moon', 'sky')
+    unsure = segment(model, scene, 'moon, sky', background='water, grass')
+    options['model.scoring'] = dict(prob_thd=0.0)
+    sure = segment(
+        init_model(leaf, device='cpu', cfg_options=options),
+        scene,
+        'moon, sky',
+        background='water, grass',
+    )
+    assert (unsure.labels == 2).sum() > (sure.labels == 2).sum()

@@ -4,3 +4,4 @@ _base_ = [
     '../_base_/teachers/vit16_peers.py',
     '../_base_/default_runtime.py',
 ]
+vocabulary = 'ade20k_peers'

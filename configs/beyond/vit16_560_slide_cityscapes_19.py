@@ -5,3 +5,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 protocol = dict(scale=(2048, 560))  # as SCLIP has it for these large photos
+vocabulary = 'cityscapes_peers'

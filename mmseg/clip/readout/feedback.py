@@ -64,7 +64,7 @@ def connected(classes, line) -> Tensor:
     grid, flat = tuple(classes.shape[1:]), classes.flatten(1)
     places, steps = _places(grid, classes.device), pair_steps(grid, classes.device)
     here, other = places[:, :, None].float(), places[:, None].float()
-    most, stays = int(steps.max()), torch.ones_like(flat[:, :, None] == flat[:, None])
+    most, stays = max(grid) - 1, torch.ones_like(flat[:, :, None] == flat[:, None])
     for k, share in enumerate(torch.linspace(0, 1, most + 1, device=classes.device)):
         if line == 'whole':
             share = (k / steps.clamp_min(1)).clamp_max(1)

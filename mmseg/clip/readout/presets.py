@@ -1,4 +1,9 @@
-"""Published methods as sets of switches, and a config's readout."""
+"""Published methods as sets of switches, and a config's readout.
+
+Presets are what the papers mean; where published code differs, it is `..._as_published`. None of
+them touches the position embeddings: these reach the grid's exact size by default, and a protocol
+that reproduces published figures sets the extractor's `positions` ('factor'; 'antialias' for GEM).
+"""
 
 import dataclasses
 

@@ -166,6 +166,11 @@ class Readout:
             raise UserError("the term 'similar' needs readout.layers, such as dict(before=9)")
         if self.self_self and not all(a == b for a, _, b in map(tuple, self.terms)):
             raise UserError("self_self takes terms such as 'q-q', 'k-k' and 'v-v' alone")
+        besides = [
+            name for name in ('repair', 'layers', 'feedback', 'gaussian') if getattr(self, name)
+        ]
+        if self.self_self and besides:
+            raise UserError(f'readout.self_self and readout.{besides[0]} exclude each other')
         if self.layers and self.class_key:
             raise UserError('readout.layers gathers patches only; set readout.class_key=False')
 
