@@ -97,16 +97,15 @@ def test_plain_pieces_by_hand():
     load_tool('benchmark')
     from _benchmark_plain import plain_confusion, plain_iou, plain_pytorch
 
-    import mmseg.kernels
+    from mmseg.kernels import is_plain
 
     areas = plain_confusion(np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 255]), 4, 255)
     assert areas.tolist() == [[1, 1, 0, 0], [1, 2, 1, 0], [2, 2, 0, 0]]
     assert plain_iou(areas) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
-    before = mmseg.kernels.AVAILABLE
-    with pytest.raises(KeyError), plain_pytorch():
-        assert not mmseg.kernels.AVAILABLE
+    with pytest.raises(KeyError), plain_pytorch(torch.nn.Linear(1, 1)):
+        assert is_plain()
         raise KeyError
-    assert mmseg.kernels.AVAILABLE == before
+    assert not is_plain()
 
 
 def test_plain_labels_and_losses_are_the_models():
@@ -141,9 +140,9 @@ def test_operations_are_counted_as_by_hand(tiny_config):
 
 
 def test_precision_options(tiny_config, tmp_path):
-    from mmseg.clip import towers
+    from mmseg import kernels
+    from mmseg.clip import blocks
 
-    before = towers.linear
     out = tmp_path / 'p.json'
     ways = ['--ways', 'fp32', 'bf16', 'int8', '--number', 2, '--repeats', 1, '--out', out]
     assert run_script('analysis/precision_options', tiny_config, *ways) == 0
@@ -151,7 +150,7 @@ def test_precision_options(tiny_config, tmp_path):
     assert list(found) == ['plain', 'fp32', 'bf16', 'int8']
     assert found['plain'] == 1 and found['fp32'] > 0.999 and found['bf16'] > 0.9
     assert 0.5 < found['int8'] < 1  # it is another product
-    assert towers.linear is before
+    assert blocks.linear is kernels.linear
 
 
 def test_scaling_is_drawn(tmp_path, capsys):
@@ -184,12 +183,26 @@ def test_scaling_is_drawn(tmp_path, capsys):
 
 
 def test_compiling_is_asked_for(monkeypatch):
-    from mmseg.engine import prepare_for_test
+    from mmseg.engine import compile_network
 
     model = torch.nn.Linear(2, 2)
-    model.scores = model.forward
+    model.queries = model.queries_of = model.forward
     monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
-    prepare_for_test(model, 'cpu')
-    assert model.scores == model.forward
-    prepare_for_test(model, 'cpu', compile=True)
-    assert model.scores == ('compiled', model.forward)
+    compile_network(model)
+    assert model.queries == model.queries_of == ('compiled', model.forward)
+
+
+def test_tables_in_markdown():
+    tabulate = load_tool('analysis/tabulate_benchmarks')
+    record = dict(
+        config='a/b.py',
+        way='fast',
+        size=None,
+        classes=3,
+        rate=dict(unit='photos/s', low=1.0, median=2.0, high=3.0),
+        split_ms=dict(network=dict(median=7.25)),
+        memory=dict(host_mib=100),
+    )
+    assert tabulate.table([record]).splitlines()[2] == (
+        '| `b` | - | 3 | fast | 2 (1 to 3) | 7.2 | 100 |'
+    )

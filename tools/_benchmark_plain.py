@@ -13,20 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import mmseg.kernels
+from mmseg.engine import keep_freed_memory
+from mmseg.kernels import plain
 from mmseg.structures import IGNORE, UNLABELED
 
 
 @contextmanager
-def plain_pytorch():
-    """Within it, layers are PyTorch's own and attention is matmul, softmax, matmul."""
-    before = mmseg.kernels.AVAILABLE
-    mmseg.kernels.AVAILABLE = False
+def plain_pytorch(model):
+    """Within it, layers are PyTorch's own, channels first, memory is given back when it is free,
+    and attention is matmul, softmax, matmul."""
+    channels_last = next(model.parameters()).device.type != 'cpu'
+    keep_freed_memory(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        if channels_last:
+            model.to(memory_format=torch.contiguous_format)
+        with plain(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        mmseg.kernels.AVAILABLE = before
+        keep_freed_memory()
+        if channels_last:
+            model.to(memory_format=torch.channels_last)
 
 
 def plain_labels(model, scores, input_size, photo_size):
@@ -89,7 +95,7 @@ def plain_training(model):
     """Within it, a MaskClipPlus trains the plain way."""
     model.pseudo_labels, model.loss_against = plain_pseudo_labels(model), plain_loss(model)
     try:
-        with plain_pytorch():
+        with plain_pytorch(model):
             yield
     finally:
         del model.pseudo_labels, model.loss_against

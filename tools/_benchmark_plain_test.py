@@ -24,7 +24,7 @@ class Plain(Fast):
     def context(self):
         """-> fp32 and plain PyTorch"""
         stack = super().context()
-        stack.enter_context(plain_pytorch())
+        stack.enter_context(plain_pytorch(self.model))
         return stack
 
     def stages(self, indices, clock):

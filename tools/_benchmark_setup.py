@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from PIL import Image
 
 from mmseg.apis.test import DEFAULT_HOOKS
-from mmseg.engine import SegRunner, device_of, load_config
+from mmseg.engine import SegRunner, device_of, init_processes, load_config
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
@@ -49,7 +49,8 @@ def _config(path, args, folder):
     config = load_config(path, args.cfg_options)
     if args.random_weights:
         forget_weights(config)
-    config.work_dir, config.device = str(folder), device_of(args.device)
+    config.work_dir = str(folder)
+    config.device = init_processes('none', device_of(args.device))
     config.custom_hooks, config.visualizer = [], dict(type='Visualizer')
     config.default_hooks = DEFAULT_HOOKS
     return config

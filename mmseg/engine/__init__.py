@@ -9,7 +9,7 @@ from .protocol import apply_protocol, protocol_of
 from .runner import SegRunner
 from .sampler import StreamSampler
 from .size_sampler import SizeSampler
-from .test_loop import PRECISIONS, SegTestLoop, autocast_of, prepare_for_test
+from .test_loop import PRECISIONS, SegTestLoop, autocast_of, compile_network
 from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
 from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 
@@ -34,11 +34,11 @@ __all__ = [
     'apply_protocol',
     'autocast_of',
     'check_config',
+    'compile_network',
     'device_of',
     'end_processes',
     'init_processes',
     'keep_freed_memory',
     'load_config',
-    'prepare_for_test',
     'protocol_of',
 ]

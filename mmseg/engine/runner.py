@@ -83,9 +83,7 @@ class SegRunner(Runner):
         head.forward_features = torch.compile(head.forward_features, **options)
 
     def register_default_hooks(self, hooks=None):
-        super().register_default_hooks(
-            dict(runtime_info=dict(type='LateInfoHook'), **(hooks or {}))
-        )
+        super().register_default_hooks({'runtime_info': dict(type='LateInfoHook'), **(hooks or {})})
 
     def register_hooks(self, default_hooks=None, custom_hooks=None):
         super().register_hooks(default_hooks, custom_hooks)

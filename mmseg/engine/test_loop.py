@@ -39,7 +39,8 @@ class SegTestLoop(TestLoop):
         super().__init__(runner, dataloader, evaluator)
         device = runner.cfg.get('device', 'cpu')
         self.autocast = autocast_of(precision, device)
-        prepare_for_test(runner.model, device, compile=compile)
+        if compile:
+            compile_network(runner.model)
 
     @torch.no_grad()
     def run_iter(self, idx, data_batch):
@@ -52,11 +53,8 @@ class SegTestLoop(TestLoop):
         self.runner.call_hook('after_test_iter', **batch, outputs=outputs)
 
 
-def prepare_for_test(model, device, *, compile=False):
-    """In place: channels last on accelerators, whose convolutions want it; compiled if asked."""
+def compile_network(model):
+    """In place: `torch.compile` has what runs on whole inputs and what runs on windows."""
     model = getattr(model, 'module', model)
-    if torch.device(device).type != 'cpu':
-        model.to(memory_format=torch.channels_last)
-    if compile:
-        for name in ('queries', 'queries_of'):  # whole inputs, and windows
-            setattr(model, name, torch.compile(getattr(model, name)))
+    for name in ('queries', 'queries_of'):
+        setattr(model, name, torch.compile(getattr(model, name)))

@@ -27,11 +27,14 @@ from _benchmark_report import write_report
 from _benchmark_setup import test_runner
 from torch import nn
 
+from mmseg import kernels
 from mmseg.apis.command import ConfigOptions, run_command
-from mmseg.clip import towers
-from mmseg.engine import autocast_of
+from mmseg.clip import blocks, vit
+from mmseg.clip.readout import last_block
+from mmseg.engine import autocast_of, compile_network
 from mmseg.errors import UserError
 
+LINEAR_IN = (blocks, vit, last_block)  # the modules of a ViT that multiply
 WAYS = ('plain', 'fp32', 'bf16', 'fp16', 'compile', 'int8')
 
 
@@ -88,8 +91,8 @@ def measure(fast, args):
 
 def labels_of(model, batch):
     (image,), (sample,) = batch['inputs'], batch['data_samples']
-    (score,) = model.scores_of_any_size([image], [sample])
-    return model.labels(score.float(), sample.ori_shape, tuple(image.shape[1:]))
+    (maps,) = model.scores_of_any_size([image], [sample])
+    return model.labels(maps.float(), sample.ori_shape, image)
 
 
 def time_of(model, batches, clock):
@@ -105,22 +108,22 @@ def time_of(model, batches, clock):
 @contextmanager
 def way(name, model, device):
     """Within it, the model runs that way."""
-    contexts = dict(plain=plain_pytorch, int8=int8_linears)
+    contexts = dict(plain=lambda: plain_pytorch(model), int8=int8_linears)
     if name == 'compile':
-        model.scores = torch.compile(model.scores)
+        compile_network(model)
     half = autocast_of(name, device) if name in ('bf16', 'fp16') else nullcontext()
     try:
         with contexts.get(name, nullcontext)(), half:
             yield
     finally:
         if name == 'compile':
-            del model.scores
+            del model.queries, model.queries_of
 
 
 @contextmanager
 def int8_linears():
     """Within it, the towers' linear layers multiply in int8."""
-    before, known = towers.linear, {}
+    known = {}
 
     def linear(x, weight, bias=None):
         key = (weight.data_ptr(), weight.shape, weight.stride())
@@ -128,11 +131,13 @@ def int8_linears():
             known[key] = quantized(weight, bias)
         return known[key](x)
 
-    towers.linear = linear
     try:
+        for module in LINEAR_IN:
+            module.linear = linear
         yield
     finally:
-        towers.linear = before
+        for module in LINEAR_IN:
+            module.linear = kernels.linear
 
 
 def quantized(weight, bias):
