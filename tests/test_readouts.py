@@ -369,6 +369,10 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(preset='sclip', residual=1.5), 'residual is True or False, not 1.5'),
         (dict(preset='naclip', gaussian='wide'), "gaussian is a number, not 'wide'"),
         (dict(preset='resclip', feedback=dict(smooth='rings')), "'rings' is not known"),
+        (dict(terms=[]), 'at least one of terms'),
+        (dict(early=[6]), 'a first and a last block'),
+        (dict(preset='scclip', layers=dict(fused=[4])), 'the first and the last block'),
+        (dict(preset='scclip', repair=dict(quantile=95)), 'a quantile in 0..1'),
         (3, 'is a name or a dict'),
     ],
 )

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
+from mmseg.kernels import linear
 from mmseg.utils import nearest
 
 from .positions import check_rule, resize_positions
@@ -106,9 +107,19 @@ def load_proxy(model, pretrained, *, mean=None, std=None, positions='size', part
     vit = _create(model, pretrained == 'timm')
     if pretrained not in ('timm', 'random'):
         _load(vit, model, pretrained)
+    for layer in vit.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = _Linear
     known = vit.pretrained_cfg
     mean, std = mean or known['mean'], std or known['std']
     return ProxyViT(vit.float().eval(), mean=mean, std=std, positions=positions, parts=parts)
+
+
+class _Linear(nn.Linear):
+    """On this project's kernels"""
+
+    def forward(self, x):
+        return linear(x, self.weight, self.bias)
 
 
 def _create(model, fetch):

@@ -10,6 +10,8 @@ from mmseg.kernels import attention
 def mix(heads, pairs, *, factor=1.0, bias=None) -> Tensor:
     """Queries, keys, values -> (N, heads, L, d): sum of weight * softmax(a b / sqrt(d)) values.
 
+    A fused attention for each term: it never makes the map, which a sum of maps would have to.
+
     Args:
         heads: (N, heads, L, d) each.
         pairs: [('q', 'k', weight)].

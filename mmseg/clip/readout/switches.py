@@ -53,6 +53,8 @@ class Repair:
 
     def __post_init__(self):
         one_of('readout.repair.reach', self.reach, ('neighbour', 'own'))
+        if not 0 <= self.quantile <= 1 or self.neighbours < 1:
+            raise UserError('readout.repair has a quantile in 0..1 and at least one neighbour')
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Layers:
     after: int = 4
     threshold: float = 0.4
     fused: tuple[int, ...] = (4, 10)
+
+    def __post_init__(self):
+        if len(self.fused) not in (0, 2):
+            raise UserError('readout.layers.fused is the first and the last block, or () for none')
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,11 @@ class Readout:
     def __post_init__(self):
         for term in self.terms:
             one_of('readout.terms', term, TERMS)
+        if not self.terms or len(self.early) != 2 or self.gaussian < 0:
+            raise UserError(
+                'readout has at least one of terms, a first and a last block in early, and a '
+                'gaussian of 0 or more'
+            )
         if self.weights and len(self.weights) != len(self.terms):
             raise UserError(
                 f'readout has {len(self.terms)} terms and {len(self.weights)} weights; '
