@@ -16,6 +16,7 @@ from mmseg.labelling.views import mean_probabilities
 from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, confidence_of, fill_from
 from mmseg.models.robust_loss import confidence_weight, pixel_loss
 from mmseg.models.segmentors import EncoderDecoder, Segmentor
+from mmseg.models.text_classifier import class_rows
 
 TARGET = torch.tensor([[[-1, 0, 255], [-1, 2, -1]]])
 
@@ -195,9 +196,9 @@ class Network(Segmentor):
 
 def test_a_single_view_is_the_network_and_its_mirror_is_turned_back():
     image = torch.rand(1, 3, 12, 16) * 255
-    plain = mean_probabilities(Network(), image, scales=(1.0,), flip=False)
+    plain = mean_probabilities(Network(), [*image], scales=(1.0,), flip=False)
     torch.testing.assert_close(plain, Network().scores(image).softmax(1))
-    both = mean_probabilities(Network(), image, scales=(1.0,), flip=True)
+    both = mean_probabilities(Network(), [*image], scales=(1.0,), flip=True)
     mirror = Network().scores(image.flip(3)).softmax(1).flip(3)
     torch.testing.assert_close(both, (plain + mirror) / 2)
     assert (both - plain).abs().max() > 0.1  # the place of a cell is not mirrored
@@ -206,10 +207,17 @@ def test_a_single_view_is_the_network_and_its_mirror_is_turned_back():
 def test_scales_meet_on_one_grid_whatever_was_padded():
     image = torch.full((1, 3, 10, 14), 255.0)  # no multiple of the cells at any scale
     image[..., 7:] = 0
-    found = mean_probabilities(Network(), image, scales=(1.0, 2.0, 4.0), flip=False)
+    found = mean_probabilities(Network(), [*image], scales=(1.0, 2.0, 4.0), flip=False)
     assert found.shape == (1, 2, 3, 4)
     torch.testing.assert_close(found.sum(1), torch.ones(1, 3, 4))
     assert found[0, 0, :, 0].min() > 0.6 > found[0, 0, :, 3].max()
+
+
+def test_a_student_compares_with_the_mean_of_a_class_s_synonyms():
+    rows = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
+    assert class_rows(rows) is rows
+    half = math.sqrt(0.5)
+    assert class_rows(rows, (0, 0, 1)).tolist() == [pytest.approx([half, half]), [0, 1]]
 
 
 # Agreement

@@ -15,6 +15,7 @@ from mmseg.datasets.transforms.loading import read_photo
 from mmseg.engine import device_of, load_config
 from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
+from mmseg.models.text_classifier import class_rows
 from mmseg.utils import Progress, atomic_path, output_dir
 
 from .labeller import Labeller
@@ -146,7 +147,9 @@ def make_labeller(args, place=0):
 
 def text_of(labeller):
     """-> (C, D): the rows that a student of these labels compares its features with"""
-    return labeller.network.decode_head.conv_seg.rows().detach().cpu().contiguous()
+    network = labeller.network
+    rows = class_rows(network.decode_head.conv_seg.rows(), network.scoring.groups)
+    return rows.detach().cpu().contiguous()
 
 
 def record_of(args, labeller):

@@ -1,5 +1,6 @@
 """A loaded model that labels a stream of photos, batch by batch."""
 
+import dataclasses
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from mmseg.apis.inference import above_threshold, classes_of, network_input, sca
 from mmseg.apis.result import best_probability, label_image
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
-from mmseg.models import labels_at_photo_size
+from mmseg.models.upsample import photo_matrices
 
 from .views import mean_probabilities
 
@@ -53,10 +54,7 @@ class Labeller:
         self.names, self.palette = classes_of(words)
         self.threshold, self.batch = threshold, batch
         if self.network.post and not self.one_view:
-            raise UserError(
-                'several scales and mirror images give mean probabilities, which model.post does '
-                'not refine; leave one of the two out'
-            )
+            raise UserError('labels of several views are not post-processed: leave out model.post')
 
     def stream(self, photos):
         """Yield (key, Labelled) of (key, PIL photo) pairs, in the order of full batches.
@@ -86,29 +84,29 @@ class Labeller:
         inputs = [network_input(self.model, self.network, photo) for _, photo in pairs]
         images = [image for image, _ in inputs]
         views = None if inputs[0][1] is None else [view for _, view in inputs]
-        size, shape = pairs[0][1].size[::-1], tuple(images[0].shape[1:])
         if self.one_view:
             found = self.network.maps(images, views)
-            labelled = [self._one_view(maps, size, image) for maps, image in zip(found, images)]
         else:
             found = mean_probabilities(
-                self.network, torch.stack(images), views, scales=self.scales, flip=self.flip
+                self.network, images, views, scales=self.scales, flip=self.flip
             )
-            labelled = [self._many_views(one, size, shape) for one in found]
-        return [(key, one) for (key, _), one in zip(pairs, labelled)]
+        size = pairs[0][1].size[::-1]
+        return [
+            (key, self._labelled(maps, size, image))
+            for (key, _), maps, image in zip(pairs, found, images)
+        ]
 
-    def _one_view(self, maps, size, image):
-        """(Q, m, n) of `Segmentor.maps` -> Labelled"""
-        labels = self.network.labels(maps, size, image)
-        scores = self.network.on_grid(maps, image.shape[1:]).float()
-        return self._labelled(labels, scores, size, scale_of(self.network))
-
-    def _many_views(self, probabilities, size, shape):
-        """(C, h, w) over the whole input -> Labelled"""
-        labels = labels_at_photo_size(probabilities, size, input_size=shape, stride=None)
-        return self._labelled(labels, probabilities, size, None)
-
-    def _labelled(self, labels, scores, size, scale):
+    def _labelled(self, maps, size, image):
+        """(Q, m, n) of the network or (C, h, w) mean probabilities, (H, W), input -> Labelled"""
+        network, shape = self.network, tuple(image.shape[1:])
+        if self.one_view:
+            labels, scale = network.labels(maps, size, image), scale_of(network)
+            scores = network.on_grid(maps, shape).float()
+        else:
+            scores, scale = maps, None
+            rule = dataclasses.replace(network.scoring, groups=None, scale=None)
+            across = photo_matrices(scores, size, input_size=shape, stride=None)
+            labels = rule.labels(scores, *across)
         labels, confidence = labels.cpu().numpy(), None
         if self.threshold or self.confidence:
             best = best_probability(scores, size, scale=scale)

@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.apis.inference import scale_of
-from mmseg.models import bilinear_matrix
+from mmseg.models.upsample import photo_matrices, resize
 from mmseg.models.windows import cell_of
 
 CELL = 4  # pixels of the input per cell of the mean
 
 
 def mean_probabilities(network, images, clip_views=None, *, scales, flip) -> Tensor:
-    """(N, 3, H, W) RGB in 0..255, [(3, S, S)] or None -> (N, C, H / 4, W / 4) over the input.
+    """[(3, H, W)] RGB in 0..255, [(3, S, S)] or None -> (N, C, H / 4, W / 4) over the input.
 
     Args:
         network: a Segmentor.
@@ -20,6 +20,7 @@ def mean_probabilities(network, images, clip_views=None, *, scales, flip) -> Ten
         scales: multiples of the input's size.
         flip: also its mirror image at each scale.
     """
+    images = torch.stack(images)
     height, width = images.shape[2:]
     grid = tuple(-(-side // CELL) for side in (height, width))
     total, count = 0, 0
@@ -39,12 +40,11 @@ def mean_probabilities(network, images, clip_views=None, *, scales, flip) -> Ten
 def _probabilities(network, images, clip_views, grid):
     """-> (N, C, *grid), a grid that spans the input, not what it was padded to"""
     shape, scale = tuple(images.shape[2:]), scale_of(network)
-    each = [network.on_grid(maps, shape) for maps in network.maps(list(images), clip_views)]
-    scores = torch.stack(each).float()
-    found = scores if scale is None else (scores * scale).softmax(dim=1)
-    maps = []
-    for cells, pixels, size in zip(found.shape[2:], images.shape[2:], grid):
-        stride = cell_of(network) if network.windows else network.score_stride
-        step = pixels / (stride * size) if stride else None
-        maps.append(bilinear_matrix(size, cells, step=step).to(found))
-    return maps[0] @ found @ maps[1].T
+    stride = cell_of(network) if network.windows else network.score_stride
+    found = []
+    for maps in network.maps(list(images), clip_views):
+        scores = network.on_grid(maps, shape).float()
+        sure = scores if scale is None else (scores * scale).softmax(dim=0)
+        matrices = photo_matrices(sure, grid, input_size=shape, stride=stride)
+        found.append(resize(sure, *matrices))
+    return torch.stack(found)

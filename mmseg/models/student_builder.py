@@ -21,7 +21,7 @@ from .mit_names import to_mmseg
 from .original_names import from_original, is_original
 from .robust_loss import RobustLoss
 from .segmentors import MaskClipPlus
-from .text_classifier import TextClassifier
+from .text_classifier import TextClassifier, class_rows
 
 logger = logging.getLogger(__name__)
 LOSS_STATE = 'robust_loss.'  # what training counted, which a student alone does not need
@@ -65,7 +65,7 @@ def build_maskclip_plus(
         text = state['decode_head.conv_seg.embeddings']
     if teacher is not None:
         teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
-        text = teacher.decode_head.conv_seg.embeddings
+        text = class_rows(teacher.decode_head.conv_seg.embeddings, teacher.scoring.groups)
     elif options.get('distill_weight') and checkpoint is None:
         raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
     if text is None:

@@ -40,3 +40,12 @@ class TextClassifier(nn.Module):
         if self.learned is None:
             return self.embeddings
         return self.embeddings.index_copy(0, self.learned_ids, F.normalize(self.learned, dim=1))
+
+
+def class_rows(rows, groups=None) -> Tensor:
+    """(Q, D) rows of queries, (Q) class of each -> (C, D) unit means; None: as it is"""
+    if groups is None:
+        return rows
+    index = torch.tensor(groups, device=rows.device)
+    total = rows.new_zeros(int(index.max()) + 1, rows.shape[1]).index_add(0, index, rows)
+    return F.normalize(total, dim=1)

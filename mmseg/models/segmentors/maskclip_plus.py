@@ -93,8 +93,7 @@ class MaskClipPlus(EncoderDecoder):
         """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
         if 'pseudo_sem_seg' in samples[0]:
             return self.cached_labels(target, samples)
-        smoothed = self.aside['teacher'].decode_head.ks_thresh > 0  # then they are probabilities
-        scores, scale = self.teacher_scores(images, samples), None if smoothed else 100.0
+        scores, scale = self.teacher_scores(images, samples), self.aside['teacher'].scoring.scale
         return self.pseudo_labels(target, scores, scale=scale), self.sureness(target, scores, scale)
 
     def label_by_itself(self, target, scores, image, view):
