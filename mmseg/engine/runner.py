@@ -84,7 +84,7 @@ class SegRunner(Runner):
 
     def register_default_hooks(self, hooks=None):
         super().register_default_hooks(
-            dict(runtime_info=dict(type='LateInfoHook'), **(hooks or {}))
+            dict(runtime_info=dict(type='LateInfoHook')) | dict(hooks or {})
         )
 
     def register_hooks(self, default_hooks=None, custom_hooks=None):
