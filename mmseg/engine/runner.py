@@ -7,7 +7,7 @@ from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
-from torch import nn
+from timm.layers import convert_sync_batchnorm
 
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, point_to
@@ -55,7 +55,7 @@ class SegRunner(Runner):
         if not self.distributed or not any(p.requires_grad for p in model.parameters()):
             return model
         if self.cfg.get('sync_bn') and get_world_size() > 1:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = convert_sync_batchnorm(model)  # timm's, which keeps fused activations
         ids = None if device == 'cpu' else [int(device.rsplit(':', 1)[1])]
         return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
@@ -83,9 +83,7 @@ class SegRunner(Runner):
         head.forward_features = torch.compile(head.forward_features, **options)
 
     def register_default_hooks(self, hooks=None):
-        super().register_default_hooks(
-            dict(runtime_info=dict(type='LateInfoHook')) | dict(hooks or {})
-        )
+        super().register_default_hooks({'runtime_info': dict(type='LateInfoHook'), **(hooks or {})})
 
     def register_hooks(self, default_hooks=None, custom_hooks=None):
         super().register_hooks(default_hooks, custom_hooks)
