@@ -62,7 +62,7 @@ def attention(query, keys, values):
     """(N, heads, L, d), (N, heads, S, d) twice -> (N, heads, L, d): softmax(q k / sqrt(d)) v"""
     if torch.is_grad_enabled() or query.shape[2] < ROWS or not _suits(query, keys):
         return F.scaled_dot_product_attention(query, keys, values)
-    query = (query * query.shape[-1] ** -0.5).contiguous()  # oneDNN crawls through wide strides
+    query = (query * query.shape[-1] ** -0.5).contiguous()
     keys, columns = keys.contiguous(), values.transpose(2, 3).contiguous()
     mixed = torch.empty(query.shape, dtype=query.dtype)
     for place in torch.cartesian_prod(*map(torch.arange, query.shape[:2])).tolist():
@@ -81,7 +81,15 @@ def _suits(*tensors):
 
 
 def _product(x, weight, bias=None):
+    x, weight = _dense(x), _dense(weight)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+
+
+def _dense(matrix):
+    """oneDNN crawls through wide strides, such as those of some columns of a larger matrix"""
+    if matrix.is_contiguous() or matrix.ndim == 2 and matrix.t().is_contiguous():
+        return matrix
+    return matrix.contiguous()
 
 
 class _Linear(torch.autograd.Function):
