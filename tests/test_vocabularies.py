@@ -27,6 +27,9 @@ LENGTHS = dict(
     voc_20_peers=20,
     voc_21_peers=21,
     coco_object_81_peers=81,
+    coco_stuff_171_peers=171,
+    cityscapes_peers=19,
+    ade20k_peers=150,
 )
 # Pascal Context's 59 classes among the 459 of the full release (1-based ids).
 IN_459 = sorted(

@@ -106,8 +106,8 @@ SWITCHES = {
     'smoothing': {'model.robust_loss.smoothing': 0.1},
     'generalised cross entropy': {'model.robust_loss.gce': 0.7},
     'running average labels the last third': {
-        'model.start_clip_guided': (1, 200),
-        'model.start_self_train': (201, -1),
+        'model.start_clip_guided': (1, 100),
+        'model.start_self_train': (101, -1),
         'model.ema_momentum': 0.02,
         'model.self_thresh': 0.5,
     },

@@ -46,7 +46,6 @@ class MaskClip(Segmentor):
             return self.decode_head(*found)
         return self.queries_of(image, self.look(image, view))
 
-    @torch.no_grad()
     def look(self, image, view):
         """The weigher's embedding of the photo -> (N, D), or None without a class weight"""
         if self.weigher_view is None:
@@ -54,7 +53,6 @@ class MaskClip(Segmentor):
         source = view if self.weigher_view == 'clip' else image
         return (self.weigher or self.backbone).embed(source)
 
-    @torch.no_grad()
     def queries_of(self, image, seen):
         """(N, 3, H, W), (N, D) of `look` -> (N, Q, h, w)"""
         return self.decode_head(self.backbone(image, self.decode_head.conv_seg), seen)

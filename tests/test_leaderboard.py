@@ -1,0 +1,91 @@
+"""The leaderboard: what is chosen in validation, what is kept, what the page says."""
+
+import json
+import sys
+
+import pytest
+from conftest import ROOT
+
+from mmseg.engine import load_config
+from mmseg.errors import UserError
+
+sys.path.insert(0, str(ROOT / 'tools'))
+from _leaderboard.board import Board  # noqa: E402
+from _leaderboard.measure import BASE, STUDENT  # noqa: E402
+from _leaderboard.options import FAMILIES, SWITCHES  # noqa: E402
+from _leaderboard.page import gain, page_of_scenes, settings, spread  # noqa: E402
+from _leaderboard.students import of_teacher, students  # noqa: E402
+
+TOY = {
+    'readout': {'sharp': [{'a': 1}, {'a': 2}], 'flat': [{'a': 3}]},
+    'prior': {'harmful': [{'b': 1}]},
+    'post': {'smooth': [{'c': 1}, {'c': 2}]},
+}
+WORTH = {('a', 1): 1, ('a', 2): 4, ('a', 3): 2, ('b', 1): -3, ('c', 1): 0.5, ('c', 2): 0.25}
+
+
+def board_of(folder, asked, scenes=7):
+    def measure(seed, options, split):
+        asked.append((seed, split, dict(options)))
+        worth = sum(WORTH[item] for item in options.items())
+        return 10.0 + seed + (worth if split == 'validation' else 2 * worth)
+
+    return Board('toy', [0, 1], TOY, measure, results=folder, measured_with=dict(scenes=scenes))
+
+
+def test_variants_and_the_combination_are_chosen_in_validation(tmp_path):
+    board = board_of(tmp_path, [])
+    assert board.alone()['readout'] == {'sharp': {'a': 2}, 'flat': {'a': 3}}
+    steps = board.combination()
+    assert steps == [('MaskCLIP', {}), ('sharp', {'a': 2}), ('smooth', {'a': 2, 'c': 1})]
+    assert board.figures(steps[-1][1], 'test') == [19.0, 20.0]
+
+
+def test_figures_are_kept_and_not_measured_again(tmp_path):
+    first, again = [], []
+    board_of(tmp_path, first).combination()
+    board_of(tmp_path, again).combination()
+    assert first and not again
+    with pytest.raises(UserError, match='are of 7 scenes, not 8; name another folder'):
+        board_of(tmp_path, [], scenes=8)
+    (tmp_path / 'toy_1.json').write_text('{')
+    with pytest.raises(UserError, match='toy_1.json cannot be read'):
+        board_of(tmp_path, [])
+
+
+def test_students_have_the_teachers_of_the_combination(tmp_path):
+    board, trained = board_of(tmp_path, []), []
+    found = students(board, board.combination(), lambda m, s: trained.append(s) or 20.0 + m)
+    assert list(found)[:2] == [('MaskCLIP', 'as published'), ('sharp', 'as published')]
+    assert {teacher for teacher, _ in list(found)[1:]} == {'sharp'} and len(found) == 7
+    assert {'model.teacher.a': 2} in trained
+    assert found['sharp', 'as published'] == ([18.0, 19.0], [20.0, 21.0])
+
+
+def test_the_page_by_hand(tmp_path):
+    assert spread([27, 29]) == '28.0 ± 1.4' and spread([3]) == '3.0'
+    assert gain([28, 30], [27, 31]) == '+0.0 (1 of 2)'
+    assert settings({'model.backbone.readout': 'sclip'}) == '`readout=sclip`'
+    board = board_of(tmp_path, [])
+    text = page_of_scenes(board, board.alone(), board.combination(), {}, {'MaskCLIP': 1.5})
+    assert '| MaskCLIP |  | 10.5 ± 0.7 |  | 1.50 |' in text
+    assert '| sharp | `a=2` | 18.5 ± 0.7 | +8.0 (2 of 2) |  |' in text
+    assert '| + smooth | 19.5 ± 0.7 | +1.0 (2 of 2) |' in text
+
+
+def test_every_option_is_a_config():
+    for options in [v for f in FAMILIES.values() for vs in f.values() for v in vs]:
+        load_config(BASE, options)
+        if not {'model.windows', 'model.post'} & set(options):
+            if 'test_dataloader.dataset.pipeline' not in options:
+                load_config(STUDENT, of_teacher(options))
+    for options in SWITCHES.values():
+        load_config(STUDENT, options)
+
+
+def test_the_kept_figures_are_whole():
+    folder = ROOT / 'docs' / 'benchmarks' / 'leaderboard'
+    for path in folder.glob('vit_*.json'):
+        kept = json.loads(path.read_text())
+        assert {'scenes', 'iterations'} < set(kept)
+        assert all(0 < value <= 100 for key, value in kept.items() if key.startswith('['))
