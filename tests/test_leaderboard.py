@@ -10,11 +10,11 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
-from _leaderboard.board import Board  # noqa: E402
-from _leaderboard.measure import BASE, STUDENT  # noqa: E402
-from _leaderboard.options import FAMILIES, SWITCHES  # noqa: E402
-from _leaderboard.page import gain, page_of_scenes, settings, spread  # noqa: E402
-from _leaderboard.students import of_teacher, students  # noqa: E402
+from _leaderboard.board import Board
+from _leaderboard.measure import BASE, STUDENT
+from _leaderboard.options import FAMILIES, SWITCHES
+from _leaderboard.page import gain, page_of_scenes, settings, spread
+from _leaderboard.students import of_teacher, students
 
 TOY = {
     'readout': {'sharp': [{'a': 1}, {'a': 2}], 'flat': [{'a': 3}]},
