@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test train_b5
-# train_deeplabv2 sizes classes photos options), JSONs into docs/benchmarks. On an idle machine.
+# train_deeplabv2 sizes classes photos windows options), JSONs into docs/benchmarks. On an idle machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${OUT:-docs/benchmarks}
@@ -25,15 +25,20 @@ for part in "$@"; do
             measure train_deeplabv2 ${STUDENT}_deeplabv2_r101-d8_480x480_4k_pascal_context_59.py \
                 --train --baseline --batch 2 --number 1 --repeats 2 ;;
         sizes)
-            measure sizes $TEST --baseline --number 2 --repeats 3 --sizes 336 520 768 ;;
+            measure sizes $TEST --number 2 --repeats 3 --sizes 336 520 768 ;;
         classes)
             for words in voc_20 ade20k pascal_context_459; do
-                measure classes_$words $TEST --baseline --number 2 --repeats 2 \
+                measure classes_$words $TEST --number 2 --repeats 2 \
                     --cfg-options vocabulary=$words
             done ;;
         photos)
-            for number in 8 24 72; do
+            for number in 4 12 24; do
                 measure photos_$number $TEST --number $number --repeats 1
+            done ;;
+        windows)
+            for batch in 1 16; do
+                measure windows_$batch configs/beyond/vit16_336_slide_pascal_context_59.py \
+                    --number 3 --repeats 3 --cfg-options protocol.windows.batch=$batch
             done ;;
         options)
             python tools/analysis/count_flops.py --measure --out "$OUT/flops.json"

@@ -62,7 +62,11 @@ def draw(axis, name, paths):
         axis.errorbar(x, middle, yerr=bars, color=colour, marker='o', capsize=3, label=way)
         for at, value in zip(x, middle):
             axis.annotate(
-                f'{value:.3g}', (at, value), (0, 7), textcoords='offset points', ha='center'
+                f'{value:.0f}' if value >= 100 else f'{value:.2g}',
+                (at, value),
+                (0, 7),
+                textcoords='offset points',
+                ha='center',
             )
     if not axis.lines:
         raise UserError(f'no record of a test in {", ".join(paths)}')
