@@ -32,7 +32,7 @@ def main():
     parser.add_argument('--work-dir', default='work_dirs/leaderboard', help='towers and students')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--scenes', type=int, default=300, help='of validation, and of test')
-    parser.add_argument('--photos', type=int, default=150, help='the same, where they are at hand')
+    parser.add_argument('--photos', type=int, default=60, help='the same, where they are at hand')
     parser.add_argument('--iterations', type=int, default=150, help='of a student')
     parser.add_argument('--no-students', action='store_true')
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')

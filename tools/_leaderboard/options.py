@@ -86,15 +86,18 @@ FAMILIES = {
 # The same on real photos, for a tower that has no attention blocks to read out.
 PHOTO_FAMILIES = {
     'prior': {
-        'class weight': [prior_of_photos(tau=tau) for tau in (0.05, 0.1, 0.25, 1.0)],
-        'log weight added': [prior_of_photos(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1)],
+        'class weight': [prior_of_photos(tau=tau) for tau in (0.05, 0.1, 0.25)],
+        'log weight added': [prior_of_photos(tau=tau, mode='add') for tau in (0.02, 0.05)],
         'image cosines blended in (CASS)': [
             prior_of_photos(mode='blend', share=share) for share in (0.25, 0.5)
         ],
-        'top classes only': [prior_of_photos(mode='presence', top=top) for top in (1, 3, 5)],
+        'top classes only': [prior_of_photos(mode='presence', top=top) for top in (2, 4)],
     },
-    'refinement': REFINEMENTS,
-    'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(n) for n in (100, 400)]},
+    'refinement': {
+        'prompt denoising': [{'model.decode_head.pd_thresh': 0.6}],
+        'key smoothing': [{'model.decode_head.ks_thresh': t} for t in (0.6, 1.0)],
+    },
+    'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(400)]},
 }
 
 # What a student's training may add, alone: `--cfg-options` of its config (docs/students.md).
