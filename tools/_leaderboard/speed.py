@@ -21,7 +21,7 @@ def speeds_of(results):
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def measure_speeds(results, *, number=4, repeats=2):
+def measure_speeds(results, *, number=2, repeats=2):
     """Write `speed.json`: the median over the repeats of each option, whole inputs of 520 x 390."""
     found = {}
     for name, (config, options) in SPEEDS.items():
