@@ -1,7 +1,9 @@
 """One figure of the leaderboard: a tower under some options, or a student of it."""
 
+import json
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -11,12 +13,13 @@ from mmseg.apis.test import require_data
 from mmseg.apis.train import train
 from mmseg.engine import load_config
 from mmseg.evaluation import confusion_matrix, scores_of
+from mmseg.labelling.command import main as label
 from mmseg.registry import MODELS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis'))
 from miniature_study import CONFIGS, Scenes, trained_tower
 
-from .options import USUAL
+from .options import USUAL, VIEWS
 
 BASE = CONFIGS / 'maskclip_vit.py'
 STUDENT = CONFIGS / 'maskclip_plus_vit_segformer_b0.py'
@@ -47,11 +50,26 @@ def measure_photos(options, split, photos):
 def train_student(seed, settings, *, scenes, iterations, folder):
     """A seed, {key: value} of a student's config -> mIoU of the student on the test scenes"""
     settings = {**settings, 'model.teacher.backbone.pretrained': tower(seed, folder)}
+    if settings.get('pseudo_labels') == VIEWS:
+        settings = {'pseudo_labels': str(labels_of_views(seed, settings, folder))}
     settings['train_cfg.max_iters'] = iterations
     config = load_config(STUDENT, settings)
     runner = train(config, work_dir=folder / 'student', seed=seed, validate=False)
     student = bare(runner.model).cpu().eval()
     return miou(student, scenes_of(load_config(STUDENT), 'test', scenes))
+
+
+def labels_of_views(seed, settings, folder):
+    """A seed, {key: value} of a student's config -> folder of its teacher's labels, now written"""
+    teacher = {k.replace('.teacher', '', 1): v for k, v in settings.items() if '.teacher' in k}
+    if 'model.class_weight' in teacher:
+        teacher['class_weight'] = teacher.pop('model.class_weight')
+    name = f'views_{seed}_{crc32(json.dumps(teacher, sort_keys=True).encode()):08x}'
+    config, out = folder / f'{name}.py', folder / name
+    load_config(BASE, teacher).dump(str(config))
+    views = ['--scales', '0.75', '1', '1.25', '--flip', '--confidence', '--batch', str(BATCH)]
+    label([str(config), '--photos-of', str(STUDENT), *views, '--out', str(out)])
+    return out
 
 
 def tower(seed, folder):

@@ -1,6 +1,7 @@
 """What the leaderboard compares, and what others published: data only."""
 
 USUAL = 'usual'  # stands for a seed's own file
+VIEWS = 'views'  # stands for the folder of labels that a seed's teacher wrote
 PHOTOS = '../shared/mini'  # real photos and a small tower, where they are at hand
 TAUS = (0.25, 0.5, 1.0, 2.0)
 THRESHOLDS = (0.3, 0.6, 0.9)
@@ -108,6 +109,7 @@ SWITCHES = {
     'balance': {'model.robust_loss.balance': 0.5},
     'smoothing': {'model.robust_loss.smoothing': 0.1},
     'generalised cross entropy': {'model.robust_loss.gce': 0.7},
+    'labels of six views, written once': {'pseudo_labels': VIEWS},
     'running average labels the last third': {
         'model.start_clip_guided': (1, 100),
         'model.start_self_train': (101, -1),
