@@ -75,12 +75,17 @@ def test_the_page_by_hand(tmp_path):
 
 def test_every_option_is_a_config():
     for options in [v for f in FAMILIES.values() for vs in f.values() for v in vs]:
-        load_config(BASE, options)
-        if not {'model.windows', 'model.post'} & set(options):
-            if 'test_dataloader.dataset.pipeline' not in options:
-                load_config(STUDENT, of_teacher(options))
+        config = load_config(BASE, options)
+        if 'model.backbone.readout' in options:
+            assert config.model.backbone.readout == options['model.backbone.readout']
+            teacher = load_config(STUDENT, of_teacher(options)).model.teacher
+            assert teacher.backbone.readout == config.model.backbone.readout
+        if 'class_weight' in options:
+            assert config.model.class_weight.text == dict(templates='miniature')
+            teacher = load_config(STUDENT, of_teacher(options)).model.teacher
+            assert teacher.class_weight == config.model.class_weight
     for options in SWITCHES.values():
-        load_config(STUDENT, options)
+        assert load_config(STUDENT, options).model.type == 'MaskClipPlus'
 
 
 def test_the_kept_figures_are_whole():

@@ -14,6 +14,7 @@ over {count} miniature ViTs (seeds {seeds}; [miniature.md](miniature.md)) on {sc
 scenes. Variants and combinations were chosen on {scenes} other scenes (validation) by the mean
 over the seeds. The miniature has four blocks and patches of 8 pixels on inputs of 64: what
 holds there need not hold for CLIP. Figures of every seed and variant: `{results}`.
+ProxyCLIP has no row: no proxy is trained on that world.
 
 ## Every option alone
 
