@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def run_script(name, *arguments):
         except SystemExit as end:
             return end.code
     return 0
+
+
+def group_environment(**variables):
+    """-> the variables under which shell scripts start processes: this Python first, a free port"""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    return dict(os.environ, PATH=path, PORT=port, MASTER_PORT=port) | variables
 
 
 def pytest_addoption(parser):

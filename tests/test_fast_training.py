@@ -1,6 +1,5 @@
 """The fast ways of a training step against PyTorch's own words, and one recipe on any machines."""
 
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from conftest import ROOT, group_environment
 from test_train import losses, run_train, student_config  # noqa: F401  a fixture
 from test_train import weights as weights_of
 from torch import nn
@@ -146,11 +145,12 @@ def train_with(config, folder, processes, *, batch):
     """-> the losses that the run logged, the mean over its processes"""
     start = folder.with_suffix('.py')
     start.write_text(SCRIPT)
-    command = [sys.executable, '-m', 'torch.distributed.run', '--master-port', '29641']
+    environment = group_environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    command = [sys.executable, '-m', 'torch.distributed.run']
+    command += ['--master-port', environment['PORT']]
     command += [f'--nproc-per-node={processes}', start, config, '--work-dir', folder]
     command += ['--device', 'cpu', '--launcher', 'pytorch']
     command += ['--cfg-options', f'train_dataloader.batch_size={batch}']
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
     done = subprocess.run(
         list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300
     )

@@ -1,16 +1,13 @@
 """tools/train.py with every switch against wrong labels, and on labels from a folder."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import ROOT, group_environment, run_script
 from test_tools import run_test
 from test_train import (
     losses,
@@ -101,13 +98,12 @@ def test_processes_count_classes_together(student, tmp_path):
     options += ['train_dataloader.dataset.pipeline.3.size=40']  # no padding in a batch
     alone, both = tmp_path / 'alone', tmp_path / 'both'
     assert run_train(student, '--work-dir', alone, '--cfg-options', *options) == 0
-    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     command = ['bash', 'tools/dist_train.sh', student, 2, '--work-dir', both]
     command += ['--device', 'cpu', '--cfg-options', *options, 'train_dataloader.batch_size=1']
     done = subprocess.run(
         list(map(str, command)),
         cwd=ROOT,
-        env=dict(os.environ, PORT='29641', PATH=path),
+        env=group_environment(),
         capture_output=True,
         text=True,
         timeout=300,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_script
+from conftest import group_environment, run_script
 from PIL import Image
 
 import mmseg.apis.test as evaluation
@@ -89,9 +89,6 @@ def test_neither_batch_nor_workers_change_a_figure(tiny_config, tmp_path):
 
 def test_two_processes_count_no_photo_twice(tiny_config, tmp_path):
     run_test(tiny_config, '--work-dir', tmp_path / 'one')
-    environment = dict(
-        os.environ, PORT='29613', PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-    )
     subprocess.run(
         [
             'bash',
@@ -104,7 +101,7 @@ def test_two_processes_count_no_photo_twice(tiny_config, tmp_path):
             'cpu',
         ],
         cwd=ROOT,
-        env=environment,
+        env=group_environment(),
         check=True,
         capture_output=True,
         timeout=300,

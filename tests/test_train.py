@@ -1,7 +1,6 @@
 """tools/train.py on a tiny random teacher and made-up photos without masks."""
 
 import json
-import os
 import random
 import re
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import group_environment
 from test_tools import result_of, run_test
 
 import mmseg.apis.train as training
@@ -248,8 +248,6 @@ def test_sigterm_saves_and_says_how_to_go_on(student_config, tmp_path):
 
 
 def test_two_processes_train(student_config, tmp_path):
-    environment = dict(os.environ, PORT='29617')
-    environment['PATH'] = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     done = subprocess.run(
         [
             'bash',
@@ -262,7 +260,7 @@ def test_two_processes_train(student_config, tmp_path):
             'cpu',
         ],
         cwd=ROOT,
-        env=environment,
+        env=group_environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -282,12 +280,13 @@ SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=here exec "$@"
     names.write_text('#!/usr/bin/env bash\necho 127.0.0.1\n')
     for file in (srun, names):
         file.chmod(0o755)
-    path = f'{srun.parent}:{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    environment = group_environment()
+    environment['PATH'] = f'{srun.parent}:{environment["PATH"]}'
     arguments = ['gpu', 'job', student_config, 1, '--work-dir', tmp_path / 'run', '--device', 'cpu']
     done = subprocess.run(
         ['bash', 'tools/slurm_train.sh', *map(str, arguments)],
         cwd=ROOT,
-        env=dict(os.environ, PATH=path, PORT='29618'),
+        env=environment,
         capture_output=True,
         text=True,
     )
@@ -400,6 +399,32 @@ def test_more_processes_than_devices(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match='process 1 .* has no device of its own: 1 found'):
         init_processes('pytorch', 'gpu')
+
+
+ENDS = """
+import atexit
+from mmseg.engine import end_processes, init_processes
+
+class Late:
+    def __del__(self):
+        print('Python was taken down')
+
+end_processes()  # no group yet: nothing happens
+init_processes('pytorch', 'cpu')
+late = Late()
+atexit.register(print, 'exit functions ran')
+end_processes()
+print('went on')
+"""
+
+
+def test_a_process_of_a_group_ends_before_python_does():
+    """gloo's threads abort a Python that is being taken down: one run of five, before."""
+    group = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1')
+    environment = group_environment(PYTHONPATH=str(ROOT), **group)
+    command = [sys.executable, '-c', ENDS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, 'exit functions ran\n'), done.stderr[-2000:]
 
 
 def test_a_student_is_not_tested_untrained(student_config, capsys):
