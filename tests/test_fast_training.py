@@ -43,6 +43,21 @@ def test_cross_entropy_in_slabs(cells, size):
     torch.testing.assert_close(plain_cross_entropy(scores, target)[0], expected)
 
 
+@pytest.mark.parametrize('switches', [{}, dict(smoothing=0.2), dict(gce=0.7)])
+def test_weighted_losses_in_slabs(switches):
+    """PyTorch's own words and its gradients are the referee; the student's robust losses."""
+    torch.manual_seed(0)
+    scores = (4 * torch.randn(2, 5, 7, 9)).requires_grad_()
+    target, weight = torch.randint(0, 5, (2, 33, 50)), torch.rand(2, 33, 50)
+    target[0, :3] = IGNORE
+    found, right = cross_entropy(scores, target, weight, **switches)
+    expected, truly_right = plain_cross_entropy(scores, target, weight, **switches)
+    torch.testing.assert_close(found, expected)
+    assert right == truly_right
+    gradients = [torch.autograd.grad(loss * 0.5, scores)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_nothing_labelled_has_no_gradient():
     scores = torch.randn(1, 3, 4, 4, requires_grad=True)
     loss, right = cross_entropy(scores, torch.full((1, 8, 8), IGNORE))

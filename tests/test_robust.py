@@ -14,7 +14,8 @@ from mmseg.errors import UserError
 from mmseg.evaluation import AgreementMetric
 from mmseg.labelling.views import mean_probabilities
 from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, confidence_of, fill_from
-from mmseg.models.robust_loss import confidence_weight, pixel_loss
+from mmseg.models.resized import pixel_loss
+from mmseg.models.robust_loss import confidence_weight
 from mmseg.models.segmentors import EncoderDecoder, Segmentor
 from mmseg.models.text_classifier import class_rows
 

@@ -93,22 +93,29 @@ def test(
     with settings_of(config):
         dataset = require_data(config.get('test_dataloader'))
         _spare_inputs(dataset, show_dir, out_dir)
-        if config.test_dataloader.sampler['type'] == 'DefaultSampler':
-            config.test_dataloader.sampler.round_up = False  # or some photos would count twice
-        config.test_dataloader.setdefault('pin_memory', config.device != 'cpu')
-        if precision is not None:
-            config.test_cfg = dict(config.test_cfg, type='SegTestLoop', precision=precision)
-        runner = SegRunner.from_cfg(config)
-        runner.test_loop  # noqa: B018  builds the loader, so that its settings are checked too
+        runner = _runner_of(config, precision)
     started = time.monotonic()
     values = runner.test()
-    if metrics and is_main_process():
-        _report(runner, config, values, folders[0], time.monotonic() - started)
     if is_main_process():
+        if metrics:
+            _report(runner, config, values, folders[0], time.monotonic() - started)
         for what, folder in (('pictures', show_dir), ('labels', out_dir)):
             if folder is not None:
                 print(f'{what} of {len(dataset)} photos written to {folder}')
     return values
+
+
+def _runner_of(config, precision):
+    """-> a SegRunner whose test loop is built, so that its settings are checked too"""
+    loader = config.test_dataloader
+    if loader.sampler['type'] == 'DefaultSampler':
+        loader.sampler.round_up = False  # or some photos would count twice
+    loader.setdefault('pin_memory', config.device != 'cpu')
+    if precision is not None:
+        config.test_cfg = dict(config.test_cfg, type='SegTestLoop', precision=precision)
+    runner = SegRunner.from_cfg(config)
+    runner.test_loop  # noqa: B018
+    return runner
 
 
 def use_checkpoint(config, checkpoint):

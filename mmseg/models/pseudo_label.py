@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmseg.structures import IGNORE, UNLABELED
 
-from .resized import slabs
+from .resized import resized_slabs
 
 
 def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.0) -> Tensor:
@@ -32,7 +32,7 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
 def _best(scores, size, ids, threshold, scale):
     """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or 255 where it is not sure"""
     labels = []
-    for slab in slabs(scores, size):
+    for slab in resized_slabs(scores, size):
         best, label = slab.max(dim=1)
         label = label if ids is None else ids[label]
         if threshold > 0:

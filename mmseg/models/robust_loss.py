@@ -1,12 +1,13 @@
 """A loss against labels that are partly wrong: each switch alone or together, off by default."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.structures import IGNORE
+
+from .resized import averaged, cross_entropy
 
 
 class RobustLoss(nn.Module):
@@ -23,8 +24,7 @@ class RobustLoss(nn.Module):
         balance: a class counts its share of the labelled pixels to the power of minus this: 0.5 is
             the inverse square root, 1 makes all classes alike; 0 for none. See `ClassBalance`.
         balance_memory, balance_most: see `ClassBalance`.
-        smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
-        gce: q in 0..1 of generalised cross entropy, see `pixel_loss`; 0 for cross entropy.
+        smoothing, gce: of label smoothing and generalised cross entropy, see `pixel_loss`.
 
     Raises:
         UserError: a value out of its range, or two switches that do the same.
@@ -75,20 +75,16 @@ class RobustLoss(nn.Module):
             over: 'labelled' or 'all', the pixels of the mean; weights do not change their number,
                 so that a batch of unsure labels counts less.
         """
-        scores = F.interpolate(
-            scores.float(), target.shape[1:], mode='bilinear', align_corners=False
-        )
-        loss = pixel_loss(scores, target, smoothing=self.smoothing, gce=self.gce)
+        weight = None
         if self.reads_confidence and confidence is not None:
-            loss = loss * confidence_weight(
+            weight = confidence_weight(
                 confidence, power=self.confidence_power, ramp=self.confidence_ramp
             )
         if self.balance is not None:
-            loss = loss * self.balance(target)
-        counted = target != IGNORE
-        pixels = target.numel() if over == 'all' else counted.sum().clamp_min(1)
-        right = ((scores.argmax(dim=1) == target) & counted).sum()
-        return dict(loss_ce=loss.sum() / pixels, acc_seg=100 * right / pixels)
+            rarity = self.balance(target)
+            weight = rarity if weight is None else weight * rarity
+        sums = cross_entropy(scores, target, weight, smoothing=self.smoothing, gce=self.gce)
+        return averaged(*sums, target, over)
 
 
 RobustLoss.not_from_config = {'num_classes'}
@@ -97,19 +93,6 @@ RobustLoss.not_from_config = {'num_classes'}
 def _require(holds, rule, value):
     if not holds:
         raise UserError(f'model.robust_loss: {rule}, not {value!r}')
-
-
-def pixel_loss(scores, target, *, smoothing=0.0, gce=0.0) -> Tensor:
-    """(N, C, H, W) logits, (N, H, W) -> (N, H, W): 0 where the target is 255.
-
-    `gce` q: (1 - p^q) / q of the target's probability p (generalised cross entropy, Zhang and
-    Sabuncu, NeurIPS 2018, eq. 6): cross entropy for q towards 0, mean absolute error for 1; what
-    the student finds improbable weighs less than in cross entropy.
-    """
-    loss = F.cross_entropy(
-        scores, target, ignore_index=IGNORE, reduction='none', label_smoothing=smoothing
-    )
-    return -torch.expm1(-gce * loss) / gce if gce else loss
 
 
 def confidence_weight(confidence, *, power=0.0, ramp=None) -> Tensor:

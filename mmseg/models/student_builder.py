@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 import timm
-import torch
 
 from mmseg.clip import read_state, read_text_embeddings
 from mmseg.errors import UserError
@@ -59,32 +58,23 @@ def build_maskclip_plus(
         options: see `MaskClipPlus`.
     """
     vocabulary = load_vocabulary(vocabulary)
-    state = None
-    if checkpoint is not None:
-        state = read_student(checkpoint)
-        text = state['decode_head.conv_seg.embeddings']
     if teacher is not None:
         teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
-        text = class_rows(teacher.decode_head.conv_seg.embeddings, teacher.scoring.groups)
     elif options.get('distill_weight') and checkpoint is None:
         raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
-    if text is None:
-        raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')
-    if not torch.is_tensor(text):
-        text = read_text_embeddings(text, vocabulary)
+    state = None if checkpoint is None else read_student(checkpoint)
+    text = _text_of(state, teacher, text, vocabulary)
+    network = MODELS.build(backbone)
+    classifier = TextClassifier(
+        text, normalize=False, persistent=True, learned=vocabulary.ids(learned_classes)
+    )
+    head = MODELS.get(decode_head['type'])(
+        network.channels, text.shape[1], classifier, **without_type(decode_head)
+    )
     if robust_loss is not None:
         options['robust_loss'] = build_part(
             RobustLoss, 'model.robust_loss', robust_loss, len(vocabulary)
         )
-    network = MODELS.build(backbone)
-    head = MODELS.get(decode_head['type'])(
-        network.channels,
-        text.shape[1],
-        TextClassifier(
-            text, normalize=False, persistent=True, learned=vocabulary.ids(learned_classes)
-        ),
-        **without_type(decode_head),
-    )
     if class_weight is not None:
         weight, weigher = build_part(
             build_class_weight, 'class_weight', class_weight, None, vocabulary
@@ -98,6 +88,17 @@ def build_maskclip_plus(
     if state is not None:
         _load_student(model, state, checkpoint, vocabulary)
     return model
+
+
+def _text_of(state, teacher, file, vocabulary):
+    """-> (C, D) rows of a teacher, else of a trained student, else of a file"""
+    if teacher is not None:
+        return class_rows(teacher.decode_head.conv_seg.embeddings, teacher.scoring.groups)
+    if state is not None:
+        return state['decode_head.conv_seg.embeddings']
+    if file is None:
+        raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')
+    return read_text_embeddings(file, vocabulary)
 
 
 def read_student(path):

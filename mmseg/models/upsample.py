@@ -76,16 +76,29 @@ def resize(scores, down, across) -> Tensor:
     return _product(down.to(scores), _product(scores, across.to(scores).T))
 
 
-def slabs(scores, down, across):
-    """(C, h, w), (H, h), (W, w) -> the rows of `resize`, as (rows, C, W), from the top down"""
+def slabs(scores, down, across, rows=ROWS):
+    """(C, h, w), (H, h), (W, w) -> the rows of `resize`, as (rows, C, W), from the top down.
+
+    Args:
+        rows: of the photo at a time on CPUs.
+    """
     scores = scores.float()
     down, across = down.to(scores), across.to(scores)
     wide = _product(scores, across.T).transpose(0, 1).flatten(1)  # (h, C * W)
-    on_cpu = scores.device.type == 'cpu'
-    for part in down.split(ROWS if on_cpu else max(1, SLAB // wide.shape[1])):
+    for part, cells in bands(down, wide.shape[1], rows):
+        yield _product(part, wide[cells]).unflatten(1, (len(scores), len(across)))
+
+
+def bands(down, width, rows=ROWS):
+    """(H, h) -> yields ((rows, cells) of it, the slice of h outside which these rows are 0)
+
+    Args:
+        width: numbers a row of the result holds, C * W.
+    """
+    on_cpu = down.device.type == 'cpu'
+    for part in down.split(rows if on_cpu else max(1, SLAB // width)):
         cells = _read_cells(part) if on_cpu else slice(None)  # which an accelerator would wait for
-        full = _product(part[:, cells], wide[cells])
-        yield full.unflatten(1, (len(scores), len(across)))
+        yield part[:, cells], cells
 
 
 def _read_cells(part):

@@ -2,7 +2,7 @@ import torch
 
 from mmseg.structures import IGNORE
 
-from ..resized import cross_entropy
+from ..resized import averaged, cross_entropy
 from .base import Segmentor
 
 
@@ -84,11 +84,7 @@ class EncoderDecoder(Segmentor):
 
     def loss_against(self, scores, target):
         """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""
-        total, right = cross_entropy(scores, target)
-        pixels = target.numel()
-        if self.loss_over == 'labelled':
-            pixels = (target != IGNORE).sum().clamp_min(1)
-        return dict(loss_ce=total / pixels, acc_seg=100 * right / pixels)
+        return averaged(*cross_entropy(scores, target), target, self.loss_over)
 
 
 def stack_images(images, *, fill):
