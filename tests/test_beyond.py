@@ -7,9 +7,19 @@ from test_leaves import pascal_context, text_file  # noqa: F401
 from test_train import losses, run_train
 
 from mmseg.engine import load_config
+from mmseg.errors import UserError
 
 BEYOND = ROOT / 'configs' / 'maskclip_plus' / 'beyond'
 READOUTS = ('sclip', 'naclip', 'scclip', 'proxyclip')
+
+
+def test_a_readout_on_a_student_is_its_teachers():
+    leaf = ROOT / 'configs' / 'maskclip_plus' / 'anno_free'
+    leaf = next(leaf.glob('maskclip_plus_vit16_segformer_b0_*.py'))
+    found = load_config(leaf, {'readout': 'sclip'})
+    assert found.model.teacher.backbone.readout == 'sclip'
+    with pytest.raises(UserError, match='has no CLIP that readout could change'):
+        load_config(leaf, {'readout': 'sclip', 'pseudo_labels': 'labels', 'teacher': None})
 
 
 @pytest.mark.parametrize('readout', READOUTS)

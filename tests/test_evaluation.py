@@ -6,8 +6,8 @@ from torchmetrics.functional.segmentation import mean_iou
 
 from mmseg.errors import UserError
 from mmseg.evaluation import IoUMetric, confusion_matrix, score_table, scores_of
-from mmseg.evaluation.functional import count_unasked
 from mmseg.structures import SegDataSample
+from mmseg.utils import count_unasked
 
 
 def labels(seed, classes=5, shape=(20, 30)):

@@ -173,6 +173,16 @@ def train_with(config, folder, processes, *, batch):
     return losses(folder)
 
 
+def test_a_compiled_student_trains(student_config, tmp_path):  # noqa: F811
+    """What the compiler is given runs as it is here ('eager'): losses are the plain run's."""
+    plain, compiled = tmp_path / 'plain', tmp_path / 'compiled'
+    options = ['--cfg-options', 'train_cfg.max_iters=2']
+    assert run_train(student_config, '--work-dir', plain, *options) == 0
+    options += ['compile.backend=eager']
+    assert run_train(student_config, '--work-dir', compiled, *options) == 0
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-5)
+
+
 def test_losses_are_read_when_they_are_logged(student_config, tmp_path, monkeypatch):  # noqa: F811
     """Six iterations, a line at 2, 3 and 6: the values are read together, for each line."""
     reads, own = [], torch.stack
@@ -194,7 +204,11 @@ def test_phases_and_schedules_of_accumulated_batches():
         folder / 'maskclip_plus_vit16_segformer_b5_480x480_8k_pascal_context_59.py'
     )
     config.model.start_self_train = (5, 8)
+    config.custom_hooks = [dict(type='AverageStudentHook', momentum=0.001)]
+    config.model.robust_loss = dict(balance=0.5)
     accumulate_gradients(config, 4)
+    assert config.custom_hooks[0].interval == 4  # the average, once a step
+    assert config.model.robust_loss.balance_memory**4 == pytest.approx(0.99)
     assert config.train_dataloader.batch_size == 2 and config.train_cfg.max_iters == 32000
     assert [s.get('end') for s in config.param_scheduler] == [6004, 32004]
     assert tuple(config.model.start_self_train) == (17, 32)

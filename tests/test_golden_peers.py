@@ -115,6 +115,15 @@ def check_crop(features, expected, score):
         assert_close(patches.norm(dim=0), expected['feat_norm'], FEATURES)
 
 
+def test_image_level_cosines_of_cass(peers, image, extractor, score):
+    """Of the whole photo, by plain CLIP; its dense part is not reproducible as published."""
+    data = np.load(peers / 'cass.npz')
+    embedding = extractor('maskclip').embed(image)
+    expected = F.normalize(torch.from_numpy(data['global_vector'])[None], dim=1)
+    assert_close(embedding, expected, COSINES)
+    assert_close(score(embedding[:, :, None, None])[..., 0, 0], data['global_sim'], COSINES)
+
+
 @pytest.mark.parametrize(
     'file, readout, positions',
     [

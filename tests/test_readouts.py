@@ -212,6 +212,32 @@ def test_class_token_out_of_the_attention(extractor):
     assert (among_two - alone).abs().max() > 1e-3
 
 
+def test_neighbours_alone(extractor):
+    """Whatever the queries and keys: so it is k-k whose keys are 0, which a bias of 0 makes too."""
+    readout = dict(preset='naclip', terms=['near'])
+    made, image = extractor(readout), pixels(48, 80)
+    attn = made.tower.visual.transformer.resblocks[-1].attn
+    weight, bias = attn.in_proj_weight.detach().clone(), attn.in_proj_bias.detach().clone()
+    found = patches_of(made, image)
+    with torch.no_grad():
+        for rows in (attn.in_proj_weight, attn.in_proj_bias):
+            rows[: 2 * len(rows) // 3] = 0
+        expected = patches_of(extractor('naclip'), image)
+        attn.in_proj_weight.copy_(weight), attn.in_proj_bias.copy_(bias)
+    assert_close(found, expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(found, patches_of(extractor('naclip'), image), atol=1e-4)
+
+
+@pytest.mark.parametrize('readout', ['maskclip', 'sclip', 'proxyclip'])
+def test_what_is_no_whole_patch_is_dropped_where_nothing_is_padded(extractor, readout):
+    """As in SCLIP's code: 50 x 90 pixels are 48 x 80 to patches of 16."""
+    image = pixels(50, 90)
+    found = patches_of(extractor(readout, pad=False), image)
+    assert_close(found, patches_of(extractor(readout), image[..., :48, :80]))
+    with pytest.raises(UserError, match='15 x 40 pixels is smaller than a patch of 16; set'):
+        patches_of(extractor(readout, pad=False), pixels(40, 15))
+
+
 def test_early_attention_is_the_blocks_own(extractor):
     tower = extractor('resclip').tower
     assert tower.needed.attentions == {2}  # of three blocks: 6 to 9 of twelve
@@ -329,6 +355,16 @@ def test_proxy_patches_divide_the_towers(patch, stride, parts):
     assert tiny_proxy(patch).parts_of(stride) == parts
 
 
+def test_a_proxy_of_other_patches_is_told(caplog):
+    tiny_proxy(8).say_how_it_sees(16)
+    assert not caplog.messages
+    tiny_proxy(14).say_how_it_sees(16)
+    assert caplog.messages == [
+        "the proxy's patches of 14 pixels do not divide CLIP's of 16: photos are shown to it at "
+        '0.875 times their size, so that 1 of its patches span one'
+    ]
+
+
 def test_proxy_and_other_terms_share_the_towers_grid(extractor):
     readout = dict(preset='proxyclip', terms=['proxy', 'k-k'], residual=True)
     assert patches_of(extractor(readout)).shape == (2, 32, 3, 5)
@@ -369,10 +405,23 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(preset='sclip', residual=1.5), 'residual is True or False, not 1.5'),
         (dict(preset='naclip', gaussian='wide'), "gaussian is a number, not 'wide'"),
         (dict(preset='resclip', feedback=dict(smooth='rings')), "'rings' is not known"),
-        (dict(terms=[]), 'at least one of terms'),
+        (dict(terms=[]), 'readout.terms is at least one of'),
         (dict(early=[6]), 'a first and a last block'),
-        (dict(preset='scclip', layers=dict(fused=[4])), 'the first and the last block'),
-        (dict(preset='scclip', repair=dict(quantile=95)), 'a quantile in 0..1'),
+        (dict(preset='scclip', layers=dict(fused=[4])), 'fused is a first and a last block'),
+        (dict(preset='scclip', layers=dict(fused=[10, 4])), 'in this order, not \\(10, 4\\)'),
+        (dict(preset='gem', self_self=dict(blocks=99)), 'blocks is .* at most 12, not 99'),
+        (dict(preset='gem', self_self=dict(iterations=-3)), 'a whole number, 0 or more, not -3'),
+        (dict(preset='gem', self_self=dict(temperature='x')), "temperature is a number, .*'x'"),
+        (dict(early=['a', 'b']), "readout.early is a whole number.* not 'a'"),
+        (dict(preset='scclip', weights=['a', 'b']), "readout.weights is a number, not 'a'"),
+        (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number, .*, not 3.5'),
+        (dict(gaussian=5.0), "readout.gaussian is of terms such as 'k-k'"),
+        (dict(feedback={}), "readout.feedback steers terms such as 'k-k'"),
+        (dict(terms='near'), "'near' needs a readout.gaussian above 0"),
+        (
+            dict(preset='scclip', repair=dict(quantile=95)),
+            'quantile is a number, 0 or more, at most 1, not 95',
+        ),
         (3, 'is a name or a dict'),
     ],
 )

@@ -227,6 +227,15 @@ def test_the_prior_of_the_whole_photo_is_the_published_one(golden):
     np.testing.assert_allclose(found, data['global_sim'], rtol=0, atol=1e-6)
 
 
+def test_presence_counts_classes_not_their_words():
+    """Two of three classes stay, whichever of their words are seen."""
+    weigh = ClassWeight(torch.eye(5), mode='presence', top=2, groups=(0, 0, 0, 1, 2))
+    found = weigh.reweight(random(1, 5, 2, 2), torch.tensor([[0.1, 0.5, 0.4, 0.2, 0.3]]))
+    assert (found == -100).flatten(2).all(dim=2).tolist() == [[False] * 3 + [True, False]]
+    with pytest.raises(UserError, match='class_weight.top is a number of classes in 1..3'):
+        ClassWeight(torch.eye(5), mode='presence', top=4, groups=(0, 0, 0, 1, 2))
+
+
 def test_blend_can_be_centred():
     usual = torch.tensor([0.2, 0.1])
     weigh = ClassWeight(torch.eye(2), mode='blend', share=0.5, usual=usual)

@@ -64,6 +64,7 @@ def train(
     _set_start(config, resume, load_from)
     if not validate:
         config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    _keep_average(config)
     if accumulate != 1:
         accumulate_gradients(config, accumulate)
     if amp:
@@ -73,7 +74,6 @@ def train(
             with settings_of(config):
                 require_data(config[name])
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
-    _keep_average(config)
     config.train_dataloader.setdefault('pin_memory', config.device != 'cpu')
     if launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none

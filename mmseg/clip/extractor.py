@@ -35,8 +35,9 @@ class CLIPDenseExtractor(nn.Module):
         visual: the `visual` of an open_clip model (ViT, ModifiedResNet or timm tower).
         mean, std: RGB, for values in 0..1; the extractor normalises by itself.
         project_keys: ViT keys go through the output projection (as in the original code, Q2).
-        pad: extend sizes that are no multiple of the stride at the right and bottom. ViTs need it;
-            a ResNet without it drops the remainder (as in the original code).
+        pad: extend sizes that are no multiple of the stride at the right and bottom; without it the
+            remainder is dropped (ResNets in the original code, ViTs in SCLIP's). timm's towers
+            always pad.
         readout: a Readout.
         positions: how a ViT's position embeddings reach other sizes, see `resize_positions`.
         proxy: the ProxyViT of a readout with the term 'proxy'. A finer one makes the grid finer
@@ -113,6 +114,11 @@ class CLIPDenseExtractor(nn.Module):
     def trunk(self, image):
         """(N, 3, H, W) RGB in 0..255 -> all before the last attention, in the tower's form."""
         image = (image.to(self.mean.dtype) - self.mean) / self.std
+        if min(image.shape[-2:]) < self.tower.stride and not self.pad:
+            raise UserError(
+                f'an input of {image.shape[-1]} x {image.shape[-2]} pixels is smaller than a patch '
+                f'of {self.tower.stride}; set backbone.pad=True'
+            )
         if self.pad:
             image = F.pad(image, self._padding(image))
         return self.tower.trunk(image)
@@ -139,8 +145,10 @@ class CLIPDenseExtractor(nn.Module):
         return Outside(self.proxy(image, fine), None if fine == grid else fine)
 
     def _padding(self, image):
-        stride, (height, width) = self.tower.stride, image.shape[-2:]
-        return (0, -width % stride, 0, -height % stride)
+        """-> what F.pad makes whole patches with: pixels added or, unpadded, cut off"""
+        rest = [side % self.tower.stride for side in image.shape[-2:]]
+        rows, columns = (-n % self.tower.stride if self.pad else -n for n in rest)
+        return (0, columns, 0, rows)
 
     def _pool(self, trunk):
         return F.normalize(self.tower.pool(trunk), dim=-1)

@@ -1,5 +1,6 @@
 """Another ViT that says which patches belong together (ProxyCLIP, ECCV 2024)."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .positions import check_rule, resize_positions
 from .readout.attention import similarity
 from .state_dict import read_state
 
+logger = logging.getLogger(__name__)
 HEADS = ('head.', 'fc_norm.', 'attn_pool.')
 
 
@@ -62,6 +64,19 @@ class ProxyViT(nn.Module):
                 f'{self.parts!r}'
             )
         return self.parts
+
+    def say_how_it_sees(self, stride):
+        """Log at which size photos are shown to it, where its patches do not fit the tower's."""
+        parts = self.parts_of(stride)
+        if parts * self.patch != stride:
+            logger.warning(
+                "the proxy's patches of %d pixels do not divide CLIP's of %d: photos are shown to "
+                'it at %.3g times their size, so that %d of its patches span one',
+                self.patch,
+                stride,
+                parts * self.patch / stride,
+                parts,
+            )
 
     def forward(self, image, grid) -> Tensor:
         """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, h*w, h*w) cosines of its patches"""

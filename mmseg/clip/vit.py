@@ -27,7 +27,7 @@ class ViTTower(nn.Module):
         positions: rule of `resize_positions`.
     """
 
-    must_pad = True
+    must_pad = False
 
     def __init__(
         self, visual, *, project_keys=False, readout=PRESETS['maskclip'], positions='size'

@@ -1,7 +1,9 @@
 """The published batch on a small device: parts of it one after the other, one step for all."""
 
 from mmseg.errors import UserError
+from mmseg.models.robust_loss import BALANCE_MEMORY
 
+AVERAGES = ('EMAHook', 'AverageStudentHook')
 LENGTHS = ('begin', 'end', 'T_max', 'warmup_iters')  # of a schedule, in iterations
 
 
@@ -33,6 +35,12 @@ def accumulate_gradients(config, parts):
     for name in ('checkpoint', 'logger'):
         if 'interval' in (hooks.get(name) or {}):
             hooks[name].interval *= parts
+    for hook in config.get('custom_hooks') or []:
+        if hook.get('type') in AVERAGES:
+            hook['interval'] = hook.get('interval', 1) * parts
+    loss = config.model.get('robust_loss')
+    if loss and loss.get('balance'):  # counts at every part
+        loss['balance_memory'] = loss.get('balance_memory', BALANCE_MEMORY) ** (1 / parts)
     for phase in ('start_clip_guided', 'start_self_train'):
         if phase in config.model:
             first, last = config.model[phase]

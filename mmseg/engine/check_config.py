@@ -17,6 +17,7 @@ OWN_KEYS = {
     'pseudo_labels',
     'readout',
     'protocol',
+    'compile',
     'device',
 }
 TAKEN_OUT = {'_scope_', 'priority', 'paramwise_cfg', 'constructor'}  # by mmengine's own builders

@@ -21,7 +21,8 @@ def hand_out(config, path, load):
     name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
     cut. `teacher`: the file, relative to this one, of the MaskCLIP that labels for a student.
     `pseudo_labels`: a folder of tools/pseudo_label.py, whose labels and text stand for the teacher.
-    `readout`: how the backbone of a MaskCLIP is read out. `protocol`: see `apply_protocol`.
+    `readout`: how the CLIP of a MaskCLIP, or of a student's teacher, is read out. `protocol`: see
+    `apply_protocol`.
     The last learning rate is reached at the last iteration, wherever `train_cfg.max_iters` puts it.
 
     Args:
@@ -46,8 +47,8 @@ def hand_out(config, path, load):
                 part.setdefault(key, config[key])
     if config.get('class_weight'):
         config.model.class_weight = config.class_weight
-    if config.get('readout') and config.model.type == 'MaskClip':
-        config.model.backbone.readout = config.readout
+    if config.get('readout'):
+        _clip_of(config, path).backbone.readout = config.readout
     apply_protocol(config)
     for dataset in datasets.values():
         if dataset.get('pseudo_labels'):
@@ -56,6 +57,17 @@ def hand_out(config, path, load):
     _ask_for_views(config.model, datasets)
     for scheduler in config.get('param_scheduler') or ():
         scheduler.setdefault('end', config.train_cfg.max_iters + 1)
+
+
+def _clip_of(config, path):
+    """-> the config's MaskCLIP: its model, or the teacher"""
+    found = config.model if config.model.type == 'MaskClip' else config.model.get('teacher')
+    if not found:
+        raise UserError(
+            f'{path} has no CLIP that readout could change: its labels were written before, with '
+            "the readout of tools/pseudo_label.py's config"
+        )
+    return found
 
 
 def _load_labels(pipeline):

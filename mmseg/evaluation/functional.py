@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmseg.utils import count_unasked
+
 
 class Scores(NamedTuple):
     """Fractions in 0..1; NaN where a class gives no ground to judge by (mmsegmentation's way).
@@ -34,12 +36,6 @@ def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
     on_cpu = index.device.type == 'cpu'
     counts = torch.bincount(index, minlength=bins) if on_cpu else count_unasked(index, bins)
     return counts.view(num_classes + 1, num_classes)[:num_classes]
-
-
-def count_unasked(index, bins) -> Tensor:
-    """(N) -> (bins) int64: bincount without asking the device for the largest index first"""
-    index = index.long()
-    return index.new_zeros(bins).scatter_add_(0, index, torch.ones_like(index))
 
 
 def scores_of(confusion) -> Scores:

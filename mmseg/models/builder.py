@@ -89,7 +89,7 @@ def assemble_maskclip(
     weight, weigher = None, None
     if class_weight is not None:
         weight, weigher = build_part(
-            build_class_weight, 'class_weight', class_weight, clip, queries
+            build_class_weight, 'class_weight', class_weight, clip, queries, scoring.groups
         )
     head = build_part(build_head, 'model.decode_head', decode_head, clip, queries, weight)
     return MaskClip(
@@ -198,6 +198,8 @@ def build_extractor(
         proxy=None if proxy is None else build_part(load_proxy, 'model.backbone.proxy', proxy),
         refine=_refinement(readout.feedback),
     )
+    if extractor.proxy is not None:
+        extractor.proxy.say_how_it_sees(extractor.tower.stride)
     return clip, extractor
 
 
@@ -224,6 +226,7 @@ build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight'
 def build_class_weight(
     clip,
     vocabulary,
+    groups=None,
     *,
     text,
     view='clip',
@@ -261,11 +264,12 @@ def build_class_weight(
     if isinstance(usual, (str, Path)):
         usual = _read_usual(usual)
     always = [i for label in always for i in vocabulary.ids_of(label)]
-    return ClassWeight(rows, usual=usual, always=always, **options), extractor
+    weight = ClassWeight(rows, usual=usual, always=always, groups=groups, **options)
+    return weight, extractor
 
 
 build_class_weight.options_of = ClassWeight
-build_class_weight.not_from_config = {'clip', 'vocabulary'}
+build_class_weight.not_from_config = {'clip', 'vocabulary', 'groups'}
 
 
 def _read_usual(path):

@@ -31,7 +31,9 @@ class ClassWeight(nn.Module):
         signed: see `reweight`.
         share: of the image's cosines in 'blend'.
         top: classes that 'presence' leaves.
-        always: ids of classes that 'presence' leaves in any case, such as a background.
+        always: ids of rows that 'presence' leaves in any case, such as a background's.
+        groups: (C) class of each row, ascending, where a class has several; None where every row is
+            one. 'presence' counts classes, by the best of their rows; the other modes weigh rows.
 
     Raises:
         UserError: a setting that is out of range or missing, or `usual` has another length.
@@ -49,6 +51,7 @@ class ClassWeight(nn.Module):
         share=0.25,
         top=None,
         always=(),
+        groups=None,
     ):
         super().__init__()
         if mode not in MODES:
@@ -57,12 +60,11 @@ class ClassWeight(nn.Module):
             raise UserError(f'class_weight.tau is a temperature above 0, not {tau!r}')
         if not 0 <= share <= 1:
             raise UserError(f'class_weight.share is in 0..1, not {share!r}')
-        if mode == 'presence' and (not isinstance(top, int) or not 0 < top <= len(text)):
-            raise UserError(
-                f'class_weight.top is a number of classes in 1..{len(text)}, not {top!r}'
-            )
+        classes = len(text) if groups is None else len(set(groups))
+        if mode == 'presence' and (not isinstance(top, int) or not 0 < top <= classes):
+            raise UserError(f'class_weight.top is a number of classes in 1..{classes}, not {top!r}')
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
-        self.share, self.top, self.always = share, top, list(always)
+        self.share, self.top, self.always, self.groups = share, top, list(always), groups
         usual = torch.as_tensor([0.0] * len(text) if usual is None else usual).to(text)
         if usual.shape != text.shape[:1]:
             raise UserError(f'class_weight.usual has {len(usual)} values for {len(text)} classes')
@@ -83,7 +85,7 @@ class ClassWeight(nn.Module):
         if self.mode == 'blend':
             return blend(scores, self.cosines(embedding), share=self.share)
         if self.mode == 'presence':
-            present = top_classes(self.cosines(embedding), self.top, self.always)
+            present = top_classes(self.cosines(embedding), self.top, self.always, self.groups)
             return scores.masked_fill(~present[:, :, None, None], ABSENT)
         return reweight(scores, self(embedding), mode=self.mode, signed=self.signed)
 
@@ -93,10 +95,16 @@ def blend(scores, cosines, *, share) -> Tensor:
     return (1 - share) * scores.float() + share * cosines.float()[:, :, None, None]
 
 
-def top_classes(cosines, top, always=()) -> Tensor:
-    """(N, C) -> (N, C) bool: the highest of each image, and those of `always`"""
-    present = torch.zeros_like(cosines, dtype=torch.bool)
-    present.scatter_(1, cosines.topk(top, dim=1).indices, True)
+def top_classes(cosines, top, always=(), groups=None) -> Tensor:
+    """(N, C) -> (N, C) bool: the highest classes of each image, and the rows of `always`"""
+    if groups is not None:
+        index = torch.tensor(groups, device=cosines.device).expand_as(cosines)
+        best = cosines.new_full((len(cosines), max(groups) + 1), -torch.inf)
+        best = best.scatter_reduce(1, index, cosines, 'amax')
+        present = top_classes(best, top).gather(1, index)
+    else:
+        present = torch.zeros_like(cosines, dtype=torch.bool)
+        present.scatter_(1, cosines.topk(top, dim=1).indices, True)
     present[:, list(always)] = True
     return present
 

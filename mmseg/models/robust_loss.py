@@ -6,8 +6,11 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.structures import IGNORE
+from mmseg.utils import count_unasked
 
 from .resized import averaged, cross_entropy
+
+BALANCE_MEMORY = 0.99
 
 
 class RobustLoss(nn.Module):
@@ -37,7 +40,7 @@ class RobustLoss(nn.Module):
         confidence_power=0.0,
         confidence_ramp=None,
         balance=0.0,
-        balance_memory=0.99,
+        balance_memory=BALANCE_MEMORY,
         balance_most=5.0,
         smoothing=0.0,
         gce=0.0,
@@ -115,7 +118,7 @@ class ClassBalance(nn.Module):
         most: no weight is larger.
     """
 
-    def __init__(self, num_classes, *, power, memory=0.99, most=5.0):
+    def __init__(self, num_classes, *, power, memory=BALANCE_MEMORY, most=5.0):
         super().__init__()
         self.power, self.memory, self.most = power, memory, most
         self.register_buffer('seen', torch.zeros(num_classes))
@@ -129,7 +132,7 @@ class ClassBalance(nn.Module):
     def count(self, target):
         """Add the shares of a batch of labels, of all processes."""
         index = target.where((target >= 0) & (target != IGNORE), len(self.seen)).flatten()
-        counts = torch.bincount(index, minlength=len(self.seen) + 1)[:-1].to(self.seen)
+        counts = count_unasked(index, len(self.seen) + 1)[:-1].to(self.seen)
         all_reduce(counts)
         self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))
 

@@ -1,5 +1,6 @@
 """Small helpers that know nothing of segmentation."""
 
+from .count import count_unasked
 from .describe import kind_of, what_is
 from .digest import digest_file, digest_state
 from .download import download
@@ -13,6 +14,7 @@ __all__ = [
     'Progress',
     'accepted_keys',
     'atomic_path',
+    'count_unasked',
     'digest_file',
     'digest_state',
     'download',

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-OF = 12  # readouts number the blocks as in a tower of twelve
+from .switches import DEPTH
 
 
 class Needed(NamedTuple):
@@ -28,7 +28,7 @@ def blocks_needed(readout, depth) -> Needed:
 
 def number_of(block, depth) -> int:
     """Block of twelve -> the tower's, from 1 and before its last"""
-    return max(1, min(round(block * depth / OF), depth - 1))
+    return max(1, min(round(block * depth / DEPTH), depth - 1))
 
 
 def numbers_of(ends, depth) -> list[int]:
@@ -40,4 +40,4 @@ def numbers_of(ends, depth) -> list[int]:
 
 def count_of(blocks, depth) -> int:
     """How many of twelve -> how many of the tower's, at least 1"""
-    return max(1, min(round(blocks * depth / OF), depth))
+    return max(1, min(round(blocks * depth / DEPTH), depth))

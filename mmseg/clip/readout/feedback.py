@@ -18,6 +18,7 @@ def patch_classes(scores, image, settings, *, cell, refine=None) -> Tensor:
     """
     grid = scores.shape[-2:]
     size = (grid[0] * cell, grid[1] * cell)
+    image = image[..., : size[0], : size[1]]
     image = F.pad(image, (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2]), 'replicate')
     scores = F.interpolate(scores, size, mode='bilinear', align_corners=False)
     if refine is not None:

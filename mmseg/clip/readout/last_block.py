@@ -118,6 +118,9 @@ def _maps(readout, trunk, outside):
         maps['early'] = early if readout.class_key else early / early.sum(dim=-1, keepdim=True)
     if 'proxy' in readout.terms:
         maps['proxy'] = sharpen(outside.cosines, margin=readout.margin, gain=readout.gain)
+    if 'near' in readout.terms:
+        near = _neighbours(readout, outside.fine or trunk.grid, trunk.tokens)
+        maps['near'] = near.softmax(dim=-1)[None]
     return maps
 
 
@@ -125,15 +128,24 @@ def _scores_change(readout, grid, classes, like):
     """-> factor and bias of the scores of pairs, see `mix`"""
     factor, bias = 1.0, None
     if readout.gaussian:
-        bias = neighbourhood(grid, readout.gaussian, like=like)
+        bias = _neighbours(readout, grid, like)
     if classes is not None:
         settings = readout.feedback
         steered = settings.gain * settings.share * class_map(classes, settings, like=like)[:, None]
+        steered = _beside_class(readout, steered)
         factor = settings.gain * (1 - settings.share)
         bias = steered if bias is None else steered + bias
-    if bias is not None and readout.class_key:
-        bias = F.pad(bias, (1, 0, 1, 0))  # nothing for the class token
     return factor, bias
+
+
+def _neighbours(readout, grid, like):
+    """-> (L, L) of the attention's tokens"""
+    return _beside_class(readout, neighbourhood(grid, readout.gaussian, like=like))
+
+
+def _beside_class(readout, scores):
+    """(..., h*w, h*w) -> the same, with nothing for the class token where it takes part"""
+    return F.pad(scores, (1, 0, 1, 0)) if readout.class_key else scores
 
 
 def _layers(layers, seen, depth):

@@ -4,13 +4,15 @@ Blocks are numbered as in a tower of twelve, from 1; in a tower of L blocks, blo
 round(b * L / 12), at least 1 and before the last.
 """
 
+import math
 from dataclasses import dataclass
 
 from mmseg.errors import UserError
 from mmseg.utils import nearest
 
+DEPTH = 12  # blocks are numbered as in a tower of so many
 PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
-MAPS = ('similar', 'proxy', 'early')
+MAPS = ('similar', 'proxy', 'early', 'near')
 TERMS = ('value', *sorted(PAIRS), *MAPS)
 
 
@@ -19,6 +21,24 @@ def one_of(where, value, known):
         raise UserError(
             f'{where} {value!r} is not known{nearest(value, known)}; known: {", ".join(known)}'
         )
+
+
+def number(where, value, *, least=-math.inf, most=math.inf, whole=False):
+    kind = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        what = ['a whole number' if whole else 'a number']
+        what += [f'{least} or more'] * (least > -math.inf) + [f'at most {most}'] * (most < math.inf)
+        raise UserError(f'{where} is {", ".join(what)}, not {value!r}')
+
+
+def blocks(where, values):
+    """The first and the last of some blocks of twelve."""
+    if len(values) != 2:
+        raise UserError(f'{where} is a first and a last block, not {values!r}')
+    for value in values:
+        number(where, value, least=1, most=DEPTH, whole=True)
+    if values[0] > values[1]:
+        raise UserError(f'{where} is a first and a last block, in this order, not {values!r}')
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,13 @@ class SelfSelf:
     blocks: int = 6
     iterations: int = 1
     temperature: float | None = None
+
+    def __post_init__(self):
+        where = 'readout.self_self'
+        number(f'{where}.blocks', self.blocks, least=1, most=DEPTH, whole=True)
+        number(f'{where}.iterations', self.iterations, least=0, whole=True)
+        if self.temperature is not None:
+            number(f'{where}.temperature', self.temperature, least=0)
 
 
 @dataclass(frozen=True)
@@ -53,8 +80,8 @@ class Repair:
 
     def __post_init__(self):
         one_of('readout.repair.reach', self.reach, ('neighbour', 'own'))
-        if not 0 <= self.quantile <= 1 or self.neighbours < 1:
-            raise UserError('readout.repair has a quantile in 0..1 and at least one neighbour')
+        number('readout.repair.quantile', self.quantile, least=0, most=1)
+        number('readout.repair.neighbours', self.neighbours, least=1, whole=True)
 
 
 @dataclass(frozen=True)
@@ -74,8 +101,11 @@ class Layers:
     fused: tuple[int, ...] = (4, 10)
 
     def __post_init__(self):
-        if len(self.fused) not in (0, 2):
-            raise UserError('readout.layers.fused is the first and the last block, or () for none')
+        for name in ('before', 'after'):
+            number(f'readout.layers.{name}', getattr(self, name), least=1, most=DEPTH, whole=True)
+        number('readout.layers.threshold', self.threshold, least=-1, most=1)
+        if self.fused:
+            blocks('readout.layers.fused', self.fused)
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,13 @@ class Feedback:
         one_of('readout.feedback.unsure', self.unsure, ('none', 'first'))
         one_of('readout.feedback.line', self.line, ('whole', 'start', 'none'))
         one_of('readout.feedback.smooth', self.smooth, ('grid', 'rows'))
+        number('readout.feedback.threshold', self.threshold, least=0, most=1)
+        number('readout.feedback.share', self.share, least=0, most=1)
+        for name in ('scale', 'gain'):
+            number(f'readout.feedback.{name}', getattr(self, name), least=0)
+        number('readout.feedback.steps', self.steps, least=0, whole=True)
+        for value in self.dilations:
+            number('readout.feedback.dilations', value, least=1, whole=True)
 
 
 @dataclass(frozen=True)
@@ -123,11 +160,12 @@ class Readout:
         terms: attentions that are summed: 'value' (each patch its own value); 'q-k', 'q-q', 'k-k'
             and so on, softmax(a b / sqrt(d)) per head; 'similar', from the cosines of an earlier
             block; 'proxy', from the cosines of another network; 'early', the mean of the plain
-            attentions of `early`.
+            attentions of `early`; 'near', the softmax of the neighbourhood alone (NACLIP's
+            ablation).
         weights: of the terms; () for 1 each.
         class_key: the class token takes part in the attention.
         gaussian: sigma in patches of a neighbourhood exp(-d^2 / 2 sigma^2) added to the scores of
-            the pairs of patches ('x-y' terms); 0 for none.
+            the pairs of patches ('x-y' terms), and of the term 'near'; 0 for none.
         residual: the block's input is added to what the attention gives.
         mlp: the block's MLP follows.
         class_share: share of the class token before the block that is added to each patch.
@@ -158,11 +196,14 @@ class Readout:
     def __post_init__(self):
         for term in self.terms:
             one_of('readout.terms', term, TERMS)
-        if not self.terms or len(self.early) != 2 or self.gaussian < 0:
-            raise UserError(
-                'readout has at least one of terms, a first and a last block in early, and a '
-                'gaussian of 0 or more'
-            )
+        if not self.terms:
+            raise UserError(f'readout.terms is at least one of {", ".join(TERMS)}')
+        blocks('readout.early', self.early)
+        number('readout.gaussian', self.gaussian, least=0)
+        for name in ('class_share', 'margin', 'gain'):
+            number(f'readout.{name}', getattr(self, name))
+        for value in self.weights:
+            number('readout.weights', value)
         if self.weights and len(self.weights) != len(self.terms):
             raise UserError(
                 f'readout has {len(self.terms)} terms and {len(self.weights)} weights; '
@@ -184,6 +225,17 @@ class Readout:
             raise UserError(f'readout.self_self and readout.{besides[0]} exclude each other')
         if self.layers and self.class_key:
             raise UserError('readout.layers gathers patches only; set readout.class_key=False')
+        self._require_pairs()
+
+    def _require_pairs(self):
+        """What changes the scores of pairs needs terms that have them."""
+        pairs, near = PAIRS & set(self.terms), 'near' in self.terms
+        if self.feedback and not pairs:
+            raise UserError("readout.feedback steers terms such as 'k-k'; there is none")
+        if self.gaussian and not (pairs or near):
+            raise UserError("readout.gaussian is of terms such as 'k-k', or of 'near'; set it to 0")
+        if near and not self.gaussian:
+            raise UserError("the term 'near' needs a readout.gaussian above 0, such as 5.0")
 
     def pairs(self):
         """-> [('q', 'k', weight)] of the terms per head"""
