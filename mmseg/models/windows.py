@@ -131,7 +131,9 @@ def photo_window_matrices(maps, photo_size, *, input_size, stride, windows):
 def _photo_matrix(photo, pixels, cells, stride, windows, device):
     """sizes of one axis -> (photo, cells) float32"""
     places = torch.arange(pixels, dtype=torch.float64)
-    matrix = bilinear_matrix(photo, pixels) @ windows.matrix(places, pixels, cells, stride)
+    matrix = windows.matrix(places, pixels, cells, stride)
+    if photo != pixels:
+        matrix = bilinear_matrix(photo, pixels) @ matrix
     return matrix.to(device, torch.float32)
 
 
