@@ -12,7 +12,7 @@ from mmseg.datasets.transforms.loading import clip_view, read_photo
 from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
-from mmseg.models.builder import build_part
+from mmseg.models.part import build_part
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label

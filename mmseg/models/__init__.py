@@ -1,14 +1,8 @@
 """MaskCLIP as modules that take tensors and modules, and the builder that reads configs."""
 
-from .builder import (
-    assemble_maskclip,
-    build_class_weight,
-    build_extractor,
-    build_head,
-    build_maskclip,
-    build_text,
-)
+from .builder import assemble_maskclip, build_maskclip
 from .class_weight import ClassWeight, blend, reweight
+from .clip_parts import build_class_weight, build_extractor, build_head, build_text
 from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrastive_loss
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor

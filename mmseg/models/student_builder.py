@@ -14,10 +14,12 @@ from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
 from .backbones.mit import SIZES
-from .builder import build_class_weight, build_maskclip, build_part, without_type
+from .builder import build_maskclip
+from .clip_parts import build_class_weight
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead
 from .mit_names import to_mmseg
 from .original_names import from_original, is_original
+from .part import build_part, without_type
 from .robust_loss import RobustLoss
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier, class_rows
