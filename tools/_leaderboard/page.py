@@ -32,7 +32,8 @@ STUDENTS = """\
 ## Students
 
 From scratch, {iterations} iterations, one student per seed and line: SegFormer-b0 (3.4 million
-parameters), or ResNet-10 under SegFormer's head (5.0 million) where the line says so.
+parameters), or ResNet-10 under SegFormer's head (5.0 million) where the line says so. These lines
+were thought out on validation scenes, with seeds 0 and 1 ([students.md](students.md)).
 """
 PUBLISHED_TEXT = """\
 ## Published figures, and ours with real weights
