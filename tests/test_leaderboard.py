@@ -11,8 +11,8 @@ from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from _leaderboard.board import Board
-from _leaderboard.measure import BASE, STUDENT
-from _leaderboard.options import FAMILIES, SWITCHES
+from _leaderboard.measure import BASE, CONFIGS, STUDENT
+from _leaderboard.options import FAMILIES, RESNET, RESNET_128, SWITCHES, SWITCHES_WRITTEN
 from _leaderboard.page import gain, page_of_scenes, settings, spread
 from _leaderboard.students import of_teacher, students
 
@@ -57,9 +57,13 @@ def test_students_have_the_teachers_of_the_combination(tmp_path):
     board, trained = board_of(tmp_path, []), []
     found = students(board, board.combination(), lambda m, s: trained.append(s) or 20.0 + m)
     assert list(found)[:2] == [('MaskCLIP', 'as published'), ('sharp', 'as published')]
-    assert {teacher for teacher, _ in list(found)[1:]} == {'sharp'} and len(found) == 8
+    assert [t for t, _ in found] == ['MaskCLIP', *['sharp'] * 9, *['the best combination'] * 2]
     assert {'model.teacher.a': 2} in trained
+    balance, best = {'model.robust_loss.balance': 0.5}, {'pseudo_labels': {'a': 2, 'c': 1}}
+    assert {'model.teacher.a': 2, **balance, 'student': RESNET} in trained
+    assert {**best, **balance, 'student': RESNET_128} in trained
     assert found['sharp', 'as published'] == ([18.0, 19.0], [20.0, 21.0])
+    assert found['the best combination', 'written once, balance, ResNet-10'][0] == [19.0, 20.0]
 
 
 def test_the_page_by_hand(tmp_path):
@@ -84,8 +88,10 @@ def test_every_option_is_a_config():
             assert config.model.class_weight.text == dict(templates='miniature')
             teacher = load_config(STUDENT, of_teacher(options)).model.teacher
             assert teacher.class_weight == config.model.class_weight
-    for options in SWITCHES.values():
-        assert load_config(STUDENT, options).model.type == 'MaskClipPlus'
+    for options in (*SWITCHES.values(), *SWITCHES_WRITTEN.values()):
+        leaf = CONFIGS / options.get('student', STUDENT.name)
+        settings = {key: value for key, value in options.items() if key != 'student'}
+        assert load_config(leaf, settings).model.type == 'MaskClipPlus'
 
 
 def test_the_kept_figures_are_whole():

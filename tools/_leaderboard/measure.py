@@ -32,11 +32,17 @@ BATCH = 50
 
 def measure_scenes(seed, options, split, scenes, *, folder):
     """A seed, {key: value}, a key of WORLDS -> mIoU in per cent"""
+    config = config_of(seed, options, folder)
+    return miou(MODELS.build(config.model).eval(), scenes_of(config, split, scenes))
+
+
+def config_of(seed, options, folder):
+    """A seed, {key: value} -> Config of its MaskCLIP, with the files that are its own"""
     config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
     weight = config.get('class_weight') or {}
     if weight.get('usual') == USUAL:
         weight['usual'] = usual_cosines(seed, folder)
-    return miou(MODELS.build(config.model).eval(), scenes_of(config, split, scenes))
+    return config
 
 
 def measure_photos(options, split, photos):
@@ -47,29 +53,50 @@ def measure_photos(options, split, photos):
     return miou(MODELS.build(config.model).eval(), require_data(config.test_dataloader))
 
 
-def train_student(seed, settings, *, scenes, iterations, folder):
-    """A seed, {key: value} of a student's config -> mIoU of the student on the test scenes"""
-    settings = {**settings, 'model.teacher.backbone.pretrained': tower(seed, folder)}
-    if settings.get('pseudo_labels') == VIEWS:
-        settings = {'pseudo_labels': str(labels_of_views(seed, settings, folder))}
-    settings['train_cfg.max_iters'] = iterations
-    config = load_config(STUDENT, settings)
-    runner = train(config, work_dir=folder / 'student', seed=seed, validate=False)
+def train_student(seed, settings, *, scenes, iterations, folder, split='test'):
+    """A seed, {key: value} of a student's config -> mIoU of the student
+
+    Two keys are the leaderboard's own: `student` names the config, where it is another one, and
+    `pseudo_labels` says who writes the labels once, see `labels_written`.
+    """
+    settings = {'train_cfg.max_iters': iterations, **settings}
+    leaf = CONFIGS / settings.pop('student', STUDENT.name)
+    if 'pseudo_labels' in settings:
+        folder_of_labels = str(labels_written(seed, settings, folder))
+        settings = {k: v for k, v in settings.items() if '.teacher' not in k}
+        settings['pseudo_labels'] = folder_of_labels
+    else:
+        settings['model.teacher.backbone.pretrained'] = tower(seed, folder)
+    runner = train(
+        load_config(leaf, settings), work_dir=folder / 'student', seed=seed, validate=False
+    )
     student = bare(runner.model).cpu().eval()
-    return miou(student, scenes_of(load_config(STUDENT), 'test', scenes))
+    return miou(student, scenes_of(load_config(leaf), split, scenes))
 
 
-def labels_of_views(seed, settings, folder):
-    """A seed, {key: value} of a student's config -> folder of its teacher's labels, now written"""
-    teacher = {k.replace('.teacher', '', 1): v for k, v in settings.items() if '.teacher' in k}
-    if 'model.class_weight' in teacher:
-        teacher['class_weight'] = teacher.pop('model.class_weight')
-    name = f'views_{seed}_{crc32(json.dumps(teacher, sort_keys=True).encode()):08x}'
+def labels_written(seed, settings, folder):
+    """A seed, {key: value} of a student's config -> folder of its teacher's labels, now written
+
+    `pseudo_labels` is {key: value} of the teacher's config; or VIEWS: six views of the teacher that
+    the student's config has.
+    """
+    teacher, views = settings['pseudo_labels'], []
+    if teacher == VIEWS:
+        teacher = {k.replace('.teacher', '', 1): v for k, v in settings.items() if '.teacher' in k}
+        if 'model.class_weight' in teacher:
+            teacher['class_weight'] = teacher.pop('model.class_weight')
+        views = ['--scales', '0.75', '1', '1.25', '--flip', '--confidence']
+    name = f'{"views" if views else "once"}_{seed}_{digest_of(teacher)}'
     config, out = folder / f'{name}.py', folder / name
-    load_config(BASE, teacher).dump(str(config))
-    views = ['--scales', '0.75', '1', '1.25', '--flip', '--confidence', '--batch', str(BATCH)]
-    label([str(config), '--photos-of', str(STUDENT), *views, '--out', str(out)])
+    config_of(seed, teacher, folder).dump(str(config))
+    common = ['--photos-of', str(STUDENT), '--batch', str(BATCH), '--out', str(out)]
+    label([str(config), *views, *common])
     return out
+
+
+def digest_of(options):
+    """{key: value} -> eight hexadecimal digits"""
+    return f'{crc32(json.dumps(options, sort_keys=True).encode()):08x}'
 
 
 def tower(seed, folder):

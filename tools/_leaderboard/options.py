@@ -101,7 +101,9 @@ PHOTO_FAMILIES = {
     'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(400)]},
 }
 
-# What a student's training may add, alone: `--cfg-options` of its config (docs/students.md).
+# What a student's training may add: `--cfg-options` of its config (docs/students.md). `student`
+# names another config.
+RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_vit_resnet10_128.py'
 PUBLISHED_TRAINING = 'as published'
 SWITCHES = {
     PUBLISHED_TRAINING: {},
@@ -115,6 +117,18 @@ SWITCHES = {
         'model.start_self_train': (101, -1),
         'model.ema_momentum': 0.02,
         'model.self_thresh': 0.5,
+    },
+    'ResNet-10': {'student': RESNET},
+    'balance, ResNet-10': {'student': RESNET, 'model.robust_loss.balance': 0.5},
+}
+
+# The same of labels that the best combination wrote once: it looks at scenes in ways that a teacher
+# cannot look at a student's crops.
+SWITCHES_WRITTEN = {
+    'written once, balance, ResNet-10': {'student': RESNET, 'model.robust_loss.balance': 0.5},
+    'written once, balance, ResNet-10, input 128': {
+        'student': RESNET_128,
+        'model.robust_loss.balance': 0.5,
     },
 }
 

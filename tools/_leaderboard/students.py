@@ -1,7 +1,9 @@
 """Students of a board's teachers, with what their training may add."""
 
 from .board import MASKCLIP
-from .options import PUBLISHED_TRAINING, SWITCHES
+from .options import PUBLISHED_TRAINING, SWITCHES, SWITCHES_WRITTEN
+
+COMBINATION = 'the best combination'
 
 
 def students(board, steps, train):
@@ -12,12 +14,18 @@ def students(board, steps, train):
         train: (member, {key: value} of a student's config) -> mIoU in per cent.
     """
     found, teachers = {}, teachers_of(steps, board.families)
+
+    def add(teacher, options, switch, settings):
+        rows = board.kept_or(['student', settings], lambda member: train(member, settings))
+        found[teacher, switch] = board.figures(options, 'test'), rows
+
     for teacher, options in teachers.items():
         last = teacher == list(teachers)[-1]  # the best one; the others train as published
         for switch, more in SWITCHES.items() if last else [(PUBLISHED_TRAINING, {})]:
-            settings = {**of_teacher(options), **more}
-            rows = board.kept_or(['student', settings], lambda m, s=settings: train(m, s))
-            found[teacher, switch] = board.figures(options, 'test'), rows
+            add(teacher, options, switch, {**of_teacher(options), **more})
+    best = steps[-1][1]
+    for switch, more in SWITCHES_WRITTEN.items():
+        add(COMBINATION, best, switch, {'pseudo_labels': best, **more})
     return found
 
 

@@ -1,0 +1,13 @@
+# As `miniature_unlabeled.py`, at exactly twice the size that the scenes are drawn in.
+_base_ = './miniature_unlabeled.py'
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='RenderScene', masks=False),
+            dict(type='Unlabeled'),
+            dict(type='RandomResize', scale=(128, 128), ratio_range=(1.0, 1.0)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ]
+    )
+)

@@ -1,0 +1,6 @@
+# ResNet-10 from scratch under SegFormer's head.
+model = dict(
+    type='MaskClipPlus',
+    backbone=dict(type='TimmBackbone', model='resnet10t', out_indices=(1, 2, 3, 4)),
+    decode_head=dict(type='SegformerHead', dropout=0.1),
+)
