@@ -70,7 +70,8 @@ def train_student(seed, settings, *, scenes, iterations, folder, split='test'):
     runner = train(
         load_config(leaf, settings), work_dir=folder / 'student', seed=seed, validate=False
     )
-    student = bare(runner.model).cpu().eval()
+    trained = bare(runner.model).cpu()
+    student = (trained.aside.get('average') or trained).eval()  # what its checkpoints hold
     return miou(student, scenes_of(load_config(leaf), split, scenes))
 
 
