@@ -29,7 +29,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--results', default='docs/benchmarks/leaderboard')
-    parser.add_argument('--work-dir', default='work_dirs/leaderboard', help='towers and students')
+    parser.add_argument('--work-dir', default='work_dirs/leaderboard', help='of what is trained')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--scenes', type=int, default=300, help='of validation, and of test')
     parser.add_argument('--photos', type=int, default=60, help='the same, where they are at hand')

@@ -14,7 +14,7 @@ over {count} miniature ViTs (seeds {seeds}; [miniature.md](miniature.md)) on {sc
 scenes. Variants and combinations were chosen on {scenes} other scenes (validation) by the mean
 over the seeds. The miniature has four blocks and patches of 8 pixels on inputs of 64: what
 holds there need not hold for CLIP. Figures of every seed and variant: `{results}`.
-ProxyCLIP has no row: no proxy is trained on that world.
+ProxyCLIP's proxy: a ViT of each seed's own, trained on scenes without captions or masks.
 
 ## Every option alone
 
@@ -144,7 +144,7 @@ def settings(options):
         if name == 'pipeline':
             shown.append(f'input {value[1]["scale"][0]}')
         elif isinstance(value, dict):
-            shared = ('type', 'view', 'view_size', 'text')
+            shared = ('type', 'view', 'view_size', 'text', 'model', 'pretrained')
             shown.append(', '.join(f'{k}={v}' for k, v in value.items() if k not in shared))
         else:
             shown.append(f'{name}={value}')
