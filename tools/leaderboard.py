@@ -2,11 +2,11 @@
 
 python tools/leaderboard.py [--results DIR] [--seeds 0 1 2 3 4] [--out FILE.md]
 
-A seed is a miniature ViT of its own, trained from scratch (seed 0 is the shipped one). Variants of
-an option and the combination are chosen by the mean mIoU of all seeds on validation scenes; what
-is shown is that of test scenes. Figures are kept in one JSON a seed, and what is there is not
-measured again: with those of docs/benchmarks/leaderboard the page is made in seconds, with an
-empty folder everything is measured anew, and a stopped run goes on.
+A seed is a miniature ViT of its own, trained from scratch (seed 0 is the shipped one), and a proxy
+for ProxyCLIP. Variants of an option and the combination are chosen by the mean mIoU of all seeds on
+validation scenes; what is shown is that of test scenes. Figures are kept in one JSON a seed, and
+what is there is not measured again: with those of docs/benchmarks/leaderboard the page is made in
+seconds, with an empty folder everything is measured anew, and a stopped run goes on.
 """
 
 import argparse
