@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -11,8 +12,23 @@ from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from _leaderboard.board import Board
-from _leaderboard.measure import BASE, CONFIGS, STUDENT
-from _leaderboard.options import FAMILIES, RESNET, RESNET_128, SWITCHES, SWITCHES_WRITTEN
+from _leaderboard.measure import (
+    BASE,
+    CONFIGS,
+    STUDENT,
+    measure_scenes,
+    trained_proxy,
+    with_proxy,
+)
+from _leaderboard.options import (
+    FAMILIES,
+    PROXY,
+    RESNET,
+    RESNET_128,
+    SWITCHES,
+    SWITCHES_WRITTEN,
+    proxyclip,
+)
 from _leaderboard.page import gain, page_of_scenes, settings, spread
 from _leaderboard.students import of_teacher, students
 
@@ -84,6 +100,7 @@ def test_every_option_is_a_config():
             assert config.model.backbone.readout == options['model.backbone.readout']
             teacher = load_config(STUDENT, of_teacher(options)).model.teacher
             assert teacher.backbone.readout == config.model.backbone.readout
+            assert teacher.backbone.get('proxy') == config.model.backbone.get('proxy')
         if 'class_weight' in options:
             assert config.model.class_weight.text == dict(templates='miniature')
             teacher = load_config(STUDENT, of_teacher(options)).model.teacher
@@ -92,6 +109,19 @@ def test_every_option_is_a_config():
         leaf = CONFIGS / options.get('student', STUDENT.name)
         settings = {key: value for key, value in options.items() if key != 'student'}
         assert load_config(leaf, settings).model.type == 'MaskClipPlus'
+
+
+def test_a_proxy_is_trained_once_a_seed_and_stands_for_its_place(tmp_path):
+    few = {'train_cfg.max_iters': 2, 'train_dataloader.batch_size': 2, 'param_scheduler': []}
+    file = trained_proxy(0, tmp_path, **few)
+    written = Path(file).stat().st_mtime_ns
+    options = proxyclip(gain=10.0)
+    found = with_proxy(0, of_teacher(options), tmp_path)
+    assert found['model.teacher.backbone.proxy']['pretrained'] == file
+    assert options['model.backbone.proxy']['pretrained'] == PROXY
+    assert 0 <= measure_scenes(0, options, 'test', 2, folder=tmp_path) <= 100
+    assert Path(file).stat().st_mtime_ns == written
+    assert settings(options) == '`preset=proxyclip, gain=10.0; parts=2`'
 
 
 def test_the_kept_figures_are_whole():

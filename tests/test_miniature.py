@@ -20,7 +20,7 @@ from mmseg.datasets.miniature import LABELS, MiniatureDataset, caption, render
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import RetrievalMetric
-from mmseg.models import build_maskclip, contrastive_loss
+from mmseg.models import build_maskclip, build_masked_autoencoder, contrastive_loss
 from mmseg.models.clip_pretraining import same_caption
 from mmseg.vocabularies import load_vocabulary
 
@@ -60,6 +60,9 @@ def test_no_mask_reaches_the_training_of_clip():
     config = load_config(CONFIGS / 'clip_vit.py')
     sample = require_data(config.train_dataloader)[5]['data_samples']
     assert 'gt_sem_seg' not in sample and sample.caption
+    images = load_config(CONFIGS / 'proxy_vit.py')
+    sample = require_data(images.train_dataloader)[5]['data_samples']
+    assert 'gt_sem_seg' not in sample and 'caption' not in sample
     student = load_config(CONFIGS / 'maskclip_plus_rn_segformer_b0.py')
     sample = require_data(student.train_dataloader)[5]['data_samples']
     assert (sample.gt_sem_seg == -1).all()
@@ -75,6 +78,33 @@ def test_contrastive_loss_against_open_clip():
     assert same[0].tolist() == same[1].tolist() == [True, True, False, False, False]
     perfect = torch.where(same, 50.0, 0.0)
     assert contrastive_loss(perfect, same)['loss_clip'] == pytest.approx(2 * np.log(2) / 5)
+
+
+def test_the_autoencoder_draws_from_what_it_sees_and_is_judged_on_the_rest():
+    torch.manual_seed(0)
+    model = build_masked_autoencoder('test_vit', patch=4, side=4, keep=0.25).eval()
+    image = torch.rand(2, 3, 16, 16) * 255
+    seen = model.choose(image)
+    assert seen.shape == (2, 4) and seen[0].unique().numel() == 4
+    whole = torch.zeros(2, 16).scatter(1, seen, 1).view(2, 1, 4, 4)
+    visible = whole.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    other = torch.where(visible > 0, image, 255 - image)
+    # the proxy sees patches of 16 pixels, whose edges its resizing mixes with their neighbours
+    model.proxy.embed, embed = lambda x, grid: embed(nearest_pixels(x), grid), model.proxy.embed
+    with torch.no_grad():
+        torch.testing.assert_close(model.draw(other, seen), model.draw(image, seen))
+        model.choose = lambda image: seen
+        drawn, targets = model.draw(image, seen), model.targets(image)
+        found = model([*image])['loss_drawn']
+    rest = torch.ones(2, 16).scatter(1, seen, 0).bool()
+    torch.testing.assert_close(found, (drawn - targets)[rest].square().mean())
+    first = image[0, :, :4, 4:8].flatten()
+    torch.testing.assert_close(targets[0, 1], F.layer_norm(first, first.shape))
+
+
+def nearest_pixels(image):
+    """(N, 3, 16, 16) -> (N, 3, 64, 64)"""
+    return image.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
 
 def test_retrieval_by_hand():

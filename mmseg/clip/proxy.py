@@ -84,14 +84,21 @@ class ProxyViT(nn.Module):
 
     def patches(self, image, grid) -> Tensor:
         """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, h*w, D) tokens behind the last norm"""
+        return self.encode(self.embed(image, grid))
+
+    def embed(self, image, grid) -> Tensor:
+        """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, prefix + h*w, D), with positions"""
         image = (image.to(self.mean.dtype) - self.mean) / self.std
         size = tuple(n * self.patch for n in grid)
         if tuple(image.shape[-2:]) != size:
             image = F.interpolate(image, size, mode='bilinear', align_corners=False, antialias=True)
+        embed = self.vit.patch_embed
+        return self._with_positions(embed.norm(embed.proj(image).flatten(2).transpose(1, 2)), grid)
+
+    def encode(self, tokens) -> Tensor:
+        """(N, prefix + L, D), any L of the patches -> (N, L, D) behind the last norm"""
         vit = self.vit
-        tokens = vit.patch_embed.norm(vit.patch_embed.proj(image).flatten(2).transpose(1, 2))
-        tokens = vit.norm(vit.blocks(vit.norm_pre(self._with_positions(tokens, grid))))
-        return tokens[:, vit.num_prefix_tokens :]
+        return vit.norm(vit.blocks(vit.norm_pre(tokens)))[:, vit.num_prefix_tokens :]
 
     def _with_positions(self, tokens, grid):
         """(N, h*w, D) -> (N, prefix + h*w, D): as timm's `_pos_embed`, for any grid"""

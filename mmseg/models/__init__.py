@@ -7,6 +7,7 @@ from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrasti
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
+from .masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
 from .pamr import PAMR
 from .pseudo_label import confidence_of, fill_from, fill_unlabeled
 from .refine import key_smooth, prompt_denoise
@@ -29,6 +30,7 @@ __all__ = [
     'MaskClip',
     'MaskClipHead',
     'MaskClipPlus',
+    'MaskedAutoencoder',
     'PAMR',
     'ParameterCounts',
     'RobustLoss',
@@ -47,6 +49,7 @@ __all__ = [
     'build_head',
     'build_maskclip',
     'build_maskclip_plus',
+    'build_masked_autoencoder',
     'build_mit',
     'build_text',
     'build_timm_backbone',

@@ -49,10 +49,10 @@ class Board:
         """-> {family: {option: its best variant}}"""
         return {family: self.best_of(options) for family, options in self.families.items()}
 
-    def combination(self):
+    def combination(self, without=()):
         """-> [(option, it and all before)]: the best of each family, where it helps at all"""
         steps = [(MASKCLIP, {})]
-        for options in self.families.values():
+        for options in (self.families[name] for name in self.families if name not in without):
             found = self.best_of(options, steps[-1][1])
             name = max(found, key=lambda n: self.validated(found[n]))
             if self.validated(found[name]) > self.validated(steps[-1][1]):

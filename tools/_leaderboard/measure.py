@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from mmseg.apis.record import bare
 from mmseg.apis.test import require_data
@@ -15,14 +16,16 @@ from mmseg.engine import load_config
 from mmseg.evaluation import confusion_matrix, scores_of
 from mmseg.labelling.command import main as label
 from mmseg.registry import MODELS
+from mmseg.utils import atomic_path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis'))
 from miniature_study import CONFIGS, Scenes, trained_tower
 
-from .options import USUAL, VIEWS
+from .options import PROXY, USUAL, VIEWS
 
 BASE = CONFIGS / 'maskclip_vit.py'
 STUDENT = CONFIGS / 'maskclip_plus_vit_segformer_b0.py'
+AUTOENCODER = CONFIGS / 'proxy_vit.py'
 WORLDS = dict(test=1, validation=3)  # of scenes; the towers saw those of 0, the students of 2
 UNLABELLED = 2
 PHOTO_BASE = Path(__file__).resolve().parents[2] / 'tests' / 'configs' / 'real_photos_base.py'
@@ -38,6 +41,7 @@ def measure_scenes(seed, options, split, scenes, *, folder):
 
 def config_of(seed, options, folder):
     """A seed, {key: value} -> Config of its MaskCLIP, with the files that are its own"""
+    options = with_proxy(seed, options, folder)
     config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
     weight = config.get('class_weight') or {}
     if weight.get('usual') == USUAL:
@@ -66,6 +70,7 @@ def train_student(seed, settings, *, scenes, iterations, folder, split='test'):
         settings = {k: v for k, v in settings.items() if '.teacher' not in k}
         settings['pseudo_labels'] = folder_of_labels
     else:
+        settings = with_proxy(seed, settings, folder)
         settings['model.teacher.backbone.pretrained'] = tower(seed, folder)
     runner = train(
         load_config(leaf, settings), work_dir=folder / 'student', seed=seed, validate=False
@@ -103,6 +108,28 @@ def digest_of(options):
 def tower(seed, folder):
     """A seed -> the weights of its CLIP, trained if they are not there; of 0, the shipped ones"""
     return str(trained_tower('vit', seed, folder)[0]) if seed else 'miniature'
+
+
+def with_proxy(seed, options, folder):
+    """A seed, {key: value} -> the same, with the weights of the seed's proxy where it has one"""
+    found = dict(options)
+    for key, value in options.items():
+        if key.endswith('.proxy') and value['pretrained'] == PROXY:
+            found[key] = {**value, 'pretrained': trained_proxy(seed, folder)}
+    return found
+
+
+def trained_proxy(seed, folder, **options):
+    """A seed -> the weights of its proxy in timm's names, trained if they are not there"""
+    path = Path(folder) / f'proxy_{seed}.safetensors'
+    if not path.exists():
+        with torch.enable_grad():
+            config = load_config(AUTOENCODER, options)
+            runner = train(config, work_dir=path.with_suffix(''), seed=seed, validate=False)
+        state = bare(runner.model).proxy.vit.cpu().state_dict()
+        with atomic_path(path) as temporary:
+            save_file(state, temporary)
+    return str(path)
 
 
 def scenes_of(config, split, scenes):

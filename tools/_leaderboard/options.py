@@ -1,14 +1,21 @@
 """What the leaderboard compares, and what others published: data only."""
 
 USUAL = 'usual'  # stands for a seed's own file
+PROXY = 'proxy'  # stands for the weights of a seed's own proxy
 VIEWS = 'views'  # stands for the folder of labels that a seed's teacher wrote
 PHOTOS = '../shared/mini'  # real photos and a small tower, where they are at hand
+SECOND = 'second network'
 TAUS = (0.25, 0.5, 1.0, 2.0)
 THRESHOLDS = (0.3, 0.6, 0.9)
 
 
 def readout(name, **switches):
     return {'model.backbone.readout': dict(preset=name, **switches) if switches else name}
+
+
+def proxyclip(**switches):
+    proxy = dict(model='test_vit', pretrained=PROXY, parts=2)
+    return readout('proxyclip', **switches) | {'model.backbone.proxy': proxy}
 
 
 def prior(**settings):
@@ -46,7 +53,7 @@ REFINEMENTS = {
 
 # family -> {option: variants, each a dict of `--cfg-options`}. Of a family a model has one option.
 # Which variant of an option is shown, and what the best combination is made of, is decided on the
-# validation scenes.
+# validation scenes. SECOND's stand in a readout's place and need another network than CLIP.
 FAMILIES = {
     'readout': {
         'value, no residual, no MLP': [readout('maskclip_plain')],
@@ -61,6 +68,13 @@ FAMILIES = {
         'self-self at depths (GEM)': [readout('gem')],
         'early attention, feedback (ResCLIP)': [readout('resclip'), readout('resclip', **WHOLE)],
         'repair, layers fused (SC-CLIP)': [readout('scclip'), readout('scclip', **WHOLE)],
+    },
+    SECOND: {
+        'proxy attention (ProxyCLIP)': [
+            proxyclip(),
+            proxyclip(**WHOLE),
+            *(proxyclip(gain=gain) for gain in (10.0, 40.0)),
+        ],
     },
     'prior': {
         'class weight': [prior(tau=tau) for tau in TAUS],
@@ -145,6 +159,14 @@ SPEEDS = {
     'self-self at depths (GEM)': (PLAIN, ['model.backbone.readout=gem']),
     'early attention, feedback (ResCLIP)': (PLAIN, ['model.backbone.readout=resclip']),
     'repair, layers fused (SC-CLIP)': (PLAIN, ['model.backbone.readout=scclip']),
+    'proxy attention (ProxyCLIP)': (
+        PLAIN,
+        [
+            'model.backbone.readout=proxyclip',
+            'model.backbone.proxy.model=vit_base_patch8_224.dino',
+            'model.backbone.proxy.pretrained=random',
+        ],
+    ),
     'class weight': (WEIGHED, []),
     'key smoothing': (PLAIN, ['model.decode_head.ks_thresh=1.0']),
     'PAMR': (PLAIN, ['model.post.type=PAMR']),

@@ -4,7 +4,7 @@ import json
 import statistics
 
 from .board import MASKCLIP
-from .options import PUBLISHED
+from .options import PUBLISHED, SECOND
 
 INTRODUCTION = """\
 # Leaderboard
@@ -14,7 +14,7 @@ over {count} miniature ViTs (seeds {seeds}; [miniature.md](miniature.md)) on {sc
 scenes. Variants and combinations were chosen on {scenes} other scenes (validation) by the mean
 over the seeds. The miniature has four blocks and patches of 8 pixels on inputs of 64: what
 holds there need not hold for CLIP. Figures of every seed and variant: `{results}`.
-ProxyCLIP has no row: no proxy is trained on that world.
+ProxyCLIP's proxy: a ViT of each seed's own, trained on scenes without captions or masks.
 
 ## Every option alone
 
@@ -63,7 +63,7 @@ def page_of_scenes(board, alone, steps, students, speeds):
         head,
         _options(board, alone, speeds),
         '## The best combination\n',
-        _steps(board, steps),
+        _steps(board, steps, alone.get(SECOND, {})),
     ]
     if students:
         text = STUDENTS.format(iterations=board.measured_with['iterations'])
@@ -99,13 +99,18 @@ def _options(board, alone, speeds):
     return _table(head, [f'| {" | ".join(row)} |' for row in rows])
 
 
-def _steps(board, steps):
+def _steps(board, steps, instead=()):
+    """`instead`: {option: its best variant}, shown in place of the last step's readout"""
     rows, before = [], None
     for name, options in steps:
         found = board.figures(options, 'test')
         more = gain(found, before) if before else ''
         rows.append(f'| {"+ " if before else ""}{name} | {spread(found)} | {more} |')
         before = found
+    for name in instead:
+        found = board.figures({**steps[-1][1], **instead[name]}, 'test')
+        row = f'all of these, {name} in place of the readout'
+        rows.append(f'| {row} | {spread(found)} | {gain(found, before)} |')
     text = 'Family by family, the option that helped most in validation, where one did.\n\n'
     table = _table('| | mIoU | over the line above (better in) |', rows)
     return f'{text}{table}\nAs options: `{json.dumps(steps[-1][1])}`\n'
@@ -150,7 +155,7 @@ def settings(options):
         if name == 'pipeline':
             shown.append(f'input {value[1]["scale"][0]}')
         elif isinstance(value, dict):
-            shared = ('type', 'view', 'view_size', 'text')
+            shared = ('type', 'view', 'view_size', 'text', 'model', 'pretrained')
             shown.append(', '.join(f'{k}={v}' for k, v in value.items() if k not in shared))
         else:
             shown.append(f'{name}={value}')
