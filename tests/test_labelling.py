@@ -120,6 +120,23 @@ def test_a_broken_tar_leaves_nothing(folder, tmp_path, capsys, cut):
     assert read(tmp_path / 'out') == {}
 
 
+def two_shards(folder, tmp_path):
+    """-> a list of a damaged shard and a whole one"""
+    (tmp_path / 'a_broken.tar').write_bytes((folder / 'x.tar').read_bytes()[:30_000])
+    (tmp_path / 'list.txt').write_text(f'{tmp_path}/a_broken.tar\n{folder}/x.tar\n')
+    return tmp_path / 'list.txt'
+
+
+def test_a_broken_tar_does_not_stop_those_behind_it(folder, tmp_path, capsys):
+    shards = two_shards(folder, tmp_path)
+    assert run_script('pseudo_label', CONFIG, shards, '--out', tmp_path / 'out') == 1
+    told = capsys.readouterr()
+    assert '6 photos labelled; 1 of 2 units are whole' in told.out
+    assert f'skipped: the shard {tmp_path}/a_broken.tar cannot be read' in told.err
+    assert f'1 shards ({tmp_path}/a_broken.tar) could not be read' in told.err.splitlines()[-1]
+    assert list(read(tmp_path / 'out')) == ['x.tar']
+
+
 def test_ray(folder, labels, tmp_path):
     pytest.importorskip('ray', reason="needs Ray: pip install -e '.[ray]'")
     command = [sys.executable, ROOT / 'tools' / 'pseudo_label.py', CONFIG, folder / 'photos']

@@ -1,7 +1,10 @@
-"""A tar that is being labelled and is cut off anywhere: done again, whole, once."""
+"""Kills, cuts and collisions: labels of a tar or a photo are whole, or missing and done again."""
 
+import gzip
 import io
+import lzma
 import tarfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -54,3 +57,39 @@ def test_a_shard_cut_off_is_labelled_whole(shard, tmp_path, last):
     assert names(shard.target) == [f'{i:02d}.png' for i in range(NUMBER)]
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['in.tar']
     assert shard.missing() == () and label_unit(shard, Labels())['photos'] == 0
+
+
+def cut(path, kind, size):
+    """A plain tar -> the same, compressed or not, of its first `size` bytes."""
+    data = path.read_bytes()[:size]
+    path.write_bytes({'tar': bytes, 'gz': gzip.compress, 'xz': lzma.compress}[kind](data))
+
+
+@pytest.mark.parametrize('kind', ['tar', 'gz', 'xz'])
+@pytest.mark.parametrize('behind', [0, 300, 512 + 20])
+def test_a_shard_that_was_cut_anywhere_is_refused(shard, kind, behind):
+    with tarfile.open(shard.source) as tar:
+        place = tar.getmembers()[7].offset + behind
+    cut(Path(shard.source), kind, place)
+    assert label_unit(shard, Labels())['shards'] == [shard.source]
+    assert shard.missing() == (shard,) and not list(Path(shard.target).parent.iterdir())
+
+
+@pytest.mark.parametrize('kind', ['tar', 'gz', 'xz'])
+def test_the_end_marker_may_be_missing_no_byte(shard, kind):
+    with tarfile.open(shard.source) as tar:
+        end = tar.getmembers()[-1]
+    end = end.offset_data + 512 * -(-end.size // 512)
+    whole = Path(shard.source).read_bytes()
+    for size, photos in ((end, 0), (end + 511, 0), (end + 512, NUMBER)):
+        Path(shard.source).write_bytes(whole)
+        cut(Path(shard.source), kind, size)
+        assert label_unit(shard, Labels())['photos'] == photos
+
+
+def test_a_broken_header_is_not_the_end(shard):
+    data = bytearray(Path(shard.source).read_bytes())
+    with tarfile.open(shard.source) as tar:
+        data[tar.getmembers()[7].offset] ^= 1  # its checksum is another's
+    Path(shard.source).write_bytes(data)
+    assert label_unit(shard, Labels())['shards'] == [shard.source]

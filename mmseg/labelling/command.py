@@ -80,7 +80,9 @@ def main(argv=None):
         results = run_units(own, vars(args) | dict(out=str(out.absolute())), args.workers)
     else:
         results = (label_unit(unit, labeller) for unit in own)
-    report(results, units, own, out, quiet=place > 0)
+    wrong = report(results, units, own, out, quiet=place > 0)
+    if wrong:
+        raise UserError(wrong)
 
 
 def units_of(args, out):
@@ -189,19 +191,19 @@ def write_record(path, record):
 
 
 def report(results, units, own, out, *, quiet):
-    """Draw the results, with a bar; then the count and the bad photos.
-
-    Raises:
-        UserError: at the end, if any photo was bad.
-    """
-    photos, errors = 0, []
+    """Draw the results, with a bar, and print the count -> what was wrong, '' for nothing"""
+    photos, errors, shards = 0, [], []
     with Progress(len(own), 'label', unit='unit', quiet=quiet) as progress:
         for result in results:
             photos += result['photos']
             errors += result['errors']
+            shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
     done = sum(not unit.missing() for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
-    if errors:
-        raise UserError(f'{len(errors)} photos could not be read; see above')
+    bad = [f'{len(errors)} photos'] if errors else []
+    if shards:
+        more = ', ...' if shards[3:] else ''
+        bad.append(f'{len(shards)} shards ({", ".join(shards[:3])}{more})')
+    return f'{" and ".join(bad)} could not be read; see above' if bad else ''

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mmseg.datasets.image_folder import SUFFIXES, list_photos
+from mmseg.datasets.image_folder import list_photos
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
 
+from .shards import DamagedShard, photos_of
 from .stream import in_order
 
 CHUNK = 64  # photos of a folder's unit
@@ -67,7 +68,9 @@ class TarUnit(NamedTuple):
         errors, count = [], 0
         with atomic_path(self.target, alone=True) as temporary:
             with tarfile.open(temporary, 'w') as out:
-                loaded = in_order(self._decode, self._members(), threads=THREADS, ahead=AHEAD)
+                loaded = in_order(
+                    self._decode, photos_of(self.source), threads=THREADS, ahead=AHEAD
+                )
                 labelled = labeller.stream(_good(loaded, errors))
                 encoded = in_order(_as_png, labelled, threads=THREADS, ahead=AHEAD)
                 for files in encoded:
@@ -77,21 +80,6 @@ class TarUnit(NamedTuple):
                         out.addfile(member, io.BytesIO(data))
                     count += 1
         return count, errors
-
-    def _members(self):
-        """Yield (key, name, bytes) of each key's first photo; a key ends at the first dot."""
-        keys = set()
-        try:
-            with tarfile.open(self.source, 'r|*') as shard:
-                for member in shard:
-                    folder, name = str(Path(member.name).parent), Path(member.name).name
-                    key = str(Path(folder, name.partition('.')[0]))
-                    photo = Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
-                    if member.isfile() and photo and key not in keys:
-                        keys.add(key)
-                        yield key, member.name, shard.extractfile(member).read()
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(f'the shard {self.source} cannot be read: {error}') from error
 
     def _decode(self, member):
         key, name, data = member
@@ -186,6 +174,15 @@ def _require_unique(pairs):
 
 
 def label_unit(unit, labeller):
-    """What every engine calls -> {'photos', 'errors'}; a unit that is done costs nothing."""
-    photos, errors = unit.label(labeller) if unit.missing() else (0, [])
-    return dict(photos=photos, errors=errors)
+    """What every engine calls -> {'photos': number, 'errors': texts, 'shards': damaged ones}.
+
+    A unit that is done costs nothing. A damaged shard is said and left out; it stays missing.
+    """
+    result = dict(photos=0, errors=[], shards=[])
+    try:
+        if unit.missing():
+            result['photos'], result['errors'] = unit.label(labeller)
+    except DamagedShard as error:
+        print(f'skipped: {error}', file=sys.stderr)
+        result['shards'].append(unit.source)
+    return result
