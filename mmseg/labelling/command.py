@@ -19,6 +19,7 @@ from mmseg.models.text_classifier import class_rows
 from mmseg.utils import Progress, atomic_path, output_dir
 
 from .labeller import Labeller
+from .share import rank_of, share_of, wait_for_others
 from .units import find_units, label_unit, photo_units
 
 
@@ -46,7 +47,9 @@ def parse_arguments(argv=None):
     parser.add_argument('--flip', action='store_true', help='and over mirror images')
     parser.add_argument('--confidence', action='store_true', help='write x.conf.png beside x.png')
     parser.add_argument('--batch', type=int, default=8, help='photos of one size at a time')
-    parser.add_argument('--part', default='', help='2/8: the second of eight parts')
+    parser.add_argument(
+        '--part', default='', help='2/8: the second of eight, with or without a launcher'
+    )
     parser.add_argument('--engine', choices=['local', 'ray'], default='local')
     parser.add_argument('--workers', type=int, default=2, help='of the Ray engine')
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
@@ -66,13 +69,14 @@ def parse_arguments(argv=None):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    place, parts = place_of(args)
+    share, shares = share_of(args.part, args.launcher)
+    rank, _ = rank_of(args.launcher)
     out = output_dir(args.out)
     units = units_of(args, out)
-    labeller = make_labeller(args, place)
+    labeller = make_labeller(args, rank)
     write_record(out / RECORD, record_of(args, labeller))
     write_text_embeddings(out / TEXT, text_of(labeller))
-    own = units[place::parts]
+    own = units[share::shares]
     if args.engine == 'ray':
         from .ray_engine import run_units
 
@@ -80,7 +84,9 @@ def main(argv=None):
         results = run_units(own, vars(args) | dict(out=str(out.absolute())), args.workers)
     else:
         results = (label_unit(unit, labeller) for unit in own)
-    wrong = report(results, units, own, out, quiet=place > 0)
+    wrong = report(results, units, own, out, quiet=rank > 0)
+    if args.launcher == 'pytorch':
+        wait_for_others(failed=bool(wrong))
     if wrong:
         raise UserError(wrong)
 
@@ -106,32 +112,11 @@ def dataset_of(args):
     return require_data(loader)
 
 
-def place_of(args):
-    """-> (which part is this process's, of how many): --part, or what the launcher says
-
-    Raises:
-        UserError: a part that is none.
-    """
-    if args.launcher != 'none':
-        names = ('RANK', 'WORLD_SIZE')
-        if args.launcher == 'slurm':
-            names = ('SLURM_PROCID', 'SLURM_NTASKS')
-        if not all(name in os.environ for name in names):
-            raise UserError(f'--launcher {args.launcher} needs {" and ".join(names)}')
-        return tuple(int(os.environ[name]) for name in names)
-    if not args.part:
-        return 0, 1
-    first, slash, parts = args.part.partition('/')
-    if not (slash and first.isdigit() and parts.isdigit() and 1 <= int(first) <= int(parts)):
-        raise UserError(f'--part is like 2/8, a part from 1 on and their number, not {args.part}')
-    return int(first) - 1, int(parts)
-
-
-def make_labeller(args, place=0):
+def make_labeller(args, rank=0):
     """Command line -> Labeller; processes of one machine share out its accelerators."""
     device = device_of(args.device)
     if device != 'cpu' and args.launcher != 'none':
-        local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', place))
+        local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', rank))
         device = f'{device.partition(":")[0]}:{local}'
     config = load_config(args.config, args.cfg_options)
     model = init_model(config, args.checkpoint, device)
