@@ -1,24 +1,19 @@
 """The command line of `tools/pseudo_label.py`: labels of any number of photos, resumable."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from mmseg.apis.command import add_config_arguments
 from mmseg.apis.inference import init_model, words_of
-from mmseg.apis.record import weights_digest
 from mmseg.apis.test import require_data
-from mmseg.clip import write_text_embeddings
-from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.engine import device_of, load_config
-from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
-from mmseg.models.text_classifier import class_rows
-from mmseg.utils import Progress, atomic_path, output_dir
+from mmseg.utils import Progress, output_dir
 
 from .labeller import Labeller
+from .record import keep_record, record_of, text_of
 from .share import rank_of, share_of, wait_for_others
 from .units import find_units, label_unit, photo_units
 
@@ -74,8 +69,7 @@ def main(argv=None):
     out = output_dir(args.out)
     units = units_of(args, out)
     labeller = make_labeller(args, rank)
-    write_record(out / RECORD, record_of(args, labeller))
-    write_text_embeddings(out / TEXT, text_of(labeller))
+    keep_record(out, record_of(labeller, unusual(args)), text_of(labeller))
     own = units[share::shares]
     if args.engine == 'ray':
         from .ray_engine import run_units
@@ -132,47 +126,10 @@ def make_labeller(args, rank=0):
     )
 
 
-def text_of(labeller):
-    """-> (C, D): the rows that a student of these labels compares its features with"""
-    network = labeller.network
-    rows = class_rows(network.decode_head.conv_seg.rows(), network.scoring.groups)
-    return rows.detach().cpu().contiguous()
-
-
-def record_of(args, labeller):
-    """What decides the labels, so that no folder mixes those of two models"""
-    extra = dict(scales=args.scales, flip=args.flip, confidence=args.confidence)
+def unusual(args):
+    """-> the options that decide labels, where they are not the usual ones"""
     usual = dict(scales=[1.0], flip=False, confidence=False)
-    return dict(
-        {key: value for key, value in extra.items() if value != usual[key]},
-        classes=list(labeller.names),
-        palette=[list(colour) for colour in labeller.palette],
-        threshold=args.threshold,
-        settings=labeller.model.config.pretty_text,
-        weights_sha256=weights_digest(labeller.network),
-    )
-
-
-def write_record(path, record):
-    """Write labels.json, or find the same there.
-
-    Raises:
-        UserError: the folder's labels are another model's, or of other words.
-    """
-    try:
-        old = json.loads(path.read_text())
-    except FileNotFoundError:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
-        return
-    except ValueError as error:
-        raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error
-    other = [key for key in {**record, **old} if old.get(key) != record.get(key)]
-    if other:
-        raise UserError(
-            f'{path.parent} holds labels of other {", ".join(other)}; choose another --out, or '
-            'remove them'
-        )
+    return {key: getattr(args, key) for key, value in usual.items() if getattr(args, key) != value}
 
 
 def report(results, units, own, out, *, quiet):
