@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmseg.labelling.files import remove_parts, whole_file
 from mmseg.labelling.units import TarUnit, label_unit
 
 NUMBER = 12
@@ -52,7 +53,6 @@ def test_a_shard_cut_off_is_labelled_whole(shard, tmp_path, last):
     with pytest.raises(KeyboardInterrupt):
         label_unit(shard, Labels(last))
     assert shard.missing() == (shard,) and not (tmp_path / 'out' / 'in.tar').exists()
-    (tmp_path / 'out' / '.in.part.tar').write_bytes(b'what a kill leaves behind')
     assert label_unit(shard, Labels())['photos'] == NUMBER
     assert names(shard.target) == [f'{i:02d}.png' for i in range(NUMBER)]
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['in.tar']
@@ -93,3 +93,43 @@ def test_a_broken_header_is_not_the_end(shard):
         data[tar.getmembers()[7].offset] ^= 1  # its checksum is another's
     Path(shard.source).write_bytes(data)
     assert label_unit(shard, Labels())['shards'] == [shard.source]
+
+
+def part_of(path):
+    """-> where another process, on another machine, has written a part of this file"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, 'unlink', lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt), whole_file(path) as temporary:
+            temporary.write_bytes(b'what a kill leaves behind')
+            raise KeyboardInterrupt
+    return temporary
+
+
+def test_what_kills_left_is_removed_of_these_files_alone(tmp_path):
+    (tmp_path / 'sub').mkdir()
+    files = [tmp_path / 'a.png', tmp_path / 'a.conf.png', tmp_path / 'sub' / 'x.v1.tar']
+    parts = [part_of(path) for path in files]
+    parts.append(tmp_path / '.a.part.png')
+    others = [part_of(tmp_path / 'b.png'), tmp_path / '.a.png', tmp_path / '.part.png']
+    for path in [*parts, *others, *files]:
+        path.write_bytes(b'x')
+    remove_parts([*files, tmp_path / 'nowhere' / 'c.png'])
+    assert not any(path.exists() for path in parts)
+    assert all(path.exists() for path in [*others, *files])
+
+
+def test_two_processes_that_write_one_file_leave_it_whole(tmp_path):
+    path = tmp_path / 'a.png'
+    with whole_file(path) as slow:
+        slow.write_bytes(b'half')
+        with whole_file(path) as fast:
+            fast.write_bytes(b'whole')
+        assert path.read_bytes() == b'whole'
+        remove_parts([path])  # by the one that is through
+        assert not slow.exists()
+    assert path.read_bytes() == b'whole' and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_vanished_and_was_not_written_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / 'a.png') as temporary:
+        assert not temporary.exists()

@@ -12,8 +12,9 @@ from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.utils import Progress, output_dir
 
+from .files import remove_parts
 from .labeller import Labeller
-from .record import keep_record, record_of, text_of
+from .record import RECORD, TEXT, keep_record, record_of, text_of
 from .share import rank_of, share_of, wait_for_others
 from .units import find_units, label_unit, photo_units
 
@@ -133,7 +134,7 @@ def unusual(args):
 
 
 def report(results, units, own, out, *, quiet):
-    """Draw the results, with a bar, and print the count -> what was wrong, '' for nothing"""
+    """Draw the results, with a bar, tidy up, print the count -> what was wrong, or ''"""
     photos, errors, shards = 0, [], []
     with Progress(len(own), 'label', unit='unit', quiet=quiet) as progress:
         for result in results:
@@ -142,6 +143,7 @@ def report(results, units, own, out, *, quiet):
             shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
+    remove_parts([out / RECORD, out / TEXT, *(path for unit in own for path in unit.targets())])
     done = sum(not unit.missing() for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
     bad = [f'{len(errors)} photos'] if errors else []

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmseg.apis.inference import RESIZING
-from mmseg.clip import write_text_embeddings
 from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
 from mmseg.models.text_classifier import class_rows
-from mmseg.utils import atomic_path, digest_file, digest_state
+from mmseg.utils import digest_file, digest_state
+
+from .files import whole_file
 
 WEIGHTS = ('pretrained', 'checkpoint')  # settings whose files are compared by what is loaded
 CLOSE = 1e-4  # of text rows of norm 1: computed on other hardware, they differ by some 1e-6
@@ -95,9 +96,10 @@ def keep_record(out, record, text):
             'remove them'
         )
     if rows is None:
-        write_text_embeddings(out / TEXT, text)
+        with whole_file(out / TEXT) as temporary:
+            save_file({'text': text}, temporary)
     if old is None:
-        with atomic_path(out / RECORD) as temporary:
+        with whole_file(out / RECORD) as temporary:
             temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
 
 

@@ -1,7 +1,7 @@
 """Units of work: some photos of a folder, or a tar of photos. A unit is done, or done again.
 
 What is there already is whole (written beside, then renamed), so a run that was killed goes on
-with what is missing; no two processes work on one unit, so nothing is written twice.
+with what is missing. Processes share the units out; if two are given one after all, both write it.
 """
 
 import io
@@ -16,8 +16,8 @@ from mmseg.datasets.image_folder import list_photos
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path
 
+from .files import whole_file
 from .shards import DamagedShard, photos_of
 from .stream import in_order
 
@@ -34,6 +34,11 @@ class PhotoUnit(NamedTuple):
         """-> the pairs whose labels are not written yet"""
         return tuple(pair for pair in self.pairs if not Path(pair[1]).exists())
 
+    def targets(self):
+        """-> paths of all files that it may write"""
+        labels = [Path(target) for _, target in self.pairs]
+        return [*labels, *(path.with_suffix(CONFIDENCE) for path in labels)]
+
     def label(self, labeller):
         """-> (photos labelled, errors)"""
         errors = []
@@ -45,7 +50,7 @@ class PhotoUnit(NamedTuple):
             (_, target), found = item
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             for name, image in _files(Path(target), found):
-                with atomic_path(name, alone=True) as temporary:
+                with whole_file(name) as temporary:
                     image.save(temporary)
 
         loaded = in_order(load, self.missing(), threads=THREADS, ahead=AHEAD)
@@ -62,11 +67,14 @@ class TarUnit(NamedTuple):
     def missing(self):
         return () if Path(self.target).exists() else (self,)
 
+    def targets(self):
+        return [self.target]
+
     def label(self, labeller):
         """-> (photos labelled, errors); the photos are streamed, in no more memory than a few"""
         Path(self.target).parent.mkdir(parents=True, exist_ok=True)
         errors, count = [], 0
-        with atomic_path(self.target, alone=True) as temporary:
+        with whole_file(self.target) as temporary:
             with tarfile.open(temporary, 'w') as out:
                 loaded = in_order(
                     self._decode, photos_of(self.source), threads=THREADS, ahead=AHEAD
