@@ -43,16 +43,21 @@ def require_labels(folder, vocabulary, paths, *, confidence=False):
 
 
 def _require_files(folder, paths, confidence):
-    absent = [str(path) for path in map(Path, paths) if not _is_there(path, confidence)]
+    paths = [Path(path) for path in paths]
+    absent = [str(path) for path in paths if not path.is_file()]
     if absent:
         raise UserError(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
             'run tools/pseudo_label.py again, it goes on where it stopped'
         )
-
-
-def _is_there(path, confidence):
-    return path.is_file() and (not confidence or path.with_suffix(CONFIDENCE).is_file())
+    if not confidence:
+        return
+    bare = [str(path) for path in paths if not path.with_suffix(CONFIDENCE).is_file()]
+    if bare:
+        raise UserError(
+            f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
+            f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'
+        )
 
 
 def _differ(classes, vocabulary):
