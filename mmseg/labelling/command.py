@@ -13,10 +13,11 @@ from mmseg.errors import UserError
 from mmseg.utils import Progress, output_dir
 
 from .files import remove_parts
+from .find import find_units, photo_units
 from .labeller import Labeller
 from .record import RECORD, TEXT, keep_record, record_of, text_of
 from .share import rank_of, share_of, wait_for_others
-from .units import find_units, label_unit, photo_units
+from .units import label_unit
 
 
 def parse_arguments(argv=None):
@@ -146,6 +147,11 @@ def report(results, units, own, out, *, quiet):
     remove_parts([out / RECORD, out / TEXT, *(path for unit in own for path in unit.targets())])
     done = sum(not unit.missing() for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
+    return complaint(errors, shards)
+
+
+def complaint(errors, shards):
+    """Texts of bad photos, paths of damaged shards -> the line that ends the run, '' for none"""
     bad = [f'{len(errors)} photos'] if errors else []
     if shards:
         more = ', ...' if shards[3:] else ''
