@@ -1,6 +1,7 @@
 """Labels of many photos: units, processes, kills, tars and Ray, on the miniature."""
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -16,8 +17,10 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment
 from mmseg.datasets.miniature import MiniatureDataset
+from mmseg.labelling import find_units
+from mmseg.labelling.ray_engine import run_units
+from mmseg.labelling.share import share_of
 from mmseg.labelling.stream import in_order
-from mmseg.labelling.units import find_units
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
 NUMBER = 70  # more than one unit
@@ -74,11 +77,32 @@ def test_parts_are_the_whole(folder, labels, tmp_path):
     assert read(tmp_path) == labels
 
 
+def run_two(*arguments):
+    """Two processes on the CPU -> what subprocess.run gives"""
+    command = ['bash', ROOT / 'tools' / 'dist_pseudo_label.sh', CONFIG, 2, *arguments]
+    return subprocess.run(
+        list(map(str, [*command, '--device', 'cpu'])),
+        env=group_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 def test_processes_are_the_whole(folder, labels, tmp_path):
-    command = ['bash', ROOT / 'tools' / 'dist_pseudo_label.sh', CONFIG, 2, folder / 'photos']
-    command += ['--out', tmp_path, '--device', 'cpu']
-    subprocess.run(list(map(str, command)), env=group_environment(), check=True, timeout=300)
+    done = run_two(folder / 'photos', '--out', tmp_path)
+    assert done.returncode == 0, done.stderr
     assert read(tmp_path) == labels
+
+
+def test_a_part_is_shared_out_among_processes(monkeypatch):
+    found = []
+    for part, rank in itertools.product(('1/2', '2/2'), '012'):
+        monkeypatch.setenv('RANK', rank)
+        monkeypatch.setenv('WORLD_SIZE', '3')
+        found.append(share_of(part, 'pytorch'))
+    assert found == [(i, 6) for i in range(6)]
+    assert share_of('2/8', 'none') == (1, 8) and share_of('', 'pytorch') == (2, 3)
 
 
 def test_a_killed_run_goes_on(folder, labels, tmp_path):
@@ -91,7 +115,10 @@ def test_a_killed_run_goes_on(folder, labels, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     cut = next(path for path in tmp_path.glob('*.png') if not path.name.startswith('.'))
-    cut.rename(tmp_path / f'.{cut.stem}.part.png').write_bytes(b'cut off')  # killed within a write
+    part = tmp_path / f'.{cut.stem}.{"0" * 32}.part.png'
+    cut.rename(part).write_bytes(b'cut off')  # killed within a write
+    for name in (f'{cut.stem}.conf.{"1" * 32}.part.png', f'labels.{"2" * 32}.part.json'):
+        (tmp_path / f'.{name}').write_bytes(b'cut off')
     whole = [name for name in read(tmp_path) if '/.' not in f'/{name}']
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in whole}
     assert 0 < len(before) < NUMBER
@@ -120,6 +147,29 @@ def test_a_broken_tar_leaves_nothing(folder, tmp_path, capsys, cut):
     assert read(tmp_path / 'out') == {}
 
 
+def two_shards(folder, tmp_path):
+    """-> a list of a damaged shard and a whole one"""
+    (tmp_path / 'a_broken.tar').write_bytes((folder / 'x.tar').read_bytes()[:30_000])
+    (tmp_path / 'list.txt').write_text(f'{tmp_path}/a_broken.tar\n{folder}/x.tar\n')
+    return tmp_path / 'list.txt'
+
+
+def test_a_broken_tar_does_not_stop_those_behind_it(folder, tmp_path, capsys):
+    shards = two_shards(folder, tmp_path)
+    assert run_script('pseudo_label', CONFIG, shards, '--out', tmp_path / 'out') == 1
+    told = capsys.readouterr()
+    assert '6 photos labelled; 1 of 2 units are whole' in told.out
+    assert f'skipped: the shard {tmp_path}/a_broken.tar cannot be read' in told.err
+    assert f'1 shards ({tmp_path}/a_broken.tar) could not be read' in told.err.splitlines()[-1]
+    assert list(read(tmp_path / 'out')) == ['x.tar']
+
+
+def test_a_process_with_a_broken_tar_does_not_stop_the_other(folder, tmp_path):
+    done = run_two(two_shards(folder, tmp_path), '--out', tmp_path / 'out')
+    assert done.returncode == 1 and 'a_broken.tar) could not be read' in done.stderr
+    assert list(read(tmp_path / 'out')) == ['x.tar']
+
+
 def test_ray(folder, labels, tmp_path):
     pytest.importorskip('ray', reason="needs Ray: pip install -e '.[ray]'")
     command = [sys.executable, ROOT / 'tools' / 'pseudo_label.py', CONFIG, folder / 'photos']
@@ -131,6 +181,10 @@ def test_ray(folder, labels, tmp_path):
     assert run.returncode == 0, run.stderr
     assert f'{NUMBER} photos labelled' in run.stdout
     assert read(tmp_path) == labels
+
+
+def test_ray_with_nothing_to_do():
+    assert list(run_units([], dict(device='cpu'), workers=2)) == []
 
 
 def test_a_bad_photo_is_named_and_the_others_are_labelled(folder, tmp_path, capsys):

@@ -188,6 +188,25 @@ def test_folders_that_do_not_fit(student, label_folder, tmp_path, capsys):
     assert re.search(words, error(label_folder))
 
 
+def test_labels_without_confidence_where_it_is_needed(
+    student, tiny_config, photos, label_folder, tmp_path, capsys
+):
+    def error(folder, *options):
+        options = [f'pseudo_labels={folder}', 'train_cfg.max_iters=1', *options]
+        code = run_train(student, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+        return capsys.readouterr().err.strip().splitlines()[-1] if code else ''
+
+    bare = tmp_path / 'bare'
+    assert write_labels(tiny_config, photos, bare) == 0
+    for option in ('conf_thresh=0.5', 'robust_loss.confidence_ramp=(0.3,0.8)'):
+        words = f'error: {bare} holds labels without confidence'
+        assert error(bare, f'model.{option}').startswith(words)
+    assert error(bare, 'model.robust_loss.balance=0.5') == ''
+    (label_folder / 'p3.conf.png').unlink()
+    words = r'1 labels of .* lack their .conf.png, such as those of .*p3.png; remove these'
+    assert re.search(words, error(label_folder, 'model.conf_thresh=0.5'))
+
+
 def test_photos_of_a_config(student, tiny_config, tmp_path, capsys):
     """Only those to train on, in the places where training looks for them."""
     out = tmp_path / 'labels'

@@ -20,6 +20,7 @@ class PhotoDataset(BaseDataset):
         unseen: labels of the classes whose masks no training may see, or 'all'; None for none.
         pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos, read
             by `LoadPseudoLabels`; None for none.
+        pseudo_confidence: refuse such labels without their confidence, which the training needs.
         clip_view: also cut CLIP's view of this size (224) for a class weight; None for none.
         seed: of the random transforms.
         skip_bad: take the next photo where one cannot be read, and say so once for each.
@@ -34,6 +35,7 @@ class PhotoDataset(BaseDataset):
         unseen=None,
         clip_view=None,
         pseudo_labels=None,
+        pseudo_confidence=False,
         seed=0,
         skip_bad=False,
         pipeline=(),
@@ -50,7 +52,7 @@ class PhotoDataset(BaseDataset):
         )
         if pseudo_labels is not None:
             paths = (self.get_data_info(i)['pseudo_path'] for i in range(len(self)))
-            require_labels(pseudo_labels, self.vocabulary, paths)
+            require_labels(pseudo_labels, self.vocabulary, paths, confidence=pseudo_confidence)
 
     @property
     def photo_root(self):

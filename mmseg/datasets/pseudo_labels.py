@@ -15,26 +15,48 @@ RECORD = 'labels.json'
 CONFIDENCE = '.conf.png'  # beside `x.png`
 
 
-def require_labels(folder, vocabulary, paths):
+def require_labels(folder, vocabulary, paths, *, confidence=False):
     """Refuse a folder whose labels are of other classes, or that lacks some of the paths.
+
+    Args:
+        confidence: the training reads `x.conf.png` beside each `x.png` too.
 
     Raises:
         UserError: what is wrong, and the first paths that are missing.
     """
     try:
-        classes = json.loads(Path(folder, RECORD).read_text(encoding='utf-8'))['classes']
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json.loads(Path(folder, RECORD).read_text(encoding='utf-8'))
+        classes, has_confidence = record['classes'], record.get('confidence', False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f'{folder} holds no labels of tools/pseudo_label.py: its {RECORD} cannot be read'
         ) from error
     if list(classes) != list(vocabulary.labels):
         difference = _differ(classes, vocabulary)
         raise UserError(f'the labels of {folder} are of another vocabulary: {difference}')
-    absent = [str(path) for path in paths if not Path(path).is_file()]
+    if confidence and not has_confidence:
+        raise UserError(
+            f'{folder} holds labels without confidence, which model.conf_thresh and '
+            'model.robust_loss.confidence_* need: write them with --confidence, to another folder'
+        )
+    _require_files(folder, paths, confidence)
+
+
+def _require_files(folder, paths, confidence):
+    paths = [Path(path) for path in paths]
+    absent = [str(path) for path in paths if not path.is_file()]
     if absent:
         raise UserError(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
             'run tools/pseudo_label.py again, it goes on where it stopped'
+        )
+    if not confidence:
+        return
+    bare = [str(path) for path in paths if not path.with_suffix(CONFIDENCE).is_file()]
+    if bare:
+        raise UserError(
+            f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
+            f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'
         )
 
 

@@ -50,9 +50,11 @@ def hand_out(config, path, load):
     if config.get('readout'):
         _clip_of(config, path).backbone.readout = config.readout
     apply_protocol(config)
-    for dataset in datasets.values():
+    for name, dataset in datasets.items():
         if dataset.get('pseudo_labels'):
             _load_labels(dataset.pipeline)
+            if name == 'train_dataloader' and _reads_confidence(config.model):
+                dataset.pseudo_confidence = True
     _compare_with_teacher(config)
     _ask_for_views(config.model, datasets)
     for scheduler in config.get('param_scheduler') or ():
@@ -76,6 +78,14 @@ def _load_labels(pipeline):
         loading = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
         place = 1 + max(i for i, step in enumerate(pipeline) if step['type'] in loading)
         pipeline.insert(place, dict(type='LoadPseudoLabels'))
+
+
+def _reads_confidence(model):
+    """Settings of a student -> whether its training asks how sure the labels are"""
+    loss = model.get('robust_loss') or {}
+    return bool(
+        model.get('conf_thresh') or loss.get('confidence_power') or loss.get('confidence_ramp')
+    )
 
 
 def _compare_with_teacher(config):

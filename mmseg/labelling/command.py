@@ -1,25 +1,23 @@
 """The command line of `tools/pseudo_label.py`: labels of any number of photos, resumable."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from mmseg.apis.command import add_config_arguments
 from mmseg.apis.inference import init_model, words_of
-from mmseg.apis.record import weights_digest
 from mmseg.apis.test import require_data
-from mmseg.clip import write_text_embeddings
-from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.engine import device_of, load_config
-from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
-from mmseg.models.text_classifier import class_rows
-from mmseg.utils import Progress, atomic_path, output_dir
+from mmseg.utils import Progress, output_dir
 
+from .files import remove_parts
+from .find import find_units, photo_units
 from .labeller import Labeller
-from .units import find_units, label_unit, photo_units
+from .record import RECORD, TEXT, keep_record, record_of, text_of
+from .share import rank_of, share_of, wait_for_others
+from .units import label_unit
 
 
 def parse_arguments(argv=None):
@@ -46,7 +44,9 @@ def parse_arguments(argv=None):
     parser.add_argument('--flip', action='store_true', help='and over mirror images')
     parser.add_argument('--confidence', action='store_true', help='write x.conf.png beside x.png')
     parser.add_argument('--batch', type=int, default=8, help='photos of one size at a time')
-    parser.add_argument('--part', default='', help='2/8: the second of eight parts')
+    parser.add_argument(
+        '--part', default='', help='2/8: the second of eight, with or without a launcher'
+    )
     parser.add_argument('--engine', choices=['local', 'ray'], default='local')
     parser.add_argument('--workers', type=int, default=2, help='of the Ray engine')
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
@@ -66,13 +66,13 @@ def parse_arguments(argv=None):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    place, parts = place_of(args)
+    share, shares = share_of(args.part, args.launcher)
+    rank, _ = rank_of(args.launcher)
     out = output_dir(args.out)
     units = units_of(args, out)
-    labeller = make_labeller(args, place)
-    write_record(out / RECORD, record_of(args, labeller))
-    write_text_embeddings(out / TEXT, text_of(labeller))
-    own = units[place::parts]
+    labeller = make_labeller(args, rank)
+    keep_record(out, record_of(labeller, unusual(args)), text_of(labeller))
+    own = units[share::shares]
     if args.engine == 'ray':
         from .ray_engine import run_units
 
@@ -80,7 +80,11 @@ def main(argv=None):
         results = run_units(own, vars(args) | dict(out=str(out.absolute())), args.workers)
     else:
         results = (label_unit(unit, labeller) for unit in own)
-    report(results, units, own, out, quiet=place > 0)
+    wrong = report(results, units, own, out, quiet=rank > 0)
+    if args.launcher == 'pytorch':
+        wait_for_others(failed=bool(wrong))
+    if wrong:
+        raise UserError(wrong)
 
 
 def units_of(args, out):
@@ -104,32 +108,11 @@ def dataset_of(args):
     return require_data(loader)
 
 
-def place_of(args):
-    """-> (which part is this process's, of how many): --part, or what the launcher says
-
-    Raises:
-        UserError: a part that is none.
-    """
-    if args.launcher != 'none':
-        names = ('RANK', 'WORLD_SIZE')
-        if args.launcher == 'slurm':
-            names = ('SLURM_PROCID', 'SLURM_NTASKS')
-        if not all(name in os.environ for name in names):
-            raise UserError(f'--launcher {args.launcher} needs {" and ".join(names)}')
-        return tuple(int(os.environ[name]) for name in names)
-    if not args.part:
-        return 0, 1
-    first, slash, parts = args.part.partition('/')
-    if not (slash and first.isdigit() and parts.isdigit() and 1 <= int(first) <= int(parts)):
-        raise UserError(f'--part is like 2/8, a part from 1 on and their number, not {args.part}')
-    return int(first) - 1, int(parts)
-
-
-def make_labeller(args, place=0):
+def make_labeller(args, rank=0):
     """Command line -> Labeller; processes of one machine share out its accelerators."""
     device = device_of(args.device)
     if device != 'cpu' and args.launcher != 'none':
-        local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', place))
+        local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', rank))
         device = f'{device.partition(":")[0]}:{local}'
     config = load_config(args.config, args.cfg_options)
     model = init_model(config, args.checkpoint, device)
@@ -145,63 +128,32 @@ def make_labeller(args, place=0):
     )
 
 
-def text_of(labeller):
-    """-> (C, D): the rows that a student of these labels compares its features with"""
-    network = labeller.network
-    rows = class_rows(network.decode_head.conv_seg.rows(), network.scoring.groups)
-    return rows.detach().cpu().contiguous()
-
-
-def record_of(args, labeller):
-    """What decides the labels, so that no folder mixes those of two models"""
-    extra = dict(scales=args.scales, flip=args.flip, confidence=args.confidence)
+def unusual(args):
+    """-> the options that decide labels, where they are not the usual ones"""
     usual = dict(scales=[1.0], flip=False, confidence=False)
-    return dict(
-        {key: value for key, value in extra.items() if value != usual[key]},
-        classes=list(labeller.names),
-        palette=[list(colour) for colour in labeller.palette],
-        threshold=args.threshold,
-        settings=labeller.model.config.pretty_text,
-        weights_sha256=weights_digest(labeller.network),
-    )
-
-
-def write_record(path, record):
-    """Write labels.json, or find the same there.
-
-    Raises:
-        UserError: the folder's labels are another model's, or of other words.
-    """
-    try:
-        old = json.loads(path.read_text())
-    except FileNotFoundError:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
-        return
-    except ValueError as error:
-        raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error
-    other = [key for key in {**record, **old} if old.get(key) != record.get(key)]
-    if other:
-        raise UserError(
-            f'{path.parent} holds labels of other {", ".join(other)}; choose another --out, or '
-            'remove them'
-        )
+    return {key: getattr(args, key) for key, value in usual.items() if getattr(args, key) != value}
 
 
 def report(results, units, own, out, *, quiet):
-    """Draw the results, with a bar; then the count and the bad photos.
-
-    Raises:
-        UserError: at the end, if any photo was bad.
-    """
-    photos, errors = 0, []
+    """Draw the results, with a bar, tidy up, print the count -> what was wrong, or ''"""
+    photos, errors, shards = 0, [], []
     with Progress(len(own), 'label', unit='unit', quiet=quiet) as progress:
         for result in results:
             photos += result['photos']
             errors += result['errors']
+            shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
+    remove_parts([out / RECORD, out / TEXT, *(path for unit in own for path in unit.targets())])
     done = sum(not unit.missing() for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
-    if errors:
-        raise UserError(f'{len(errors)} photos could not be read; see above')
+    return complaint(errors, shards)
+
+
+def complaint(errors, shards):
+    """Texts of bad photos, paths of damaged shards -> the line that ends the run, '' for none"""
+    bad = [f'{len(errors)} photos'] if errors else []
+    if shards:
+        more = ', ...' if shards[3:] else ''
+        bad.append(f'{len(shards)} shards ({", ".join(shards[:3])}{more})')
+    return f'{" and ".join(bad)} could not be read; see above' if bad else ''

@@ -19,6 +19,8 @@ def run_units(units, arguments, workers):
     An actor loads the model once; Ray gives it another unit when it is ready for one, and starts
     another actor in place of one that is lost. A cluster is found by RAY_ADDRESS.
     """
+    if not units:  # Ray Data has no job of no rows
+        return
     try:
         import ray
         import ray.data

@@ -1,7 +1,7 @@
 """Units of work: some photos of a folder, or a tar of photos. A unit is done, or done again.
 
 What is there already is whole (written beside, then renamed), so a run that was killed goes on
-with what is missing; no two processes work on one unit, so nothing is written twice.
+with what is missing. Processes share the units out; if two are given one after all, both write it.
 """
 
 import io
@@ -12,15 +12,14 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mmseg.datasets.image_folder import SUFFIXES, list_photos
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path
 
+from .files import whole_file
+from .shards import DamagedShard, photos_of
 from .stream import in_order
 
-CHUNK = 64  # photos of a folder's unit
 THREADS, AHEAD = 4, 16  # that read and write, and how far they may be ahead of the network
 
 
@@ -33,6 +32,11 @@ class PhotoUnit(NamedTuple):
         """-> the pairs whose labels are not written yet"""
         return tuple(pair for pair in self.pairs if not Path(pair[1]).exists())
 
+    def targets(self):
+        """-> paths of all files that it may write"""
+        labels = [Path(target) for _, target in self.pairs]
+        return [*labels, *(path.with_suffix(CONFIDENCE) for path in labels)]
+
     def label(self, labeller):
         """-> (photos labelled, errors)"""
         errors = []
@@ -44,7 +48,7 @@ class PhotoUnit(NamedTuple):
             (_, target), found = item
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             for name, image in _files(Path(target), found):
-                with atomic_path(name, alone=True) as temporary:
+                with whole_file(name) as temporary:
                     image.save(temporary)
 
         loaded = in_order(load, self.missing(), threads=THREADS, ahead=AHEAD)
@@ -61,13 +65,18 @@ class TarUnit(NamedTuple):
     def missing(self):
         return () if Path(self.target).exists() else (self,)
 
+    def targets(self):
+        return [self.target]
+
     def label(self, labeller):
         """-> (photos labelled, errors); the photos are streamed, in no more memory than a few"""
         Path(self.target).parent.mkdir(parents=True, exist_ok=True)
         errors, count = [], 0
-        with atomic_path(self.target, alone=True) as temporary:
+        with whole_file(self.target) as temporary:
             with tarfile.open(temporary, 'w') as out:
-                loaded = in_order(self._decode, self._members(), threads=THREADS, ahead=AHEAD)
+                loaded = in_order(
+                    self._decode, photos_of(self.source), threads=THREADS, ahead=AHEAD
+                )
                 labelled = labeller.stream(_good(loaded, errors))
                 encoded = in_order(_as_png, labelled, threads=THREADS, ahead=AHEAD)
                 for files in encoded:
@@ -77,21 +86,6 @@ class TarUnit(NamedTuple):
                         out.addfile(member, io.BytesIO(data))
                     count += 1
         return count, errors
-
-    def _members(self):
-        """Yield (key, name, bytes) of each key's first photo; a key ends at the first dot."""
-        keys = set()
-        try:
-            with tarfile.open(self.source, 'r|*') as shard:
-                for member in shard:
-                    folder, name = str(Path(member.name).parent), Path(member.name).name
-                    key = str(Path(folder, name.partition('.')[0]))
-                    photo = Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
-                    if member.isfile() and photo and key not in keys:
-                        keys.add(key)
-                        yield key, member.name, shard.extractfile(member).read()
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(f'the shard {self.source} cannot be read: {error}') from error
 
     def _decode(self, member):
         key, name, data = member
@@ -134,58 +128,16 @@ def _as_png(item):
     return encoded
 
 
-def find_units(source, out):
-    """A folder, a photo, a tar, a pattern of tars or a list of them -> units, in a fixed order.
-
-    Labels of `folder/a/b.jpg` go to `out/a/b.png`, those of a shard `x.tar` to `out/x.tar`. A list
-    is a .txt with a path a line.
-
-    Raises:
-        UserError: nothing there, or two inputs whose labels would have one name.
-    """
-    tars = _tars(Path(source))
-    if tars:
-        pairs = [(str(tar), str(Path(out, f'{tar.name.partition(".")[0]}.tar'))) for tar in tars]
-        _require_unique(pairs)
-        return [TarUnit(*pair) for pair in pairs]
-    photos = list_photos(source)
-    root = Path(source) if Path(source).is_dir() else Path(source).parent
-    return photo_units([(p, Path(out, p.relative_to(root).with_suffix('.png'))) for p in photos])
-
-
-def photo_units(pairs):
-    """(photo, label PNG) paths -> PhotoUnits"""
-    pairs = [(str(photo), str(target)) for photo, target in pairs]
-    _require_unique(pairs)
-    return [PhotoUnit(tuple(pairs[i : i + CHUNK])) for i in range(0, len(pairs), CHUNK)]
-
-
-def _tars(source):
-    if source.suffix == '.txt' and source.is_file():
-        paths = [Path(line.strip()) for line in source.read_text().splitlines() if line.strip()]
-        for path in paths:
-            if not path.is_file():
-                raise UserError(f'{source} names {path}, which does not exist')
-        return paths
-    if '.tar' in source.suffixes or source.suffix == '.tgz':
-        found = [source] if source.is_file() else sorted(source.parent.glob(source.name))
-        if not found:
-            raise UserError(f'no such tar: {source}')
-        return found
-    return sorted(source.glob('*.tar')) if source.is_dir() else []
-
-
-def _require_unique(pairs):
-    first = {}
-    for source, target in pairs:
-        if target in first:
-            raise UserError(
-                f'the labels of {first[target]} and {source} would both be {target}; rename one'
-            )
-        first[target] = source
-
-
 def label_unit(unit, labeller):
-    """What every engine calls -> {'photos', 'errors'}; a unit that is done costs nothing."""
-    photos, errors = unit.label(labeller) if unit.missing() else (0, [])
-    return dict(photos=photos, errors=errors)
+    """What every engine calls -> {'photos': number, 'errors': texts, 'shards': damaged ones}.
+
+    A unit that is done costs nothing. A damaged shard is said and left out; it stays missing.
+    """
+    result = dict(photos=0, errors=[], shards=[])
+    try:
+        if unit.missing():
+            result['photos'], result['errors'] = unit.label(labeller)
+    except DamagedShard as error:
+        print(f'skipped: {error}', file=sys.stderr)
+        result['shards'].append(unit.source)
+    return result
