@@ -9,17 +9,13 @@ from mmseg.errors import UserError
 
 
 @contextmanager
-def atomic_path(path, *, alone=False):
+def atomic_path(path):
     """Yield a temporary path beside `path`; rename it onto `path` only if the block succeeds.
 
     The temporary name keeps the suffix, since many writers choose the format by it.
-
-    Args:
-        alone: no other process writes this path; what a killed one left is then written over.
     """
     path = Path(path)
-    owner = '' if alone else f'.{os.getpid()}'
-    temporary = path.with_name(f'.{path.stem}{owner}.part{path.suffix}')
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
         yield temporary
         os.replace(temporary, path)
