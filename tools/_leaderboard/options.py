@@ -4,6 +4,7 @@ USUAL = 'usual'  # stands for a seed's own file
 PROXY = 'proxy'  # stands for the weights of a seed's own proxy
 VIEWS = 'views'  # stands for the folder of labels that a seed's teacher wrote
 PHOTOS = '../shared/mini'  # real photos and a small tower, where they are at hand
+COMBINATION = 'the best combination'
 SECOND = 'second network'
 TAUS = (0.25, 0.5, 1.0, 2.0)
 THRESHOLDS = (0.3, 0.6, 0.9)
@@ -149,6 +150,7 @@ SWITCHES_WRITTEN = {
 # Options of the same names with CLIP's ViT-B/16: a config, and `--cfg-options`.
 PLAIN = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
 WEIGHED = 'maskclip_text/maskclip_text_vit16_clip_numerics_520x520_pascal_context_59.py'
+WINDOWS = ['model.windows.size=224', 'model.windows.stride=112']  # of the peers, in 520 x 390: 12
 SPEEDS = {
     'MaskCLIP': (PLAIN, []),
     'value, no residual, no MLP': (PLAIN, ['model.backbone.readout=maskclip_plain']),
@@ -168,9 +170,23 @@ SPEEDS = {
         ],
     ),
     'class weight': (WEIGHED, []),
+    'log weight added': (WEIGHED, ['class_weight.mode=add']),
+    'image cosines blended in (CASS)': (WEIGHED, ['class_weight.mode=blend']),
+    'top classes only': (WEIGHED, ['class_weight.mode=presence', 'class_weight.top=7']),
+    'windows on larger input': (PLAIN, WINDOWS),
+    'prompt denoising': (PLAIN, ['model.decode_head.pd_thresh=0.3']),
     'key smoothing': (PLAIN, ['model.decode_head.ks_thresh=1.0']),
     'PAMR': (PLAIN, ['model.post.type=PAMR']),
     'superpixels': (PLAIN, ['model.post.type=Superpixels']),
+    COMBINATION: (
+        WEIGHED,
+        [
+            'model.backbone.readout=naclip',
+            'class_weight.mode=blend',
+            *WINDOWS,
+            'model.post.type=PAMR',
+        ],
+    ),
 }
 
 # Authors' figures: Context-59 / Context-60 mIoU with OpenAI's ViT-B/16.

@@ -1,9 +1,7 @@
 """Students of a board's teachers, with what their training may add."""
 
 from .board import MASKCLIP
-from .options import PUBLISHED_TRAINING, SWITCHES, SWITCHES_WRITTEN
-
-COMBINATION = 'the best combination'
+from .options import COMBINATION, PUBLISHED_TRAINING, SWITCHES, SWITCHES_WRITTEN
 
 
 def students(board, steps, train):
