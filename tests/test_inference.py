@@ -89,6 +89,57 @@ def test_background_threshold_and_weight(model):
     assert not torch.equal(weighed.scores, segment(model, image).scores)
 
 
+def vit(**options):
+    """A miniature ViT with patches of 8 pixels, on photos as they are"""
+    return init_model(CONFIG.with_name('maskclip_vit.py'), device='cpu', cfg_options=options)
+
+
+def placed(network, scores, size):
+    """(1, Q, h, w) on the grid of a padded input of (H, W) -> (Q, H, W) probabilities there"""
+    height, width = size
+    padded = [cells * network.score_stride for cells in scores.shape[2:]]
+    full = torch.nn.functional.interpolate(scores, padded, mode='bilinear')
+    return (full[0, :, :height, :width] * network.scoring.scale).softmax(dim=0)
+
+
+def test_confidence_is_not_stretched_by_padding():
+    model = vit()
+    photo = Image.fromarray(scene(0)[0]).resize((65, 65))
+    found = segment(model, photo)
+    expected = placed(model.network(words_of(model)), found.scores[None], (65, 65)).amax(dim=0)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+    one = segment(model, photo, window=72)
+    np.testing.assert_allclose(one.probability, found.probability, atol=1e-5)
+    assert segment(model, np.zeros((1, 1, 3), np.uint8)).probability.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'model.scoring': dict(synonyms='max')},
+        {'model.scoring': dict(area_thd=0.3), 'model.post': dict(type='Superpixels', segments=9)},
+        {'model.scoring': dict(prob_thd=0.9)},
+    ],
+)
+def test_confidence_is_the_shown_labels(options):
+    model = vit(vocabulary=['moon|star', 'grass', 'background: sky|sand'], **options)
+    network = model.network(words_of(model))
+    photo = torch.from_numpy(scene(1)[0][:61]).permute(2, 0, 1)
+    found = segment(model, photo)
+    queries = placed(network, network.queries(photo[None].float()), photo.shape[1:])
+    expected = network.scoring.by_class(queries.detach())
+    expected = expected.gather(0, torch.from_numpy(found.labels)[None].long())[0]
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+
+
+def test_confidence_behind_pamr_is_of_the_refined_scores():
+    sure = [
+        segment(vit(**options), scene(1)[0], 'moon, sky').probability
+        for options in ({}, {'model.post': dict(type='PAMR', steps=3)})
+    ]
+    assert not np.allclose(*sure, atol=1e-3) and sure[1].max() <= 1
+
+
 def test_windows():
     assert starts(10, 4, 3) == [0, 3, 6] and starts(3, 4, 3) == [0] and starts(9, 4, 4) == [0, 4, 5]
 

@@ -18,7 +18,7 @@ from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
-from .result import Segmentation, best_probability
+from .result import Segmentation
 from .test import use_checkpoint
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -255,10 +255,10 @@ def _result(photo, maps, tensor, network, words, threshold, window):
     labels, palette = classes_of(words)
     size = photo.size[::-1]
     scores = network.on_grid(maps, tensor.shape[1:], window).float()
-    found = network.labels(maps, size, tensor, window).cpu().numpy()
-    best = best_probability(scores, size, scale=scale_of(network))
-    found = above_threshold(found, best, threshold, len(labels))
-    return Segmentation(np.asarray(photo), found, scores.cpu(), best, labels, palette)
+    found, sure = network.labels_and_probability(maps, size, tensor, window)
+    found, sure = found.cpu().numpy(), sure.cpu().numpy()
+    found = above_threshold(found, sure, threshold, len(labels))
+    return Segmentation(np.asarray(photo), found, scores.cpu(), sure, labels, palette)
 
 
 def classes_of(words):
