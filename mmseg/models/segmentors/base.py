@@ -40,11 +40,10 @@ class Segmentor(BaseModel):
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.weigher_view, self.score_stride = weigher_view, score_stride
         self.resize_twice = resize_twice
-        self.windows = windows = Windows(**windows) if isinstance(windows, dict) else windows
+        windows = Windows(**windows) if isinstance(windows, dict) else windows
+        self.windows = self.with_patches(windows)
         self.scoring = scoring or Scoring(scale=1.0)
         self.post = nn.ModuleList(post)
-        if windows is not None:
-            windows.require_patch(score_stride or 1)
 
     def forward(self, inputs, data_samples=None, mode='tensor', **context):
         """[(3, H, W) uint8] -> samples with labels, {name: loss} or a list of scores."""
@@ -73,8 +72,11 @@ class Segmentor(BaseModel):
 
         Args:
             windows: in place of the model's own.
+
+        Raises:
+            UserError: windows smaller than a patch.
         """
-        windows = windows or self.windows
+        windows = self.with_patches(windows or self.windows)
         groups = defaultdict(list)
         for i, image in enumerate(images):
             groups[image.shape].append(i)
@@ -82,6 +84,12 @@ class Segmentor(BaseModel):
             return self._each(groups, images, views, self.queries)
         seen = self._each(groups, images, views, self.look)
         return window_scores(self.queries_of, images, seen, windows)
+
+    def with_patches(self, windows):
+        """Windows or None -> the same; a UserError where they hold no patch of the network"""
+        if windows is not None:
+            windows.require_patch(self.score_stride or 1)
+        return windows
 
     def _each(self, groups, images, views, run):
         """`run` on batches of equal shape -> a result for each photo; None where it gives none."""
