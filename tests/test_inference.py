@@ -207,8 +207,16 @@ def test_pictures_and_files(model, tmp_path):
         (dict(classes=' '.join(['moon'] * 200)), 'too long: CLIP reads up to'),
         (dict(classes='moon', templates='fancy'), 'no prompt templates'),
         (dict(classes='moon', tau=-1), 'tau is a temperature above 0'),
+        (dict(classes=5), 'classes are names, .* 5 is none'),
+        (dict(classes=['moon', 5]), 'classes are names, .* 5 is none'),
+        (dict(classes='moon', background=[None]), 'classes are names, .* None is none'),
+        (dict(templates=['a {}']), 'templates is a name of templates'),
+        (dict(tau='a'), 'tau is a temperature above 0'),
         (dict(threshold=2), 'threshold is a probability'),
+        (dict(threshold='a'), "threshold is a probability in 0..1, not 'a'"),
         (dict(window=0), 'window is a number of pixels'),
+        (dict(window=64.5), 'window is a number of pixels, not 64.5'),
+        (dict(window=1), 'windows.size is 1 pixels, less than a patch of 32'),
         (dict(stride=8), 'stride needs a window'),
     ],
 )
@@ -338,6 +346,7 @@ def test_command_without_weights_says_what_it_uses(tmp_path, monkeypatch):
         (['a.png', '--config', 'a.png'], 'is no Python file'),
         (['a.png', '--threshold', '3', '--config', str(CONFIG)], 'threshold is a probability'),
         (['a.png', '--window', '-4', '--config', str(CONFIG)], 'window is a number of pixels'),
+        (['a.png', '--window', '4', '--config', str(CONFIG)], 'less than a patch of'),
         (['a.png', '--classes', 'dog', '--config', str(CONFIG)], 'never learned'),
         (['a.png', '--checkpoint', 'a.png', '--config', str(CONFIG)], 'a PNG picture'),
     ],
@@ -358,5 +367,19 @@ def test_photos_are_turned_as_their_exif_says(model, tmp_path):
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.save(tmp_path / 'a.png', exif=exif)
     assert turned.size == (64, 96)
-    found = segment(model, tmp_path / 'a.png')
-    assert np.array_equal(found.labels, segment(model, upright).labels)
+    found = segment(model, [tmp_path / 'a.png', Image.open(tmp_path / 'a.png'), upright])
+    assert np.array_equal(found[0].labels, found[2].labels)
+    assert np.array_equal(found[1].labels, found[2].labels)
+
+
+def test_pil_images_are_read_as_files_are(model, tmp_path):
+    grey = np.asarray(Image.fromarray(scene(0)[0]).convert('L')).astype(np.uint16) << 8
+    Image.fromarray(grey).save(tmp_path / '16.png')
+    file, opened = segment(model, [tmp_path / '16.png', Image.open(tmp_path / '16.png')])
+    assert np.array_equal(opened.photo, file.photo) and 0 < opened.photo.mean() < 255
+    Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
+    (tmp_path / 'cut.png').write_bytes((tmp_path / 'a.png').read_bytes()[:900])
+    with pytest.raises(UserError, match='the image .*cut.png cannot be read'):
+        segment(model, Image.open(tmp_path / 'cut.png'))
+    with pytest.raises(UserError, match='an image is a path'):
+        segment(model, Image.new('RGB', (0, 4)))
