@@ -65,12 +65,17 @@ def test_mistakes_are_one_line(tiny_config, tmp_path, capsys):
     (tmp_path / 'other.json').write_text('[1, 2]')
     empty = tmp_path / 'empty.json'
     empty.write_text('{"results": []}')
+    windows = [tiny_config, '--baseline', '--number', 1, '--cfg-options', 'model.windows.stride=32']
+    windows += ['model.windows.size=64']
     for arguments, said in (
         ([], 'name a CONFIG'),
         (['nowhere.py'], 'nowhere.py does not exist'),
         ([tiny_config, '--number', 0], '--number is at least 1, not 0'),
         ([tiny_config, '--repeats', 0], '--repeats is at least 1'),
         ([tiny_config, '--sizes', 64, -1], '--sizes is at least 1, not -1'),
+        (windows, 'cannot have model.windows of this config'),
+        (windows, '--cfg-options model.windows=None'),
+        ([*windows, "model.post=[{'type':'PAMR'}]"], 'cannot have model.windows, model.post'),
         ([tiny_config, '--train'], 'trains no student'),
         ([tiny_config, '--train', '--compile'], 'are of the test'),
         ([tiny_config, '--photos', tmp_path / 'none'], 'none does not exist'),
@@ -106,6 +111,23 @@ def test_plain_pieces_by_hand():
         assert is_plain()
         raise KeyError
     assert not is_plain()
+
+
+def test_plain_labels_of_synonyms_are_the_models():
+    load_tool('benchmark')
+    from types import SimpleNamespace
+
+    from _benchmark_plain import plain_labels
+
+    from mmseg.models.scoring import Scoring
+    from mmseg.models.upsample import photo_matrices
+
+    scores = torch.randn(1, 5, 4, 5, generator=torch.manual_seed(0))
+    scoring = Scoring((0, 0, 1, 2, 2))
+    model = SimpleNamespace(scoring=scoring, resize_twice=False, score_stride=8)
+    matrices = photo_matrices(scores[0], (29, 37), input_size=(29, 37), stride=8)
+    expected = scoring.labels(scores[0], *matrices)
+    assert (plain_labels(model, scores, (29, 37), (29, 37)) == expected.numpy()).mean() > 0.999
 
 
 def test_plain_labels_and_losses_are_the_models():

@@ -1,5 +1,6 @@
 """Files that run without this package, with onnxruntime as referee; published checkpoints."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -7,14 +8,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import ROOT, load_tool, run_script
 from PIL import Image
 
 from mmseg.apis import init_model, segment
+from mmseg.apis.export import SIZES, Exported, _agreement, export
 from mmseg.apis.inference import Words
 from mmseg.apis.publish import read_metadata
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
 from mmseg.engine import load_config
+from mmseg.errors import UserError
 from mmseg.registry import MODELS
 
 onnxruntime = pytest.importorskip('onnxruntime', reason='needs onnxruntime')
@@ -48,7 +51,7 @@ def test_onnx_at_sizes_that_it_was_not_made_with(name, checkpoint, tmp_path):
     network = model.network(Words(model.vocabulary))
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     assert json.loads(session.get_modelmeta().custom_metadata_map['classes']) == list(LABELS)
-    for size in ((64, 64), (72, 200)):
+    for size in ((64, 64), (72, 200), (75, 101)):
         photo = torch.rand(1, 3, 4, 5, generator=torch.manual_seed(1)) * 255
         photo = torch.nn.functional.interpolate(photo, size, mode='bilinear')
         found = session.run(None, {'image': photo.numpy()})[0][0].argmax(axis=0)
@@ -57,12 +60,80 @@ def test_onnx_at_sizes_that_it_was_not_made_with(name, checkpoint, tmp_path):
         assert found.shape == size and (found == expected).mean() >= 0.999
 
 
+@pytest.mark.parametrize(
+    'options', [{'model.resize_twice': True}, {'model.scoring': dict(synonyms='max')}]
+)
+def test_a_file_labels_as_the_network_at_odd_sizes(options, tmp_path):
+    options['vocabulary'] = ['moon|star', 'sky|water', 'grass']
+    model = init_model(CONFIGS / 'maskclip_vit.py', device='cpu', cfg_options=options)
+    network, size, path = model.network(Words(model.vocabulary)), (75, 101), tmp_path / 'a.onnx'
+    assert export(network, model.vocabulary, path, kind='onnx') >= 0.999
+    photo = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 4, 5, generator=torch.manual_seed(1)) * 255, size, mode='bilinear'
+    )
+    (maps,) = network.maps(list(photo))
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    found = session.run(None, {'image': photo.numpy()})[0][0]
+    expected = network.labels(maps, size, photo[0]).numpy()
+    assert found.shape[0] == 3 and (found.argmax(axis=0) == expected).mean() >= 0.999
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'model.windows': dict(size=64, stride=32)},
+        {'protocol.windows': dict(size=64, stride=32)},
+        {'model.post': dict(type='PAMR'), 'model.scoring.area_thd': 0.1},
+        {'model.scoring': dict(prob_thd=0.1)},
+    ],
+)
+def test_what_a_file_cannot_have_is_refused_with_the_cure(options):
+    options['vocabulary'] = ['moon', 'background: sky | sand']
+    config = load_config(CONFIGS / 'maskclip_vit.py', options)
+    model = init_model(config, device='cpu')
+    with pytest.raises(UserError, match='an exported file cannot have model') as told:
+        Exported(model.network(Words(model.vocabulary)))
+    assert '\n' not in str(told.value)
+    cure = dict(option.split('=') for option in str(told.value).split('--cfg-options ')[1].split())
+    options |= {key: ast.literal_eval(value) for key, value in cure.items()}
+    model = init_model(CONFIGS / 'maskclip_vit.py', device='cpu', cfg_options=options)
+    Exported(model.network(Words(model.vocabulary)))
+
+
+def test_the_check_notices_a_file_of_another_network(tmp_path, monkeypatch):
+    model = init_model(CONFIGS / 'maskclip_vit.py', device='cpu')
+    network = model.network(Words(model.vocabulary))
+    monkeypatch.setattr(network, 'resize_twice', True)
+    module = Exported(network)
+    monkeypatch.setattr(network, 'resize_twice', False)
+
+    def run(image):
+        with torch.no_grad():
+            return module(image).numpy()
+
+    assert _agreement(network, run, SIZES[0]) > 0.999 > _agreement(network, run, SIZES[1])
+
+
+@pytest.mark.parametrize(
+    'files, out, expected',
+    [
+        (['a.onnx'], None, (None, 'a.onnx')),
+        ([], 'a.onnx', (None, 'a.onnx')),
+        (['a.pth', 'a.onnx'], None, ('a.pth', 'a.onnx')),
+        (['a.pth'], 'a.onnx', ('a.pth', 'a.onnx')),
+    ],
+)
+def test_the_file_to_write_stands_last_or_behind_out(files, out, expected):
+    assert load_tool('export').checkpoint_and_out(files, out) == expected
+
+
 def test_torch_export(tmp_path):
     path = tmp_path / 'a.pt2'
-    options = ['--format', 'torch-export', '--out', path]
+    options = ['--format', 'torch-export', path]
     assert run_script('export', CONFIGS / 'maskclip_vit.py', *options) == 0
     module = torch.export.load(path).module()
-    assert module(torch.zeros(3, 3, 80, 72)).shape == (3, len(LABELS), 80, 72)
+    for size in ((80, 72), (75, 101)):
+        assert module(torch.zeros(3, 3, *size)).shape == (3, len(LABELS), *size)
 
 
 def test_the_example_runs_a_file_without_this_package(tmp_path):
@@ -102,6 +173,8 @@ def test_publish(checkpoint, tmp_path, capsys):
     'tool, arguments, words',
     [
         ('export', ['maskclip_rn.py', '--out', 'a.pth'], 'cannot be written as onnx'),
+        ('export', ['maskclip_rn.py', '--format', 'onnx'], 'name one file to write'),
+        ('export', ['maskclip_rn.py', 'a.pth', 'b.onnx', '--out', 'a.onnx'], 'name one file'),
         ('export', ['maskclip_plus_rn_deeplabv2.py', '--out', 'a.onnx'], 'name its checkpoint'),
         ('export', ['maskclip_text_rn.py', '--out', 'a.onnx'], 'export a config without one'),
         ('publish_model', ['maskclip_rn.py', 'a.pth', 'a.safetensors'], 'is no student'),

@@ -89,6 +89,57 @@ def test_background_threshold_and_weight(model):
     assert not torch.equal(weighed.scores, segment(model, image).scores)
 
 
+def vit(**options):
+    """A miniature ViT with patches of 8 pixels, on photos as they are"""
+    return init_model(CONFIG.with_name('maskclip_vit.py'), device='cpu', cfg_options=options)
+
+
+def placed(network, scores, size):
+    """(1, Q, h, w) on the grid of a padded input of (H, W) -> (Q, H, W) probabilities there"""
+    height, width = size
+    padded = [cells * network.score_stride for cells in scores.shape[2:]]
+    full = torch.nn.functional.interpolate(scores, padded, mode='bilinear')
+    return (full[0, :, :height, :width] * network.scoring.scale).softmax(dim=0)
+
+
+def test_confidence_is_not_stretched_by_padding():
+    model = vit()
+    photo = Image.fromarray(scene(0)[0]).resize((65, 65))
+    found = segment(model, photo)
+    expected = placed(model.network(words_of(model)), found.scores[None], (65, 65)).amax(dim=0)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+    one = segment(model, photo, window=72)
+    np.testing.assert_allclose(one.probability, found.probability, atol=1e-5)
+    assert segment(model, np.zeros((1, 1, 3), np.uint8)).probability.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'model.scoring': dict(synonyms='max')},
+        {'model.scoring': dict(area_thd=0.3), 'model.post': dict(type='Superpixels', segments=9)},
+        {'model.scoring': dict(prob_thd=0.9)},
+    ],
+)
+def test_confidence_is_the_shown_labels(options):
+    model = vit(vocabulary=['moon|star', 'grass', 'background: sky|sand'], **options)
+    network = model.network(words_of(model))
+    photo = torch.from_numpy(scene(1)[0][:61]).permute(2, 0, 1)
+    found = segment(model, photo)
+    queries = placed(network, network.queries(photo[None].float()), photo.shape[1:])
+    expected = network.scoring.by_class(queries.detach())
+    expected = expected.gather(0, torch.from_numpy(found.labels)[None].long())[0]
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+
+
+def test_confidence_behind_pamr_is_of_the_refined_scores():
+    sure = [
+        segment(vit(**options), scene(1)[0], 'moon, sky').probability
+        for options in ({}, {'model.post': dict(type='PAMR', steps=3)})
+    ]
+    assert not np.allclose(*sure, atol=1e-3) and sure[1].max() <= 1
+
+
 def test_windows():
     assert starts(10, 4, 3) == [0, 3, 6] and starts(3, 4, 3) == [0] and starts(9, 4, 4) == [0, 4, 5]
 
@@ -156,8 +207,16 @@ def test_pictures_and_files(model, tmp_path):
         (dict(classes=' '.join(['moon'] * 200)), 'too long: CLIP reads up to'),
         (dict(classes='moon', templates='fancy'), 'no prompt templates'),
         (dict(classes='moon', tau=-1), 'tau is a temperature above 0'),
+        (dict(classes=5), 'classes are names, .* 5 is none'),
+        (dict(classes=['moon', 5]), 'classes are names, .* 5 is none'),
+        (dict(classes='moon', background=[None]), 'classes are names, .* None is none'),
+        (dict(templates=['a {}']), 'templates is a name of templates'),
+        (dict(tau='a'), 'tau is a temperature above 0'),
         (dict(threshold=2), 'threshold is a probability'),
+        (dict(threshold='a'), "threshold is a probability in 0..1, not 'a'"),
         (dict(window=0), 'window is a number of pixels'),
+        (dict(window=64.5), 'window is a number of pixels, not 64.5'),
+        (dict(window=1), 'windows.size is 1 pixels, less than a patch of 32'),
         (dict(stride=8), 'stride needs a window'),
     ],
 )
@@ -287,6 +346,7 @@ def test_command_without_weights_says_what_it_uses(tmp_path, monkeypatch):
         (['a.png', '--config', 'a.png'], 'is no Python file'),
         (['a.png', '--threshold', '3', '--config', str(CONFIG)], 'threshold is a probability'),
         (['a.png', '--window', '-4', '--config', str(CONFIG)], 'window is a number of pixels'),
+        (['a.png', '--window', '4', '--config', str(CONFIG)], 'less than a patch of'),
         (['a.png', '--classes', 'dog', '--config', str(CONFIG)], 'never learned'),
         (['a.png', '--checkpoint', 'a.png', '--config', str(CONFIG)], 'a PNG picture'),
     ],
@@ -307,5 +367,19 @@ def test_photos_are_turned_as_their_exif_says(model, tmp_path):
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.save(tmp_path / 'a.png', exif=exif)
     assert turned.size == (64, 96)
-    found = segment(model, tmp_path / 'a.png')
-    assert np.array_equal(found.labels, segment(model, upright).labels)
+    found = segment(model, [tmp_path / 'a.png', Image.open(tmp_path / 'a.png'), upright])
+    assert np.array_equal(found[0].labels, found[2].labels)
+    assert np.array_equal(found[1].labels, found[2].labels)
+
+
+def test_pil_images_are_read_as_files_are(model, tmp_path):
+    grey = np.asarray(Image.fromarray(scene(0)[0]).convert('L')).astype(np.uint16) << 8
+    Image.fromarray(grey).save(tmp_path / '16.png')
+    file, opened = segment(model, [tmp_path / '16.png', Image.open(tmp_path / '16.png')])
+    assert np.array_equal(opened.photo, file.photo) and 0 < opened.photo.mean() < 255
+    Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
+    (tmp_path / 'cut.png').write_bytes((tmp_path / 'a.png').read_bytes()[:900])
+    with pytest.raises(UserError, match='the image .*cut.png cannot be read'):
+        segment(model, Image.open(tmp_path / 'cut.png'))
+    with pytest.raises(UserError, match='an image is a path'):
+        segment(model, Image.new('RGB', (0, 4)))

@@ -155,6 +155,11 @@ def test_impossible_windows(build, options, message):
         build(windows=Windows(**options))
 
 
+def test_windows_that_a_call_brings_hold_a_patch_too(build):
+    with pytest.raises(UserError, match='windows.size is 15 pixels, less than a patch of 16'):
+        build().maps([photo(64, 96)], windows=Windows(15, 8))
+
+
 def test_a_student_has_windows_too():
     """A network whose grid spans its input, whatever its size: the mean at the input's size."""
     from mmseg.models import EncoderDecoder

@@ -36,13 +36,13 @@ def plain_pytorch(model):
 
 
 def plain_labels(model, scores, input_size, photo_size):
-    """(1, C, h, w), (H, W) twice -> (H, W) int64 numpy: both resizings, softmax, arg-max"""
+    """(1, Q, h, w), (H, W) twice -> (H, W) int64 numpy: both resizings, softmax, arg-max"""
     stride = None if model.resize_twice else model.score_stride
     padded = [cells * stride for cells in scores.shape[2:]] if stride else input_size
     scores = F.interpolate(scores, size=padded, mode='bilinear', align_corners=False)
     scores = scores[:, :, : input_size[0], : input_size[1]]
     scores = F.interpolate(scores, size=photo_size, mode='bilinear', align_corners=False)
-    return scores.softmax(dim=1).argmax(dim=1).cpu().numpy()[0]
+    return model.scoring.by_class(scores.softmax(dim=1)).argmax(dim=1).cpu().numpy()[0]
 
 
 def plain_confusion(labels, truth, num_classes, ignore):

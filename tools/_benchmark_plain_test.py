@@ -8,17 +8,23 @@ from _benchmark_clock import Clock
 from _benchmark_fast_test import Fast, truth_of
 from _benchmark_plain import plain_confusion, plain_iou, plain_labels, plain_pytorch
 
+from mmseg.apis.export import require_scores_alone
 from mmseg.datasets.transforms.loading import clip_view, read_photo
 from mmseg.structures import ignore_label
 
 
 class Plain(Fast):
-    """The same weights by `_benchmark_plain`: batch 1, in the order of the list."""
+    """The same weights by `_benchmark_plain`: batch 1, in the order of the list.
+
+    Raises:
+        UserError: windows, post-processing or thresholds, which it does not do.
+    """
 
     name = 'baseline'
 
     def __init__(self, runner, args):
         super().__init__(runner, args)
+        require_scores_alone(self.model, 'the baseline (--baseline)')
         self.order, self.batch, self.precision = sorted(self.order), 1, 'fp32'
 
     def context(self):
@@ -39,7 +45,8 @@ class Plain(Fast):
         with clock.stage('decode'):
             view = self.view(sample)
         with clock.stage('network'):
-            scores = self.model.scores(image[None], view)
+            queries = type(self.model).queries  # not what --compile may have put in its place
+            scores = queries(self.model, image[None], view)
         with clock.stage('upsample + argmax'):
             labels = plain_labels(self.model, scores, tuple(image.shape[1:]), sample.ori_shape)
         truth = truth_of(sample, labels)

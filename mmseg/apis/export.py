@@ -11,16 +11,37 @@ from torch import Tensor, nn
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
 
-SIZES = ((2, 96, 128), (1, 160, 112))  # batch, height, width that a file is checked on
+SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd
 AGREEMENT = 0.999
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+WITHOUT = {  # what acts beside a network's scores, and how it is left out
+    'model.windows': 'model.windows=None protocol.windows=None',
+    'model.post': 'model.post=None',
+    'model.scoring.prob_thd': 'model.scoring.prob_thd=0',
+    'model.scoring.area_thd': 'model.scoring.area_thd=0',
+}
+
+
+def require_scores_alone(network, what):
+    """
+    Raises:
+        UserError: windows, post-processing or thresholds, which are not part of `what`.
+    """
+    values = (network.windows, network.post, network.scoring.prob_thd, network.scoring.area_thd)
+    found = [key for key, value in zip(WITHOUT, values, strict=True) if value]
+    if found:
+        raise UserError(
+            f'{what} cannot have {", ".join(found)} of this config; leave out what you can do '
+            f'without: --cfg-options {" ".join(WITHOUT[key] for key in found)}'
+        )
 
 
 class Exported(nn.Module):
     """(N, 3, H, W) RGB in 0..255 -> (N, C, H, W) scores at the input's size.
 
     Args:
-        network: a Segmentor without a class weight.
+        network: a Segmentor without a class weight, windows, post-processing and thresholds; where
+            it resizes twice (Q15), so does this, to a photo of the input's size.
     """
 
     def __init__(self, network):
@@ -30,16 +51,20 @@ class Exported(nn.Module):
                 'a class weight looks at the photo with a CLIP of its own, which cannot be '
                 'exported; export a config without one'
             )
-        self.network, self.stride = network, network.score_stride
+        require_scores_alone(network, 'an exported file')
+        self.network = network
+        self.stride = None if network.resize_twice else network.score_stride
 
     def forward(self, image) -> Tensor:
         height, width = image.shape[2:]
-        scores = self.network.scores(image)
-        if self.stride is None:
-            return F.interpolate(scores, (height, width), mode='bilinear', align_corners=False)
-        rows, columns = (cells * self.stride for cells in scores.shape[2:])
-        scores = F.interpolate(scores, (rows, columns), mode='bilinear', align_corners=False)
-        return scores[:, :, :height, :width]
+        scores = self.network.queries(image)
+        size = (height, width)
+        if self.stride is not None:
+            size = tuple(cells * self.stride for cells in scores.shape[2:])
+        scores = F.interpolate(scores, size, mode='bilinear', align_corners=False)
+        for axis, pixels in ((2, height), (3, width)):  # a slice holds for multiples of the stride
+            scores = scores.index_select(axis, torch.arange(pixels, device=scores.device))
+        return self.network.scoring.by_class(scores)
 
 
 def export(network, vocabulary, path, *, kind):
@@ -52,7 +77,8 @@ def export(network, vocabulary, path, *, kind):
         The least share of pixels on which file and network agree.
 
     Raises:
-        UserError: a class weight, an operator without a counterpart, or labels that differ.
+        UserError: what a file cannot have (a class weight, windows, post-processing, thresholds),
+            an operator without a counterpart, or labels that differ.
     """
     path = check_format(path, kind)
     module = Exported(network).eval().requires_grad_(False)
@@ -65,7 +91,7 @@ def export(network, vocabulary, path, *, kind):
     with atomic_path(path) as temporary:
         (_write_onnx if kind == 'onnx' else _write_program)(module, temporary, described)
         run = (_onnx_runner if kind == 'onnx' else _program_runner)(temporary)
-        agreement = min(_agreement(module, run, size) for size in SIZES)
+        agreement = min(_agreement(network, run, size) for size in SIZES)
         if agreement < AGREEMENT:
             raise UserError(f'the file agrees with the network on {100 * agreement:.2f} % only')
     return agreement
@@ -147,10 +173,12 @@ def _program_runner(path):
 
 
 @torch.no_grad()
-def _agreement(module, run, size):
-    """Share of pixels with the same label, on smooth noise of this (batch, height, width)."""
+def _agreement(network, run, size):
+    """Share of pixels with the network's label, on smooth noise of this (batch, height, width)."""
     batch, height, width = size
     coarse = torch.rand(batch, 3, 6, 8, generator=torch.Generator().manual_seed(0)) * 255
     image = F.interpolate(coarse, (height, width), mode='bilinear', align_corners=False)
-    ours, theirs = module(image).argmax(dim=1).numpy(), np.asarray(run(image)).argmax(axis=1)
-    return float((ours == theirs).mean())
+    maps = network.maps(list(image))
+    ours = [network.labels(found, (height, width), one) for found, one in zip(maps, image)]
+    theirs = np.asarray(run(image)).argmax(axis=1)
+    return float((torch.stack(ours).numpy() == theirs).mean())

@@ -1,14 +1,14 @@
 """Photos and words in, label maps out: `init_model` and `segment`."""
 
 import threading
+from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import clip_view, read_photo
+from mmseg.datasets.transforms.loading import clip_view
 from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
@@ -16,30 +16,16 @@ from mmseg.models.part import build_part
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label
-from mmseg.vocabularies import Vocabulary, load_vocabulary
+from mmseg.vocabularies import load_vocabulary
 
-from .result import Segmentation, best_probability
+from .photo import as_photo
+from .result import Segmentation
 from .test import use_checkpoint
+from .words import Words, classes_of, words_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 KEPT = 8  # vocabularies whose embeddings a model keeps
 RESIZING = ('Resize', 'ResizeShortSide')
-
-
-class Words(NamedTuple):
-    """What to look for: hashable, so that a model remembers it.
-
-    Attributes:
-        vocabulary: the classes, and behind them those that together are the background.
-        background: how many of them are.
-        templates: name of the prompt templates, None for the config's.
-        tau: temperature of the class weight, None for the config's.
-    """
-
-    vocabulary: Vocabulary
-    background: int = 0
-    templates: str | None = None
-    tau: float | None = None
 
 
 class Segmenter:
@@ -181,51 +167,27 @@ def segment(
         A Segmentation, or a list of them for a list.
     """
     words = words_of(model, classes, background, templates, tau)
-    if not 0 <= threshold <= 1:
+    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise UserError(f'threshold is a probability in 0..1, not {threshold!r}')
-    if stride is not None and window is None:
-        raise UserError('stride needs a window')
-    for name, pixels in (('window', window), ('stride', stride)):
-        if pixels is not None and pixels < 1:
-            raise UserError(f'{name} is a number of pixels, not {pixels!r}')
+    window = _windows(window, stride)
     if window is not None:
-        stride = min(window, stride or max(1, window // 3))  # a longer one would leave gaps
-        window = Windows(window, stride, batch=8)
+        model.network(words).with_patches(window)  # before any photo is read
     if isinstance(images, (list, tuple)):
         return [_segment_one(model, image, words, threshold, window) for image in images]
     return _segment_one(model, images, words, threshold, window)
 
 
-def words_of(model, classes=None, background=(), templates=None, tau=None) -> Words:
-    """What a user names -> Words.
-
-    Raises:
-        UserError: no class, an empty one, one that is named twice.
-    """
-    if classes is None and not background:
-        return Words(model.vocabulary, 0, templates, tau)
-    classes, background = _lines(model, classes), _names(background)
-    if not classes:
-        raise UserError('no class is named; give one or more words, such as "dog, grass, sky"')
-    return Words(load_vocabulary([*classes, *background]), len(background), templates, tau)
-
-
-def _lines(model, classes):
-    """What a user names, or the config's classes -> lines of a vocabulary"""
-    if classes is not None:
-        return _names(classes)
-    own = model.vocabulary
-    return [f'{label}: {" | ".join(prompts)}' for label, prompts in zip(own.labels, own.prompts)]
-
-
-def _names(classes):
-    """'dog, grass' or ['dog', 'grass'] -> ['dog', 'grass']"""
-    if isinstance(classes, str):
-        classes = classes.split(',') if classes.strip() else []
-    names = [' '.join(str(name).split()) for name in classes]
-    if '' in names:
-        raise UserError(f'an empty class name in {", ".join(map(repr, names))}')
-    return names
+def _windows(window, stride):
+    """Pixels of windows and between them, or None -> Windows or None"""
+    if stride is not None and window is None:
+        raise UserError('stride needs a window')
+    for name, pixels in (('window', window), ('stride', stride)):
+        if pixels is not None and not (isinstance(pixels, Integral) and pixels >= 1):
+            raise UserError(f'{name} is a number of pixels, not {pixels!r}')
+    if window is None:
+        return None
+    stride = min(window, stride or max(1, window // 3))  # a longer one would leave gaps
+    return Windows(int(window), int(stride), batch=8)
 
 
 @torch.inference_mode()
@@ -255,19 +217,10 @@ def _result(photo, maps, tensor, network, words, threshold, window):
     labels, palette = classes_of(words)
     size = photo.size[::-1]
     scores = network.on_grid(maps, tensor.shape[1:], window).float()
-    found = network.labels(maps, size, tensor, window).cpu().numpy()
-    best = best_probability(scores, size, scale=scale_of(network))
-    found = above_threshold(found, best, threshold, len(labels))
-    return Segmentation(np.asarray(photo), found, scores.cpu(), best, labels, palette)
-
-
-def classes_of(words):
-    """Words -> their (C) names and (C) colours, the background as one"""
-    labels, palette = words.vocabulary.labels, words.vocabulary.palette
-    if not words.background:
-        return tuple(labels), tuple(palette)
-    first = len(labels) - words.background
-    return (*labels[:first], 'background'), (*palette[:first], (128, 128, 128))
+    found, sure = network.labels_and_probability(maps, size, tensor, window)
+    found, sure = found.cpu().numpy(), sure.cpu().numpy()
+    found = above_threshold(found, sure, threshold, len(labels))
+    return Segmentation(np.asarray(photo), found, scores.cpu(), sure, labels, palette)
 
 
 def above_threshold(labels, probability, threshold, num_classes):
@@ -282,28 +235,6 @@ def above_threshold(labels, probability, threshold, num_classes):
 def scale_of(network):
     """What scores are multiplied by to be logits; None where they are probabilities already."""
     return network.scoring.scale
-
-
-def as_photo(image):
-    """A path, PIL image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor -> PIL RGB image.
-
-    Raises:
-        UserError: none of these, or unreadable.
-    """
-    if isinstance(image, (str, Path)):
-        return read_photo(image)
-    if isinstance(image, Image.Image):
-        return image.convert('RGB')
-    if torch.is_tensor(image):
-        image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else image
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
-        if image.shape[2] == 3 and image.size:
-            return Image.fromarray(np.ascontiguousarray(image))
-    shape, kind = tuple(getattr(image, 'shape', ())), getattr(image, 'dtype', '')
-    raise UserError(
-        'an image is a path, a PIL image, a (H, W, 3) uint8 RGB array or a (3, H, W) uint8 '
-        f'tensor, not {type(image).__name__} {kind} {shape}'
-    )
 
 
 # The names that mmsegmentation's users know.

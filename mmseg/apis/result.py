@@ -19,7 +19,8 @@ class Segmentation:
     photo: (H, W, 3) uint8 RGB.
     labels: (H, W) places in `names`; 255 (or 65535 where that is a class) for none of them.
     scores: (C, h, w) float tensor at the network's resolution.
-    probability: (H, W) float32, of each pixel's class.
+    probability: (H, W) float32, of each pixel's class; where `labels` says none, of the class that
+        a threshold took from the pixel.
     names: (C) classes.
     palette: (C) RGB triples.
     """
@@ -95,6 +96,8 @@ def label_image(labels, palette):
 
 def best_probability(scores, size, *, scale):
     """(C, h, w), (H, W) -> (H, W) float32: the most probable class's probability.
+
+    The scores span the photo: those of a padded grid are for `Segmentor.labels_and_probability`.
 
     Args:
         scale: of the softmax; None for scores that are probabilities.

@@ -9,6 +9,7 @@ from ..data_preprocessor import SegDataPreprocessor
 from ..scoring import Scoring
 from ..upsample import photo_matrices, resize
 from ..windows import Windows, mean_on_grid, photo_window_matrices, window_scores
+from .probability import label_probability
 
 
 class Segmentor(BaseModel):
@@ -39,11 +40,10 @@ class Segmentor(BaseModel):
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.weigher_view, self.score_stride = weigher_view, score_stride
         self.resize_twice = resize_twice
-        self.windows = windows = Windows(**windows) if isinstance(windows, dict) else windows
+        windows = Windows(**windows) if isinstance(windows, dict) else windows
+        self.windows = self.with_patches(windows)
         self.scoring = scoring or Scoring(scale=1.0)
         self.post = nn.ModuleList(post)
-        if windows is not None:
-            windows.require_patch(score_stride or 1)
 
     def forward(self, inputs, data_samples=None, mode='tensor', **context):
         """[(3, H, W) uint8] -> samples with labels, {name: loss} or a list of scores."""
@@ -72,8 +72,11 @@ class Segmentor(BaseModel):
 
         Args:
             windows: in place of the model's own.
+
+        Raises:
+            UserError: windows smaller than a patch.
         """
-        windows = windows or self.windows
+        windows = self.with_patches(windows or self.windows)
         groups = defaultdict(list)
         for i, image in enumerate(images):
             groups[image.shape].append(i)
@@ -81,6 +84,12 @@ class Segmentor(BaseModel):
             return self._each(groups, images, views, self.queries)
         seen = self._each(groups, images, views, self.look)
         return window_scores(self.queries_of, images, seen, windows)
+
+    def with_patches(self, windows):
+        """Windows or None -> the same; a UserError where they hold no patch of the network"""
+        if windows is not None:
+            windows.require_patch(self.score_stride or 1)
+        return windows
 
     def _each(self, groups, images, views, run):
         """`run` on batches of equal shape -> a result for each photo; None where it gives none."""
@@ -111,6 +120,20 @@ class Segmentor(BaseModel):
             image: (3, H, W), the input itself; or its size, where no post-processing looks at it.
             windows: in place of the model's own; those that the maps were made with.
         """
+        return self._decide(*self._at_photo(maps, photo_size, image, windows), photo_size, image)
+
+    def labels_and_probability(self, maps, photo_size, image, windows=None):
+        """As `labels` -> (H, W) labels, (H, W) float32: the probability of each pixel's own label.
+
+        It is read off the scores that the labels come from, so behind PAMR off the refined ones.
+        Where a threshold or a superpixel chose another label than the best, it is that label's.
+        """
+        placed = self._at_photo(maps, photo_size, image, windows)
+        labels = self._decide(*placed, photo_size, image)
+        return labels, label_probability(self.scoring, labels, placed[0], *placed[1])
+
+    def _at_photo(self, maps, photo_size, image, windows):
+        """-> maps and what resizes them to the photo; or refined maps of its size, and ()"""
         if len(self.post) and not torch.is_tensor(image):
             raise TypeError('post-processing looks at the input itself, not at its size')
         size = tuple(image.shape[1:]) if torch.is_tensor(image) else tuple(image)
@@ -121,6 +144,10 @@ class Segmentor(BaseModel):
             guide = _resized(self.normalised(image), photo_size)
             for part in refiners:
                 maps = part(maps[None], guide)[0]
+        return maps, matrices
+
+    def _decide(self, maps, matrices, photo_size, image):
+        """What `_at_photo` gave -> (H, W) labels"""
         labels = self.scoring.labels(maps, *matrices)
         for part in self.post:
             if part.acts_on == 'labels':

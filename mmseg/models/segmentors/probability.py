@@ -1,0 +1,36 @@
+"""How probable the shown labels are, at the photo's size, slab by slab."""
+
+import torch
+from torch import Tensor
+
+from ..upsample import ROWS, slabs
+
+
+def label_probability(scoring, labels, scores, down=None, across=None) -> Tensor:
+    """(H, W) labels, (Q, h, w) and matrices to (H, W), or (Q, H, W) without -> (H, W) float32.
+
+    A pixel has the softmax over the queries of its own scores, as `Scoring` has for its thresholds,
+    and a class the probability of its best query. Where scores are probabilities, so is the result.
+    """
+    found, first, scale = [], 0, scoring.scale
+    for slab in _slabs(scores.float(), down, across):
+        own = _own(scoring, slab, labels[first : first + len(slab)].long())
+        if scale is not None:
+            own = 1 / (slab - own).mul_(scale).exp_().sum(dim=1, keepdim=True)
+        found.append(own)
+        first += len(slab)
+    return torch.cat(found)[:, 0]
+
+
+def _slabs(scores, down, across):
+    """-> (rows, Q, W) from the top down"""
+    if down is not None:
+        return slabs(scores, down, across)
+    return (rows.transpose(0, 1) for rows in scores.split(ROWS, dim=1))
+
+
+def _own(scoring, scores, labels):
+    """(rows, Q, W), (rows, W) -> (rows, 1, W): the best score of the queries of each label"""
+    if scoring.groups is not None:
+        scores = scoring.by_class(scores.transpose(0, 1)).transpose(0, 1)
+    return scores.gather(1, labels[:, None])
