@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch.nn.functional as F
 from PIL import Image
 
 from mmseg.errors import UserError
@@ -92,19 +91,6 @@ def label_image(labels, palette):
     image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
     return image
-
-
-def best_probability(scores, size, *, scale):
-    """(C, h, w), (H, W) -> (H, W) float32: the most probable class's probability.
-
-    The scores span the photo: those of a padded grid are for `Segmentor.labels_and_probability`.
-
-    Args:
-        scale: of the softmax; None for scores that are probabilities.
-    """
-    probability = scores if scale is None else F.softmax(scores * scale, dim=0)
-    best = probability.amax(dim=0)[None, None]
-    return F.interpolate(best, size, mode='bilinear', align_corners=False)[0, 0].cpu().numpy()
 
 
 def write_image(image, path):

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmseg.apis.inference import above_threshold, classes_of, network_input, scale_of
-from mmseg.apis.result import best_probability, label_image
+from mmseg.apis.inference import above_threshold, classes_of, network_input
+from mmseg.apis.result import label_image
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
+from mmseg.models.probability import label_probability
 from mmseg.models.upsample import photo_matrices
 
 from .views import mean_probabilities
@@ -98,19 +99,24 @@ class Labeller:
 
     def _labelled(self, maps, size, image):
         """(Q, m, n) of the network or (C, h, w) mean probabilities, (H, W), input -> Labelled"""
-        network, shape = self.network, tuple(image.shape[1:])
-        if self.one_view:
-            labels, scale = network.labels(maps, size, image), scale_of(network)
-            scores = network.on_grid(maps, shape).float()
-        else:
-            scores, scale = maps, None
-            rule = dataclasses.replace(network.scoring, groups=None, scale=None)
-            across = photo_matrices(scores, size, input_size=shape, stride=None)
-            labels = rule.labels(scores, *across)
-        labels, confidence = labels.cpu().numpy(), None
-        if self.threshold or self.confidence:
-            best = best_probability(scores, size, scale=scale)
+        answer = self._of_network if self.one_view else self._of_views
+        labels, best = (x if x is None else x.cpu().numpy() for x in answer(maps, size, image))
+        if self.threshold:
             labels = above_threshold(labels, best, self.threshold, len(self.names))
+        confidence = None
         if self.confidence:
             confidence = Image.fromarray(np.rint(255 * best.clip(0, 1)).astype(np.uint8))
         return Labelled(label_image(labels, self.palette), confidence)
+
+    def _of_network(self, maps, size, image):
+        """-> (H, W) labels, and their probability where it is asked for, or None"""
+        if self.threshold or self.confidence:
+            return self.network.labels_and_probability(maps, size, image)
+        return self.network.labels(maps, size, image), None
+
+    def _of_views(self, probabilities, size, image):
+        """The same, of (C, h, w)"""
+        rule = dataclasses.replace(self.network.scoring, groups=None, scale=None)
+        across = photo_matrices(probabilities, size, input_size=tuple(image.shape[1:]), stride=None)
+        labels = rule.labels(probabilities, *across)
+        return labels, label_probability(rule, labels, probabilities, *across)

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmseg.errors import UserError
 
 from .refine import LOGIT_SCALE
-from .upsample import ROWS, label_type, slabs
+from .upsample import label_type, slabs
 
 SYNONYMS = ('mean', 'max')  # of a class's prompts: one mean embedding, or the best query
 
@@ -90,7 +90,7 @@ class Scoring:
         groups = None if self.groups is None else torch.tensor(self.groups, device=scores.device)
         if lost is not None and groups is not None:
             lost = lost[groups]
-        for slab in _slabs(scores, down, across):
+        for slab in slabs(scores, down, across):
             allowed = slab
             if lost is not None:
                 allowed = slab.masked_fill(lost[: slab.shape[1], None], -torch.inf)
@@ -113,13 +113,6 @@ class Scoring:
         small = counts <= self.area_thd * counts.sum()
         small[self.background] = False
         return small
-
-
-def _slabs(scores, down, across):
-    """-> (rows, Q, W) from the top down"""
-    if down is not None:
-        return slabs(scores, down, across)
-    return (rows.transpose(0, 1) for rows in scores.split(ROWS, dim=1))
 
 
 def _is_number(value):

@@ -76,13 +76,17 @@ def resize(scores, down, across) -> Tensor:
     return _product(down.to(scores), _product(scores, across.to(scores).T))
 
 
-def slabs(scores, down, across, rows=ROWS):
+def slabs(scores, down=None, across=None, rows=ROWS):
     """(C, h, w), (H, h), (W, w) -> the rows of `resize`, as (rows, C, W), from the top down.
 
     Args:
+        down, across: None for scores that have the photo's size already.
         rows: of the photo at a time on CPUs.
     """
     scores = scores.float()
+    if down is None:
+        yield from (part.transpose(0, 1) for part in scores.split(rows, dim=1))
+        return
     down, across = down.to(scores), across.to(scores)
     wide = _product(scores, across.T).transpose(0, 1).flatten(1)  # (h, C * W)
     for part, cells in bands(down, wide.shape[1], rows):

@@ -6,10 +6,10 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from ..data_preprocessor import SegDataPreprocessor
+from ..probability import label_probability
 from ..scoring import Scoring
 from ..upsample import photo_matrices, resize
 from ..windows import Windows, mean_on_grid, photo_window_matrices, window_scores
-from .probability import label_probability
 
 
 class Segmentor(BaseModel):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..upsample import ROWS, slabs
+from .upsample import slabs
 
 
 def label_probability(scoring, labels, scores, down=None, across=None) -> Tensor:
@@ -13,20 +13,13 @@ def label_probability(scoring, labels, scores, down=None, across=None) -> Tensor
     and a class the probability of its best query. Where scores are probabilities, so is the result.
     """
     found, first, scale = [], 0, scoring.scale
-    for slab in _slabs(scores.float(), down, across):
+    for slab in slabs(scores, down, across):
         own = _own(scoring, slab, labels[first : first + len(slab)].long())
         if scale is not None:
             own = 1 / (slab - own).mul_(scale).exp_().sum(dim=1, keepdim=True)
         found.append(own)
         first += len(slab)
     return torch.cat(found)[:, 0]
-
-
-def _slabs(scores, down, across):
-    """-> (rows, Q, W) from the top down"""
-    if down is not None:
-        return slabs(scores, down, across)
-    return (rows.transpose(0, 1) for rows in scores.split(ROWS, dim=1))
 
 
 def _own(scoring, scores, labels):
