@@ -120,6 +120,7 @@ PHOTO_FAMILIES = {
 # names another config.
 RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_vit_resnet10_128.py'
 PUBLISHED_TRAINING = 'as published'
+BALANCED = 'balance, ResNet-10'
 SWITCHES = {
     PUBLISHED_TRAINING: {},
     'confidence': {'model.robust_loss.confidence_power': 1.0},
@@ -134,8 +135,9 @@ SWITCHES = {
         'model.self_thresh': 0.5,
     },
     'ResNet-10': {'student': RESNET},
-    'balance, ResNet-10': {'student': RESNET, 'model.robust_loss.balance': 0.5},
+    BALANCED: {'student': RESNET, 'model.robust_loss.balance': 0.5},
 }
+SWITCHES_OF_ALL = (PUBLISHED_TRAINING, BALANCED)  # of every teacher; the others of the best
 
 # The same of labels that the best combination wrote once: it looks at scenes in ways that a teacher
 # cannot look at a student's crops.

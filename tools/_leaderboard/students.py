@@ -1,7 +1,7 @@
 """Students of a board's teachers, with what their training may add."""
 
 from .board import MASKCLIP
-from .options import COMBINATION, PUBLISHED_TRAINING, SWITCHES, SWITCHES_WRITTEN
+from .options import COMBINATION, SWITCHES, SWITCHES_OF_ALL, SWITCHES_WRITTEN
 
 
 def students(board, steps, train):
@@ -18,9 +18,9 @@ def students(board, steps, train):
         found[teacher, switch] = board.figures(options, 'test'), rows
 
     for teacher, options in teachers.items():
-        last = teacher == list(teachers)[-1]  # the best one; the others train as published
-        for switch, more in SWITCHES.items() if last else [(PUBLISHED_TRAINING, {})]:
-            add(teacher, options, switch, {**of_teacher(options), **more})
+        for switch, more in SWITCHES.items():
+            if switch in SWITCHES_OF_ALL or teacher == list(teachers)[-1]:  # the best teacher
+                add(teacher, options, switch, {**of_teacher(options), **more})
     best = steps[-1][1]
     for switch, more in SWITCHES_WRITTEN.items():
         add(COMBINATION, best, switch, {'pseudo_labels': best, **more})
