@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import _to_rgb, read_photo
+from mmseg.datasets.transforms.loading import read_photo, to_rgb
 from mmseg.errors import UserError
 
 
@@ -35,7 +35,7 @@ def as_photo(image):
 def _of_pil(image):
     """PIL image -> as `read_photo` gives a file: turned as its EXIF says, 16 bits scaled to 8"""
     try:
-        return _to_rgb(image)
+        return to_rgb(image)
     except (OSError, SyntaxError, ValueError) as error:
         name = getattr(image, 'filename', '') or 'that was passed'
         raise UserError(f'the image {name} cannot be read: {error}') from error

@@ -27,7 +27,7 @@ def read_photo(path, *, file=None, max_pixels=None):
                 f'the image {path} is {width}x{height}; at most {max_pixels / 1e6:g} megapixels '
                 'are read here'
             )
-        return _to_rgb(image)
+        return to_rgb(image)
 
     return _read(path, convert, file)
 
@@ -46,7 +46,7 @@ def photo_size(path):
     return _read(path, size)
 
 
-def _to_rgb(image):
+def to_rgb(image):
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I;16'):  # Pillow would clip 16 bits, not scale them
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
