@@ -1,7 +1,6 @@
 """Targets from a teacher: the only pixels that change are those nobody labelled."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.structures import IGNORE, UNLABELED
@@ -36,9 +35,7 @@ def _best(scores, size, ids, threshold, scale):
         best, label = slab.max(dim=1)
         label = label if ids is None else ids[label]
         if threshold > 0:
-            if scale is not None:
-                best = 1 / ((slab - best[:, None]) * scale).exp_().sum(dim=1)
-            label = label.where(best >= threshold, IGNORE)
+            label = label.where(_probability(slab, best, scale) >= threshold, IGNORE)
         labels.append(label)
     return torch.cat(labels)
 
@@ -46,16 +43,27 @@ def _best(scores, size, ids, threshold, scale):
 def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
     """(N, H, W), (N, C, h, w) -> (N, H, W) in 0..1: how sure the teacher is of its best class.
 
-    1 where somebody labelled. Probabilities are taken on the scores' grid and then resized, so that
-    no map of all classes exists at the target's size; see `fill_unlabeled` for the arguments.
+    1 where somebody labelled; elsewhere what `threshold` of `fill_unlabeled` looks at, of the same
+    arguments.
     """
     if candidates is not None:
         scores = scores[:, list(candidates)]
-    scores = scores.float()
-    sure = scores if scale is None else (scores * scale).softmax(dim=1)
-    best = sure.amax(dim=1, keepdim=True)
-    best = F.interpolate(best, size=target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
-    return best.where(target == UNLABELED, best.new_tensor(1.0))
+    size, rows = target.shape[1:], []
+    for one in scores:
+        parts = [_probability(s, s.amax(dim=1), scale) for s in resized_slabs(one, size)]
+        rows.append(torch.cat(parts))
+    sure = torch.stack(rows)
+    return sure.where(target == UNLABELED, sure.new_tensor(1.0))
+
+
+def _probability(scores, best, scale):
+    """(R, C, W), (R, W) of the best class -> (R, W): its softmax; with scale None it is one already
+
+    The scores are used up.
+    """
+    if scale is None:
+        return best
+    return 1 / scores.sub_(best[:, None]).mul_(scale).exp_().sum(dim=1)
 
 
 def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0) -> Tensor:
