@@ -248,6 +248,7 @@ def test_proxies_of_the_environment_count(server, tmp_path, monkeypatch):
     monkeypatch.setenv('http_proxy', server.address)
     monkeypatch.setattr(urllib.request, '_opener', None)  # made once, from the environment
     download(['http://nowhere.invalid/a.pt'], tmp_path / 'a.pt', sha256=SHA)
+    assert (tmp_path / 'a.pt').read_bytes() == CONTENT
     monkeypatch.setattr(urllib.request, '_opener', None)
 
 

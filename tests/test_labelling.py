@@ -115,9 +115,9 @@ def test_a_killed_run_goes_on(folder, labels, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     cut = next(path for path in tmp_path.glob('*.png') if not path.name.startswith('.'))
-    part = tmp_path / f'.{cut.stem}.{"0" * 32}.part.png'
+    part = tmp_path / f'.{cut.stem}.{"0" * 12}.part.png'
     cut.rename(part).write_bytes(b'cut off')  # killed within a write
-    for name in (f'{cut.stem}.conf.{"1" * 32}.part.png', f'labels.{"2" * 32}.part.json'):
+    for name in (f'{cut.stem}.conf.{"1" * 12}.part.png', f'labels.{"2" * 12}.part.json'):
         (tmp_path / f'.{name}').write_bytes(b'cut off')
     whole = [name for name in read(tmp_path) if '/.' not in f'/{name}']
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in whole}

@@ -2,35 +2,26 @@
 
 import os
 import re
-import uuid
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
-PART = re.compile(r'\.(.+?)(?:\.[0-9a-f]{32})?\.part(\.[^.]+)')  # of `x.png`: .x.<token>.part.png
+from mmseg.utils import atomic_path
+
+PART = re.compile(r'\.(.+?)(?:\.[0-9a-f]{12})?\.part(\.[^.]+)')  # of `x.png`: .x.<token>.part.png
 
 
 @contextmanager
 def whole_file(path):
-    """Yield a name of its own beside `path`; rename it onto `path` if the block succeeds.
+    """`atomic_path` for what several processes may write at once, on any machines: the same labels.
 
-    Processes may write one path at once, on any machines: each a file of its own, all the same
-    labels. One that another has removed by `remove_parts` is not missed if `path` is there.
+    A temporary file that another has removed by `remove_parts` is not missed if `path` is there.
     """
-    path = Path(path)
-    temporary = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.part{path.suffix}')
     try:
-        yield temporary
-        _rename(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _rename(temporary, path):
-    try:
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            yield temporary
     except FileNotFoundError:
-        if not path.exists():
+        if not Path(path).exists():
             raise
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from mmseg.errors import UserError
 def atomic_path(path):
     """Yield a temporary path beside `path`; rename it onto `path` only if the block succeeds.
 
-    The temporary name keeps the suffix, since many writers choose the format by it.
+    The temporary name is nobody else's, on any machine, and keeps the suffix, since many writers
+    choose the format by it.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
+    temporary = path.with_name(f'.{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}')
     try:
         yield temporary
         os.replace(temporary, path)
