@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, group_environment
+from mmengine.config import Config
 from test_train import losses, run_train, student_config  # noqa: F401  a fixture
 from test_train import weights as weights_of
 from torch import nn
 
 from mmseg import kernels
-from mmseg.engine import accumulate_gradients, keep_freed_memory, late_info, load_config
+from mmseg.engine import accumulate_gradients, keep_freed_memory, late_info
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.resized import cross_entropy, plain_cross_entropy
@@ -142,10 +143,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(recipe, tmp_path, mo
     options = ['--cfg-options', 'train_cfg.max_iters=3', 'default_hooks.checkpoint.interval=3']
     assert run_train(recipe, '--work-dir', tmp_path / 'whole', *options) == 0
     assert run_train(recipe, '--work-dir', tmp_path / 'parts', '--accumulate', 2, *options) == 0
-    whole, parts = weights_of(tmp_path / 'whole', 3), weights_of(tmp_path / 'parts', 6)
+    whole, parts = weights_of(tmp_path / 'whole', 3), weights_of(tmp_path / 'parts', 3)
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], rtol=1e-5, atol=1e-5)
-    assert run_train(recipe, '--work-dir', tmp_path / 'no', '--accumulate', 3) == 1
 
 
 def test_two_processes_are_one_with_the_whole_batch(recipe, tmp_path):
@@ -198,17 +198,10 @@ def test_losses_are_read_when_they_are_logged(student_config, tmp_path, monkeypa
     assert reads == [6, 3, 9]  # loss, loss_ce and acc_seg
 
 
-def test_phases_and_schedules_of_accumulated_batches():
-    folder = ROOT / 'configs' / 'maskclip_plus' / 'anno_free'
-    config = load_config(
-        folder / 'maskclip_plus_vit16_segformer_b5_480x480_8k_pascal_context_59.py'
-    )
-    config.model.start_self_train = (5, 8)
-    config.custom_hooks = [dict(type='AverageStudentHook', momentum=0.001)]
-    config.model.robust_loss = dict(balance=0.5)
+def test_the_memory_of_class_balance_is_that_of_whole_batches():
+    config = Config(dict(train_dataloader=dict(batch_size=8), train_cfg=dict(max_iters=5)))
+    config.model = dict(robust_loss=dict(balance=0.5))
     accumulate_gradients(config, 4)
-    assert config.custom_hooks[0].interval == 4  # the average, once a step
     assert config.model.robust_loss.balance_memory**4 == pytest.approx(0.99)
-    assert config.train_dataloader.batch_size == 2 and config.train_cfg.max_iters == 32000
-    assert [s.get('end') for s in config.param_scheduler] == [6004, 32004]
-    assert tuple(config.model.start_self_train) == (17, 32)
+    assert config.train_cfg == dict(max_iters=5, parts=4)
+    assert config.train_dataloader.batch_size == 8
