@@ -3,10 +3,11 @@
 import itertools
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, load_tool, run_script
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
@@ -294,3 +295,28 @@ def test_deterministic_warns_where_an_operator_is_not(tmp_path):
         assert torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+# The miniature
+
+
+def test_the_miniature_of_no_iterations(tmp_path, capsys):
+    assert run_script('miniature', '--iterations', 0, '--work-dir', tmp_path / 'run') == 1
+    assert capsys.readouterr().err == 'error: --iterations is 1 or more, not 0\n'
+
+
+def test_the_miniature_goes_on_with_another_length(tmp_path, monkeypatch):
+    """Its schedule ends with it; a checkpoint of a longer run is not taken for a finished one."""
+    miniature, started = load_tool('miniature'), []
+
+    def train(config, **options):
+        started.append((config, options['resume']))
+        return SimpleNamespace(iter=20, max_iters=20)
+
+    monkeypatch.setattr(miniature, 'train', train)
+    torch.save({}, tmp_path / 'iter_20.pth'), torch.save({}, tmp_path / 'iter_30.pth')
+    path = miniature.CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
+    miniature.train_student(path, tmp_path, SimpleNamespace(iterations=20, device='cpu'))
+    ((config, resume),) = started
+    assert config.train_cfg.max_iters == 20 and config.param_scheduler[-1].end == 21
+    assert resume == tmp_path / 'iter_30.pth'

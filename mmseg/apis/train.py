@@ -67,11 +67,7 @@ def train(
     _set_randomness(config, seed, deterministic)
     _set_validation(config, validate)
     _keep_average(config)
-    parts = config.train_cfg.get('parts', 1) if accumulate is None else accumulate
-    if parts != 1:
-        accumulate_gradients(config, parts)
-    if amp:
-        config.optim_wrapper.update(_amp_wrapper(config.device))
+    _set_step(config, accumulate, amp)
     settings = training_settings(config, load_from)
     _set_start(config, resume, load_from, settings)
     for name in ('train_dataloader', 'val_dataloader'):
@@ -118,7 +114,7 @@ def _set_start(config, resume, load_from, settings):
         if resume is None:
             raise UserError(f'{config.work_dir} holds no checkpoint to resume from')
     elif newest is not None:
-        changed = changes(read_checkpoint(newest)['meta'].get('settings', {}), settings)
+        changed = changes(read_checkpoint(newest).get('meta', {}).get('settings', {}), settings)
         if changed:
             raise UserError(
                 f'{newest} is of a run with other settings ({changed}); go on with it by '
@@ -151,10 +147,13 @@ def _keep_average(config):
         config.custom_hooks = [*hooks, dict(type='AverageStudentHook', momentum=momentum)]
 
 
-def _amp_wrapper(device):
-    if device == 'cpu':
-        return dict(type='CpuAmpOptimWrapper')
-    return dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+def _set_step(config, accumulate, amp):
+    parts = config.train_cfg.get('parts', 1) if accumulate is None else accumulate
+    accumulate_gradients(config, parts)
+    if amp and config.device == 'cpu':
+        config.optim_wrapper.update(type='CpuAmpOptimWrapper')
+    elif amp:
+        config.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
 def _say_what_trains(runner):
