@@ -257,9 +257,9 @@ def test_a_run_resumed_in_another_folder_leaves_the_first_one_alone(tmp_path, mo
 
 def test_a_new_run_does_not_mix_with_another_one(tmp_path, capsys):
     run(tmp_path, 4)
-    with pytest.raises(UserError, match=r'iter_4.pth is of a .* settings \(seed=1 \(was 0\)\)'):
+    with pytest.raises(UserError, match=r'of a run with other settings \(seed=1 \(was 0\)\)'):
         run(tmp_path, 4, seed=1)
-    with pytest.raises(UserError, match=r'iter_4.pth .*\(optim_wrapper.optimizer.lr=0.2 \(was 0'):
+    with pytest.raises(UserError, match=r'\(optim_wrapper.optimizer.lr=0.2 \(was 0.1\)\)'):
         run(tmp_path, 4, **{'optim_wrapper.optimizer.lr': 0.2})
     with pytest.raises(UserError, match='iter_4.pth was trained with seed 0, not 1'):
         run(tmp_path, 6, seed=1, resume='auto')
@@ -268,6 +268,22 @@ def test_a_new_run_does_not_mix_with_another_one(tmp_path, capsys):
     run(tmp_path, 6, resume='auto', accumulate=2)
     said = 'from iteration 4 with other settings: train_cfg.max_iters=6 (was 4), train_cfg.parts=2'
     assert said in capsys.readouterr().out
+
+
+@HOOKS.register_module()
+class OtherRunHook(Hook):
+    """Begins another training in the same folder behind the first iteration."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 0:
+            run(runner.work_dir, 2, seed=1)
+
+
+def test_two_trainings_at_once_in_one_folder(tmp_path):
+    hooks = [dict(type='OtherRunHook')]
+    with pytest.raises(UserError, match=r'another training began .* \(seed=1 \(was 0\)'):
+        run(tmp_path, 4, custom_hooks=hooks)
+    assert names(tmp_path) == ['iter_2.pth']
 
 
 def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypatch):

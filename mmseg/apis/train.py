@@ -17,12 +17,13 @@ from mmseg.engine import (
     end_processes,
     init_processes,
     load_config,
+    read_settings,
     training_settings,
 )
 from mmseg.errors import UserError
 from mmseg.models import MaskClipPlus, count_parameters
 from mmseg.utils import output_dir
-from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
+from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import add_config_arguments, settings_of
 from .record import bare, write_record
@@ -106,19 +107,17 @@ def _set_randomness(config, seed, deterministic):
 
 
 def _set_start(config, resume, load_from, settings):
-    newest = None
-    if resume in (None, 'auto'):
-        newest = newest_checkpoint(config.work_dir)
+    folder = Path(config.work_dir)
     if resume == 'auto':
-        resume = newest
+        resume = newest_checkpoint(folder)
         if resume is None:
-            raise UserError(f'{config.work_dir} holds no checkpoint to resume from')
-    elif newest is not None:
-        changed = changes(read_checkpoint(newest).get('meta', {}).get('settings', {}), settings)
+            raise UserError(f'{folder} holds no checkpoint to resume from')
+    elif resume is None and any(folder.glob('iter_*.pth')):
+        changed = changes(read_settings(folder), settings)
         if changed:
             raise UserError(
-                f'{newest} is of a run with other settings ({changed}); go on with it by '
-                '--resume, or choose another --work-dir'
+                f'{folder} holds checkpoints of a run with other settings ({changed}); go on with '
+                'it by --resume, or choose another --work-dir'
             )
     start = resume or load_from
     if start is not None and not Path(start).is_file():

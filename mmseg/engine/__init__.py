@@ -6,7 +6,7 @@ from .late_info import LateInfoHook
 from .launch import device_of, end_processes, init_processes, keep_freed_memory
 from .param_groups import MatrixDecayConstructor
 from .protocol import apply_protocol, protocol_of
-from .resume import CheckpointContentHook, changes, training_settings
+from .resume import CheckpointContentHook, changes, read_settings, training_settings
 from .runner import SegRunner
 from .sampler import StreamSampler
 from .size_sampler import SizeSampler
@@ -44,5 +44,6 @@ __all__ = [
     'keep_freed_memory',
     'load_config',
     'protocol_of',
+    'read_settings',
     'training_settings',
 ]

@@ -1,5 +1,6 @@
 """What a checkpoint says of its run, and what a resumed run takes back from it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path
 
+SETTINGS = 'settings.json'  # beside the checkpoints
 TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 NOT_COMPARED = ('seed', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 REMEMBERED = ('best_score', 'best_ckpt', 'keep_ckpt_ids')  # by CheckpointHook; some + a metric
@@ -46,6 +49,14 @@ def changes(before: dict[str, str], now: dict[str, str]) -> str:
     return ', '.join(told + ['...'] * (len(names) > 5))
 
 
+def read_settings(folder: Path) -> dict[str, str]:
+    """A run's folder -> the settings of the last training that began there, {} if none did"""
+    try:
+        return json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 class CheckpointContentHook(Hook):
     """Decide what of a run goes into a checkpoint, and what of it a resumed run takes back.
 
@@ -59,7 +70,18 @@ class CheckpointContentHook(Hook):
     def __init__(self, settings: dict[str, str]):
         self.settings = settings
 
+    def before_train(self, runner: Runner) -> None:
+        if is_main_process():
+            with atomic_path(Path(runner.work_dir) / SETTINGS) as temporary:
+                temporary.write_text(json.dumps(self.settings, indent=1))
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        theirs = changes(self.settings, read_settings(Path(runner.work_dir)))
+        if theirs:
+            raise UserError(
+                f'another training began in {runner.work_dir}, with other settings ({theirs}); '
+                'give each its own --work-dir'
+            )
         checkpoint['meta']['settings'] = self.settings
         checkpoint.pop('param_schedulers', None)
         info = {
