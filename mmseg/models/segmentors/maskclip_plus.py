@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmseg.structures import IGNORE, UNLABELED
 
 from ..pseudo_label import confidence_of, fill_from, fill_unlabeled
-from .encoder_decoder import EncoderDecoder, stack_images, stack_targets
+from .encoder_decoder import EncoderDecoder, stack_padded
 
 
 class MaskClipPlus(EncoderDecoder):
@@ -69,7 +69,7 @@ class MaskClipPlus(EncoderDecoder):
 
     def loss(self, images, samples, *, step):
         """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
-        target = stack_targets([sample.gt_sem_seg for sample in samples])
+        target = self.stack_labels([sample.gt_sem_seg for sample in samples])
         image, view = self.training_input(images, samples)
         features = self.features(image)
         scores = self.weigh(self.decode_head.classify(features), image, view)
@@ -84,8 +84,7 @@ class MaskClipPlus(EncoderDecoder):
         else:
             losses = self.robust_loss(scores, target, confidence, over=self.loss_over)
         if self.distill_weight:
-            teacher = self.aside['teacher']
-            dense = teacher.dense_features(stack_images(images, fill=_mean_of(teacher)))
+            dense = self.aside['teacher'].dense_features(self.teacher_images(images))
             losses['loss_distill'] = self.distill_weight * distance(features, dense, target)
         return losses
 
@@ -106,12 +105,17 @@ class MaskClipPlus(EncoderDecoder):
 
     def cached_labels(self, target, samples):
         """Labels, and confidence where they came with it, of an earlier tools/pseudo_label.py."""
-        labels, confidence = stack_targets([sample.pseudo_sem_seg for sample in samples]), None
+        labels, confidence = self.stack_labels([sample.pseudo_sem_seg for sample in samples]), None
         if 'pseudo_confidence' in samples[0]:
-            confidence = stack_targets([sample.pseudo_confidence for sample in samples]) / 255
+            confidence = self.stack_labels([sample.pseudo_confidence for sample in samples]) / 255
             confidence = confidence.where(target == UNLABELED, confidence.new_tensor(1.0))
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
+
+    def teacher_images(self, images):
+        """[(3, H_i, W_i)] -> (N, 3, H, W), padded with the teacher's own mean"""
+        mean = self.aside['teacher'].backbone.mean.view(3, 1, 1)
+        return stack_padded(images, mean, least=self.pad_to)
 
     @torch.inference_mode()
     def teacher_scores(self, images, samples):
@@ -120,7 +124,7 @@ class MaskClipPlus(EncoderDecoder):
         view = None
         if teacher.weigher_view == 'clip':
             view = torch.stack([sample.view for sample in samples])
-        return teacher.scores(stack_images(images, fill=_mean_of(teacher)), view)
+        return teacher.scores(self.teacher_images(images), view)
 
     @torch.no_grad()
     def pseudo_labels(self, target, scores, *, scale, threshold=None):
@@ -134,10 +138,6 @@ class MaskClipPlus(EncoderDecoder):
         if self.robust_loss is None or not self.robust_loss.reads_confidence:
             return None
         return confidence_of(target, scores, self.candidates, scale=scale)
-
-
-def _mean_of(teacher):
-    return teacher.backbone.mean.view(3, 1, 1)
 
 
 def distance(features, dense, target):
