@@ -69,11 +69,11 @@ def test_candidates_restrict_pseudo_labels():
 
 def test_a_threshold_erases_unsure_pseudo_labels_and_nothing_else():  # Q10
     found = fill_unlabeled(TARGET, SCORES, threshold=0.9)
-    assert found.tolist() == [[[255, 0, 255], [2, 2, 2]]]
+    assert found.tolist() == [[[-1, 0, 255], [2, 2, 2]]]
     logits = fill_unlabeled(TARGET, 4 * SCORES, threshold=0.9, scale=1.0)  # e^2 of e^2 + 2
-    assert logits.tolist() == [[[255, 0, 255], [255, 2, 255]]]
+    assert logits.tolist() == [[[-1, 0, 255], [-1, 2, -1]]]
     given = fill_unlabeled(TARGET, SCORES, threshold=0.5, scale=None)
-    assert given.tolist() == [[[255, 0, 255], [2, 2, 2]]]
+    assert given.tolist() == [[[-1, 0, 255], [2, 2, 2]]]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def sample(height=60, width=80, labels=(0, 1)):
     values = np.resize(np.array(labels, np.int16), (height, width))
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = values * 100
-    return dict(img=image, gt_sem_seg=values, ori_shape=(height, width), rng=rng())
+    return dict(img=image, gt_sem_seg=values, ori_shape=(height, width), num_classes=2, rng=rng())
 
 
 def test_unlabeled_reads_no_mask():  # Q11
@@ -393,11 +393,11 @@ def test_unseen_classes_are_hidden_and_counted_apart():
 def test_distance_to_the_teachers_unit_features():
     features, dense = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     dense[:, 0] = 5.0  # unit length: (1, 0)
-    target = torch.tensor([[[0, 255], [0, 0]]])
-    assert distance(features, dense, target) == pytest.approx(0.5)  # |(0, 0) - (1, 0)| / 2
+    labelled = torch.tensor([[[True, False], [True, True]]])
+    assert distance(features, dense, labelled) == pytest.approx(0.5)  # |(0, 0) - (1, 0)| / 2
     features[:, 0, 0, 1] = 100.0  # void
-    assert distance(features, dense, target) == pytest.approx(0.5)
-    assert distance(features, dense, torch.full((1, 2, 2), 255)) == 0
+    assert distance(features, dense, labelled) == pytest.approx(0.5)
+    assert distance(features, dense, torch.zeros_like(labelled)) == 0
 
 
 def test_only_matrices_decay_and_the_head_learns_faster():

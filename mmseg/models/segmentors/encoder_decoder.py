@@ -1,6 +1,6 @@
 import torch
 
-from mmseg.structures import IGNORE
+from mmseg.structures import ignore_label
 
 from ..resized import averaged, cross_entropy
 from .base import Segmentor
@@ -75,8 +75,8 @@ class EncoderDecoder(Segmentor):
 
     def loss(self, images, samples):
         """[(3, H, W) uint8], samples with gt_sem_seg -> {'loss_ce', 'acc_seg'}"""
-        target = self.stack_labels([sample.gt_sem_seg for sample in samples])
-        return self.loss_against(self.scores(*self.training_input(images, samples)), target)
+        scores = self.scores(*self.training_input(images, samples))
+        return self.loss_against(scores, self.targets_of(samples, scores.shape[1]))
 
     def training_input(self, images, samples):
         """Return the batch, padded at the right and bottom to one size, and its views or None."""
@@ -85,14 +85,15 @@ class EncoderDecoder(Segmentor):
             view = torch.stack([sample.view for sample in samples])
         return stack_padded(images, self.mean, least=self.pad_to), view
 
-    def stack_labels(self, labels):
-        """[(H_i, W_i)] -> (N, H, W) int64, 255 where the images of the batch are padded"""
-        fill = torch.full((1, 1), IGNORE, device=labels[0].device)
-        return stack_padded(labels, fill, least=self.pad_to)
+    def targets_of(self, samples, num_classes):
+        """Stack `gt_sem_seg` to (N, H, W) int64, ignored where images are padded."""
+        targets = [sample.gt_sem_seg for sample in samples]
+        fill = torch.full((1, 1), ignore_label(num_classes), device=targets[0].device)
+        return stack_padded(targets, fill, least=self.pad_to)
 
     def loss_against(self, scores, target):
         """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""
-        return averaged(*cross_entropy(scores, target), target, self.loss_over)
+        return averaged(*cross_entropy(scores, target), target, scores.shape[1], self.loss_over)
 
 
 def stack_padded(maps, fill, *, least=None):

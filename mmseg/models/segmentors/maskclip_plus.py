@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.structures import UNLABELED, ignore_label
 
 from ..pseudo_label import confidence_of, fill_from, fill_unlabeled
 from .encoder_decoder import EncoderDecoder, stack_padded
@@ -69,34 +69,36 @@ class MaskClipPlus(EncoderDecoder):
 
     def loss(self, images, samples, *, step):
         """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
-        target = self.stack_labels([sample.gt_sem_seg for sample in samples])
         image, view = self.training_input(images, samples)
         features = self.features(image)
         scores = self.weigh(self.decode_head.classify(features), image, view)
-        confidence = None
+        target, confidence = self.targets_of(samples, scores.shape[1]), None
         if within(step, self.start_clip_guided):
             target, confidence = self.label_by_teacher(target, images, samples)
         elif within(step, self.start_self_train):
             target, confidence = self.label_by_itself(target, scores.detach(), image, view)
-        target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
+        ignore = ignore_label(scores.shape[1])
+        target = target.where(target != UNLABELED, ignore)
         if self.robust_loss is None:
             losses = self.loss_against(scores, target)
         else:
             losses = self.robust_loss(scores, target, confidence, over=self.loss_over)
         if self.distill_weight:
             dense = self.aside['teacher'].dense_features(self.teacher_images(images))
-            losses['loss_distill'] = self.distill_weight * distance(features, dense, target)
+            losses['loss_distill'] = self.distill_weight * distance(
+                features, dense, target != ignore
+            )
         return losses
 
     def label_by_teacher(self, target, images, samples):
-        """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
+        """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
         if 'pseudo_sem_seg' in samples[0]:
             return self.cached_labels(target, samples)
         scores, scale = self.teacher_scores(images, samples), self.aside['teacher'].scoring.scale
         return self.pseudo_labels(target, scores, scale=scale), self.sureness(target, scores, scale)
 
     def label_by_itself(self, target, scores, image, view):
-        """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
+        """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
         if self.ema_momentum is not None:
             with torch.no_grad():
                 scores = self.aside['average'].scores(image, view)
@@ -105,10 +107,13 @@ class MaskClipPlus(EncoderDecoder):
 
     def cached_labels(self, target, samples):
         """Labels, and confidence where they came with it, of an earlier tools/pseudo_label.py."""
-        labels, confidence = self.stack_labels([sample.pseudo_sem_seg for sample in samples]), None
+        none = target.new_zeros(1, 1)  # padding is never at -1
+        labels, confidence = [sample.pseudo_sem_seg for sample in samples], None
+        labels = stack_padded(labels, none, least=self.pad_to)
         if 'pseudo_confidence' in samples[0]:
-            confidence = self.stack_labels([sample.pseudo_confidence for sample in samples]) / 255
-            confidence = confidence.where(target == UNLABELED, confidence.new_tensor(1.0))
+            confidence = [sample.pseudo_confidence for sample in samples]
+            confidence = stack_padded(confidence, none, least=self.pad_to) / 255
+            confidence = confidence.where(target == UNLABELED, 1.0)
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
 
@@ -128,7 +133,7 @@ class MaskClipPlus(EncoderDecoder):
 
     @torch.no_grad()
     def pseudo_labels(self, target, scores, *, scale, threshold=None):
-        """(N, H, W), (N, C, h, w) -> (N, H, W) without -1; `scale` as in `fill_unlabeled`"""
+        """(N, H, W), (N, C, h, w) -> (N, H, W); `scale` as in `fill_unlabeled`"""
         threshold = self.conf_thresh if threshold is None else threshold
         return fill_unlabeled(target, scores, self.candidates, threshold=threshold, scale=scale)
 
@@ -140,11 +145,11 @@ class MaskClipPlus(EncoderDecoder):
         return confidence_of(target, scores, self.candidates, scale=scale)
 
 
-def distance(features, dense, target):
-    """(N, D, h, w), (N, D, h', w'), (N, H, W) -> (): mean |features - unit dense|, 255 left out"""
+def distance(features, dense, labelled):
+    """(N, D, h, w), (N, D, h', w'), (N, H, W) bool -> (): mean |features - unit dense| there"""
     size = features.shape[2:]
     dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
-    kept = F.interpolate((target != IGNORE)[:, None].float(), size, mode='nearest')
+    kept = F.interpolate(labelled[:, None].float(), size, mode='nearest')
     total = ((features - dense).abs() * kept).sum()
     return total / (kept.sum() * features.shape[1]).clamp_min(1)
 
