@@ -5,7 +5,7 @@ from torchvision.transforms.functional import center_crop, resize
 
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import IGNORE, UNLABELED, ignore_label
+from mmseg.structures import UNLABELED, ignore_label
 
 
 def read_photo(path, *, file=None, max_pixels=None):
@@ -95,9 +95,9 @@ class LoadAnnotations:
     uint8, or int32 with 65535 ignored where there are more than 255 classes.
 
     Args:
-        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), 'all', or
-            'unseen', those that the data set calls so; with either word, a photo without a mask is
-            unlabelled everywhere.
+        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16 in place of
+            uint8), 'all', or 'unseen', those that the data set calls so; with either word, a photo
+            without a mask is unlabelled everywhere.
 
     Raises:
         UserError: a mask that is missing, of another size than the photo, not of class indices, or
@@ -118,7 +118,9 @@ class LoadAnnotations:
             reduce_zero_label=results['reduce_zero_label'],
         )
         if self.suppress_labels:
-            mask = _suppress(mask.astype(np.int16), self._hidden(results))
+            hidden = np.isin(mask, list(self._hidden(results)))
+            mask = mask.astype(np.promote_types(mask.dtype, np.int8))
+            mask[hidden] = UNLABELED
         results['gt_sem_seg'] = mask
         return results
 
@@ -128,11 +130,6 @@ class LoadAnnotations:
         if self.suppress_labels == 'all':
             return range(results['num_classes'])
         return self.suppress_labels
-
-
-def _suppress(mask, hidden):
-    mask[np.isin(mask, list(hidden)) & (mask != IGNORE)] = UNLABELED
-    return mask
 
 
 @TRANSFORMS.register_module()
@@ -163,7 +160,7 @@ def read_mask(path, shape, *, num_classes, reduce_zero_label):
             f'the mask {path} holds the ids {", ".join(map(str, ids[:5]))}, but there are '
             f'{num_classes} classes; is it of another vocabulary?'
         )
-    return mask.astype(np.uint8) if ignore == IGNORE else mask
+    return mask.astype(np.uint8) if ignore == 255 else mask
 
 
 def read_gray(path, shape):
