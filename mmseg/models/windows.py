@@ -158,19 +158,6 @@ def mean_on_grid(maps, *, input_size, stride, windows) -> Tensor:
     return resize(maps, *matrices)
 
 
-@torch.no_grad()
-def slide(model, image, view=None, *, window, stride, batch=8) -> Tensor:
-    """(3, H, W) in 0..255, (3, S, S) for a view or None -> (C, h, w) scores, means over windows.
-
-    Args:
-        model: a Segmentor; the grid of the result has a cell per `cell_of(model)` pixels.
-        window, stride, batch: see `Windows`.
-    """
-    windows = Windows(window, min(stride, window), batch)
-    (maps,) = model.maps([image.float()], None if view is None else [view], windows)
-    return model.on_grid(maps, tuple(image.shape[1:]), windows)
-
-
 def crop(maps, top, left, height, width):
     """(..., H, W) -> (..., height, width), a view"""
     return maps[..., top : top + height, left : left + width]
