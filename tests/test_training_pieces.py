@@ -15,7 +15,6 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from transformers import SegformerConfig, SegformerForImageClassification, SegformerModel
 
-from mmseg.clip import read_state
 from mmseg.datasets import LoadAnnotations
 from mmseg.datasets.transforms import (
     PhotoMetricDistortion,
@@ -40,6 +39,7 @@ from mmseg.models.mit_names import to_mmseg, to_nvidia
 from mmseg.models.original_names import from_original
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_images, stack_targets
 from mmseg.models.segmentors.maskclip_plus import distance, within
+from mmseg.utils.checkpoint import read_state
 
 
 def rng(seed=0):
