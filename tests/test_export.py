@@ -184,7 +184,7 @@ def test_publish(checkpoint, tmp_path, capsys):
         (
             'publish_model',
             ['maskclip_plus_rn_deeplabv2.py', 'no.pth', 'a.safetensors'],
-            'no checkpoint',
+            'no weights file',
         ),
     ],
 )

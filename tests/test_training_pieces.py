@@ -15,7 +15,6 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from transformers import SegformerConfig, SegformerForImageClassification, SegformerModel
 
-from mmseg.clip import read_state
 from mmseg.datasets import LoadAnnotations
 from mmseg.datasets.transforms import (
     PhotoMetricDistortion,
@@ -41,6 +40,7 @@ from mmseg.models.original_names import from_original
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_padded
 from mmseg.models.segmentors.maskclip_plus import distance, within
 from mmseg.structures import SegDataSample
+from mmseg.utils.checkpoint import read_state
 
 
 def rng(seed=0):

@@ -1,7 +1,7 @@
 """Small helpers that know nothing of segmentation."""
 
 from .count import count_unasked
-from .describe import kind_of, what_is
+from .describe import kind_of, shown, what_is
 from .digest import digest_file, digest_state
 from .download import download
 from .files import atomic_path, output_dir, point_to, unique_names
@@ -25,6 +25,7 @@ __all__ = [
     'point_to',
     'require_keys',
     'require_known',
+    'shown',
     'unique_names',
     'what_is',
 ]
