@@ -59,10 +59,9 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         pass  # not cached yet, or not readable: computed again
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             save_file({'text': rows}, temporary)
-    except OSError:
+    except (UserError, SafetensorError):
         pass  # a read-only home: computed again next time
     return rows
 
