@@ -39,7 +39,7 @@ def test_only_photo_formats_are_opened(kind, tmp_path, monkeypatch):
         lambda path: read_gray(path, (6, 8)),
         lambda path: read_mask(path, (6, 8), **labels),
     ):
-        with pytest.raises(UserError, match='photo.jpg cannot be read: it is not of JPEG, PNG'):
+        with pytest.raises(UserError, match='photo.jpg cannot be read: no image of JPEG, PNG'):
             read(path)
     assert started == []
 

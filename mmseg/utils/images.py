@@ -45,5 +45,5 @@ def read_image(path, convert: Callable[[Image.Image], Any], file: BinaryIO | Non
         ) from error
     except Exception as error:  # Pillow's errors about damaged files have no common type
         unknown = isinstance(error, UnidentifiedImageError)
-        reason = f'it is not of {", ".join(FORMATS)}' if unknown else reason_of(error)
+        reason = f'no image of {", ".join(FORMATS)}' if unknown else reason_of(error)
         raise UserError(f'the image {path} cannot be read: {reason}') from error
