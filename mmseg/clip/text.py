@@ -58,10 +58,9 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         return rows
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             save_file({'text': rows}, temporary)
-    except OSError:
+    except (UserError, SafetensorError):
         pass  # a read-only home: computed again next time
     return rows
 

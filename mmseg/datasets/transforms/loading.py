@@ -1,11 +1,12 @@
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import UNLABELED, ignore_label
+from mmseg.utils import read_image
 
 
 def read_photo(path, *, file=None, max_pixels=None):
@@ -29,7 +30,7 @@ def read_photo(path, *, file=None, max_pixels=None):
             )
         return to_rgb(image)
 
-    return _read(path, convert, file)
+    return read_image(path, convert, file)
 
 
 def photo_size(path):
@@ -43,7 +44,7 @@ def photo_size(path):
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
         return image.size if turned else image.size[::-1]
 
-    return _read(path, size)
+    return read_image(path, size)
 
 
 def to_rgb(image):
@@ -51,22 +52,6 @@ def to_rgb(image):
     if image.mode.startswith('I;16'):  # Pillow would clip 16 bits, not scale them
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert('RGB')
-
-
-def _read(path, convert, file=None):
-    try:
-        with Image.open(file or path) as image:
-            return convert(image)
-    except FileNotFoundError as error:
-        raise UserError(f'no such image: {path}') from error
-    except Image.DecompressionBombError as error:
-        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
-        raise UserError(
-            f'the image {path} has more than {most:.0f} megapixels; shrink it, or cut it into tiles'
-        ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = 'no image' if isinstance(error, UnidentifiedImageError) else error
-        raise UserError(f'the image {path} cannot be read: {reason}') from error
 
 
 def clip_view(photo, size):
@@ -143,7 +128,7 @@ class Unlabeled:
 
 def read_mask(path, shape, *, num_classes, reduce_zero_label):
     """File -> (H, W) labels in 0..C-1 or ignored; see `LoadAnnotations`."""
-    image = _read(path, lambda opened: opened.copy())
+    image = read_image(path, lambda opened: opened.copy())
     if image.mode not in ('L', 'P', 'I', 'I;16'):
         raise UserError(
             f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel'
@@ -165,7 +150,7 @@ def read_mask(path, shape, *, num_classes, reduce_zero_label):
 
 def read_gray(path, shape):
     """File -> (H, W) uint8, as large as its photo"""
-    values = np.array(_read(path, lambda image: image.convert('L')))
+    values = np.array(read_image(path, lambda image: image.convert('L')))
     _require_shape(values, path, shape)
     return values
 
