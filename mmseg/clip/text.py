@@ -54,7 +54,9 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
     )
     try:
-        return load_file(path)['text']
+        rows, width = load_file(path)['text'], clip.embed_dim
+        if rows.shape == (len(vocabulary), width or rows.shape[-1]) and rows.isfinite().all():
+            return rows
     except (OSError, SafetensorError, KeyError):
         pass  # not cached yet, or not readable: computed again
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)

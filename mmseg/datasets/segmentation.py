@@ -1,5 +1,6 @@
 """Data sets laid out as a folder of photos, a folder of index masks and a split list."""
 
+from collections import Counter
 from pathlib import Path
 
 from mmseg.errors import UserError
@@ -21,7 +22,8 @@ class SegDataset(PhotoDataset):
         kwargs: see `PhotoDataset`.
 
     Raises:
-        UserError: a missing list or folder, an empty list, or listed files that do not exist.
+        UserError: a missing list or folder, an empty list, a name listed twice, or listed files
+            that do not exist.
     """
 
     def __init__(
@@ -70,6 +72,12 @@ def _read_split(path):
         ) from error
     if not names:
         raise UserError(f'the split list {path} is empty')
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        raise UserError(
+            f'the split list {path} names twice: {", ".join(double[:5])}; such photos would count '
+            'twice: name each once'
+        )
     return names
 
 

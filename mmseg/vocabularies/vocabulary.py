@@ -131,7 +131,11 @@ def load_vocabulary(source):
     if isinstance(source, Vocabulary):
         return source
     if not isinstance(source, (str, Path)):
-        return parse_vocabulary([str(line) for line in source], 'given as a list')
+        lines = [str(line) for line in source]
+        for i, line in enumerate(lines):
+            if not line.strip():  # skipped as in a file, it would shift the ids behind it
+                raise UserError(f'the vocabulary given as a list has an empty name at place {i}')
+        return parse_vocabulary(lines, 'given as a list')
     if str(source) in list_vocabularies():
         path = DATA / f'{source}.txt'
     else:
