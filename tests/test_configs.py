@@ -23,6 +23,10 @@ def test_every_leaf_is_valid_and_short(leaf):
     assert all(s.end == config.train_cfg.max_iters + 1 for s in schedules[-1:])
     assert len(leaf.read_text().splitlines()) <= 10
     assert 'pipeline' not in leaf.read_text()
+    if leaf.relative_to(ROOT / 'configs').parts[0].startswith('maskclip'):
+        published = 'clip_numerics' not in leaf.stem  # of the student, and of its teacher
+        for model in (config.model, config.model.get('teacher')):
+            assert model is None or bool(model.get('resize_twice')) == published
 
 
 def test_published_names():

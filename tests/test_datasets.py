@@ -172,3 +172,5 @@ def test_bad_folders(tmp_path):
         ImageFolderDataset(['a'], str(tmp_path / 'gone'))
     with pytest.raises(UserError, match='no photo in'):
         ImageFolderDataset(['a'], str(tmp_path))
+    with pytest.raises(UserError, match='ImageFolderDataset needs data_root, a folder of photos'):
+        ImageFolderDataset(['a'], None)
