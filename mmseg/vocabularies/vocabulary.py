@@ -6,6 +6,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +78,15 @@ class Vocabulary:
         """A label -> its id, or in a vocabulary of `by_prompt` those of its prompts."""
         own = [i for i, name in enumerate(self.labels) if name.startswith(f'{label}: ')]
         return own or list(self.ids(label))
+
+    def difference(self, labels: Sequence[str]) -> str:
+        """Labels in an order -> how they differ from these: 'class 3 is ...'; '' for not at all"""
+        if len(labels) != len(self):
+            return f'{len(labels)} classes, {self.name} has {len(self)}'
+        for i, (theirs, own) in enumerate(zip(labels, self.labels)):
+            if theirs != own:
+                return f'class {i} is {theirs!r}, in {self.name} {own!r}'
+        return ''
 
     def by_prompt(self):
         """-> a Vocabulary with a class for each prompt, and the class here of each of those"""
