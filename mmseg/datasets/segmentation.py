@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS
+from mmseg.utils import require_choice
 from mmseg.vocabularies import load_vocabulary
 
 from .base import PhotoDataset
@@ -39,6 +40,7 @@ class SegDataset(PhotoDataset):
         reduce_zero_label=False,
         **kwargs,
     ):
+        require_choice('reduce_zero_label', reduce_zero_label, (True, False))
         self.img_dir, self.ann_dir, self.split = img_dir, ann_dir, split
         self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
         self.reduce_zero_label = reduce_zero_label

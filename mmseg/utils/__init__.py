@@ -9,6 +9,7 @@ from .memory import peak_memory
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
 from .suggest import nearest
+from .values import require_choice, require_number, require_pair
 
 __all__ = [
     'Progress',
@@ -23,8 +24,11 @@ __all__ = [
     'output_dir',
     'peak_memory',
     'point_to',
+    'require_choice',
     'require_keys',
     'require_known',
+    'require_number',
+    'require_pair',
     'unique_names',
     'what_is',
 ]
