@@ -28,8 +28,8 @@ def require_labels(folder, vocabulary, paths, *, confidence=False):
         raise UserError(
             f'{folder} holds no labels of tools/pseudo_label.py: its {RECORD} cannot be read'
         ) from error
-    if list(classes) != list(vocabulary.labels):
-        difference = _differ(classes, vocabulary)
+    difference = vocabulary.difference(classes)
+    if difference:
         raise UserError(f'the labels of {folder} are of another vocabulary: {difference}')
     if confidence and not has_confidence:
         raise UserError(
@@ -55,13 +55,6 @@ def _require_files(folder, paths, confidence):
             f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
             f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'
         )
-
-
-def _differ(classes, vocabulary):
-    if len(classes) != len(vocabulary):
-        return f'{len(classes)} classes, {vocabulary.name} has {len(vocabulary)}'
-    place = next(i for i, pair in enumerate(zip(classes, vocabulary.labels)) if pair[0] != pair[1])
-    return f'class {place} is {classes[place]!r}, in {vocabulary.name} {vocabulary.labels[place]!r}'
 
 
 @TRANSFORMS.register_module()

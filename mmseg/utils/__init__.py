@@ -19,6 +19,7 @@ from .memory import peak_memory
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
 from .suggest import nearest
+from .values import require_choice, require_number, require_pair
 
 __all__ = [
     'Progress',
@@ -37,8 +38,11 @@ __all__ = [
     'read_image',
     'read_json',
     'reason_of',
+    'require_choice',
     'require_keys',
     'require_known',
+    'require_number',
+    'require_pair',
     'shown',
     'sweep_parts',
     'unique_names',

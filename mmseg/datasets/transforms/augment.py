@@ -6,6 +6,7 @@ import numpy as np
 
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import UNLABELED, ignore_label
+from mmseg.utils import require_number, require_pair
 
 from .resize import fit_inside
 
@@ -22,6 +23,8 @@ class RandomResize:
     """
 
     def __init__(self, scale, ratio_range):
+        require_pair('RandomResize.scale', scale, least=1, whole=True)
+        require_pair('RandomResize.ratio_range', ratio_range, above=0, ordered=True)
         self.scale, self.ratio_range = scale, ratio_range
 
     def __call__(self, results):
@@ -49,6 +52,8 @@ class RandomCrop:
     """
 
     def __init__(self, size, cat_max_ratio=1.0, count_unlabeled=False):
+        require_number('RandomCrop.size', size, 1, whole=True)
+        require_number('RandomCrop.cat_max_ratio', cat_max_ratio, 0, 1)
         self.size, self.cat_max_ratio = size, cat_max_ratio
         self.count_unlabeled = count_unlabeled
 
@@ -80,6 +85,7 @@ class RandomFlip:
     """img and its maps (where there are some) -> mirrored left to right with probability `prob`."""
 
     def __init__(self, prob=0.5):
+        require_number('RandomFlip.prob', prob, 0, 1)
         self.prob = prob
 
     def __call__(self, results):
@@ -100,6 +106,10 @@ class PhotoMetricDistortion:
     """
 
     def __init__(self, brightness=32, contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=18):
+        require_number('PhotoMetricDistortion.brightness', brightness, 0, 255)
+        require_pair('PhotoMetricDistortion.contrast', contrast, least=0, ordered=True)
+        require_pair('PhotoMetricDistortion.saturation', saturation, least=0, ordered=True)
+        require_number('PhotoMetricDistortion.hue', hue, 0, 180, whole=True)
         self.brightness, self.contrast = brightness, contrast
         self.saturation, self.hue = saturation, hue
 

@@ -6,7 +6,7 @@ from torchvision.transforms.functional import center_crop, resize
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import UNLABELED, ignore_label
-from mmseg.utils import read_image
+from mmseg.utils import read_image, require_choice
 
 
 def read_photo(path, *, file=None, max_pixels=None):
@@ -90,6 +90,8 @@ class LoadAnnotations:
     """
 
     def __init__(self, suppress_labels=()):
+        if isinstance(suppress_labels, str):
+            require_choice('LoadAnnotations.suppress_labels', suppress_labels, ('all', 'unseen'))
         self.suppress_labels = suppress_labels
 
     def __call__(self, results):

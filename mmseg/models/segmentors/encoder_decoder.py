@@ -1,6 +1,7 @@
 import torch
 
 from mmseg.structures import ignore_label
+from mmseg.utils import require_choice
 
 from ..resized import averaged, cross_entropy
 from .base import Segmentor
@@ -39,6 +40,7 @@ class EncoderDecoder(Segmentor):
         loss_over='labelled',
         pad_to=None,
     ):
+        require_choice('model.loss_over', loss_over, ('labelled', 'all'))
         super().__init__(
             weigher_view=weigher_view if class_weight is not None else None,
             resize_twice=resize_twice,

@@ -1,7 +1,9 @@
 import torch
 import torch.nn.functional as F
 
+from mmseg.errors import UserError
 from mmseg.structures import UNLABELED, ignore_label
+from mmseg.utils import require_number, require_pair
 
 from ..pseudo_label import confidence_of, fill_from, fill_unlabeled
 from .encoder_decoder import EncoderDecoder, stack_padded
@@ -49,6 +51,14 @@ class MaskClipPlus(EncoderDecoder):
         teacher_at_validation=False,
         **options,
     ):
+        require_phase('model.start_clip_guided', start_clip_guided)
+        require_phase('model.start_self_train', start_self_train)
+        require_number('model.conf_thresh', conf_thresh, 0, 1)
+        require_number('model.distill_weight', distill_weight, 0)
+        if self_thresh is not None:
+            require_number('model.self_thresh', self_thresh, 0, 1)
+        if ema_momentum is not None:
+            require_number('model.ema_momentum', ema_momentum, above=0, most=1)
         super().__init__(backbone, decode_head, **options)
         self.aside['teacher'] = teacher
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
@@ -152,6 +162,20 @@ def distance(features, dense, labelled):
     kept = F.interpolate(labelled[:, None].float(), size, mode='nearest')
     total = ((features - dense).abs() * kept).sum()
     return total / (kept.sum() * features.shape[1]).clamp_min(1)
+
+
+def require_phase(name: str, phase: tuple[int, int]) -> None:
+    """
+    Raises:
+        UserError: not the first and the last step of a phase, as `within` reads them.
+    """
+    require_pair(name, phase, least=-1, whole=True)
+    first, last = phase
+    if first == 0 or (first > 0 and -1 < last < first):
+        raise UserError(
+            f'{name} is (first, last) step, counted from 1, first -1 for never and last -1 for no '
+            f'end; not {phase!r}'
+        )
 
 
 def within(step, phase):
