@@ -2,11 +2,10 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.dist import get_dist_info
-from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from mmseg.errors import UserError
-from mmseg.registry import LOOPS, OPTIM_WRAPPERS
+from mmseg.registry import LOOPS
 
 
 @LOOPS.register_module()
@@ -56,13 +55,3 @@ def _batch_norm_of_one():
             'batch normalisation cannot train on one place of one photo; use '
             'train_dataloader.batch_size=2 or more, or a larger crop'
         ) from error
-
-
-@OPTIM_WRAPPERS.register_module()
-class CpuAmpOptimWrapper(OptimWrapper):
-    """bfloat16 autocast on the CPU, which mmengine's AmpOptimWrapper refuses; needs no scaling."""
-
-    @contextmanager
-    def optim_context(self, model):
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield
