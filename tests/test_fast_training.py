@@ -173,7 +173,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(recipe, tmp_path, mo
 
 @pytest.mark.parametrize('pixels, mean', [((1.0, 1e-6, 3.0), 3.5), (None, 2.0)])
 def test_parts_of_a_batch_weigh_by_their_pixels(pixels, mean):
-    """Sums of 2, 0 and 12 over 1, no and 3 pixels; or the means 2, 0 and 4 of parts that are alike."""
+    """Sums of 2, 0 and 12 over 1, no and 3 pixels; or 2, 0 and 4 of parts that count alike."""
     weight = nn.Parameter(torch.zeros(()))
     wrapper = WeightedOptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=3)
     for step in (1, 2):
