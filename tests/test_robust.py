@@ -43,7 +43,7 @@ def test_confidence_weights():
 
 
 def test_labels_of_a_folder_fill_what_nobody_labelled():
-    labels = torch.tensor([[[1, 1, 1], [2, 1, 0]]])
+    labels = torch.tensor([[[1, 1, 1], [2, 1, 0]]], dtype=torch.uint8)
     assert fill_from(TARGET, labels).tolist() == [[[1, 0, 255], [2, 2, 0]]]
     assert fill_from(TARGET, labels, candidates=[1, 2]).tolist() == [[[1, 0, 255], [2, 2, -1]]]
     sure = torch.tensor([[[0.9, 0.0, 0.0], [0.4, 0.0, 0.5]]])
