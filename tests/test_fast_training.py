@@ -14,7 +14,13 @@ from test_train import weights as weights_of
 from torch import nn
 
 from mmseg import kernels
-from mmseg.engine import accumulate_gradients, keep_freed_memory, late_info
+from mmseg.engine import (
+    WeightedOptimWrapper,
+    accumulate_gradients,
+    keep_freed_memory,
+    late_info,
+    load_config,
+)
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.resized import cross_entropy, plain_cross_entropy
@@ -130,10 +136,13 @@ def test_a_sample_without_an_accelerator_copies_its_fields():
 # One recipe on any machines
 
 FIXED = """
-model = dict(loss_over='all', backbone=dict(pretrained=None, drop_path=0.0),
+model = dict(distill_weight=0.5, backbone=dict(pretrained=None, drop_path=0.0),
     decode_head=dict(dropout=0.0))
-train_dataloader = dict(batch_size=4, dataset=dict(pipeline=[dict(type='LoadImage'),
-    dict(type='Unlabeled'), dict(type='RandomResize', scale=(200, 200), ratio_range=(0.9, 1.1)),
+unseen = 'all'
+train_dataloader = dict(batch_size=4, dataset=dict(ann_dir='SegmentationClass',
+    reduce_zero_label=True, pipeline=[dict(type='LoadImage'),
+    dict(type='LoadAnnotations', suppress_labels='unseen'),
+    dict(type='RandomResize', scale=(200, 200), ratio_range=(0.9, 1.1)),
     dict(type='RandomCrop', size=48), dict(type='RandomFlip'), dict(type='PackSegInputs')]))
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
 param_scheduler = []
@@ -144,7 +153,7 @@ train_cfg = dict(max_iters=20)
 
 @pytest.fixture
 def recipe(student_config):  # noqa: F811
-    """A student whose crops have one size and whose steps draw nothing at random."""
+    """A student whose crops have one size, but unequal void, and whose steps draw nothing."""
     path = student_config.with_name('recipe.py')
     path.write_text(f"_base_ = './{student_config.name}'\nteacher = 'tiny.py'\n{FIXED}")
     return path
@@ -160,6 +169,19 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(recipe, tmp_path, mo
     whole, parts = weights_of(tmp_path / 'whole', 3), weights_of(tmp_path / 'parts', 3)
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('pixels, mean', [((1.0, 1e-6, 3.0), 3.5), (None, 2.0)])
+def test_parts_of_a_batch_weigh_by_their_pixels(pixels, mean):
+    """Sums of 2, 0 and 12 over 1, no and 3 pixels; or 2, 0 and 4 of parts that count alike."""
+    weight = nn.Parameter(torch.zeros(()))
+    wrapper = WeightedOptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=3)
+    for step in (1, 2):
+        for i, value in enumerate((2.0, 0.0, 4.0)):
+            model = SimpleNamespace(**({} if pixels is None else dict(loss_pixels=pixels[i])))
+            with wrapper.optim_context(model):
+                wrapper.update_params(value * weight)
+        assert weight.item() == pytest.approx(-step * mean, rel=1e-5)
 
 
 def test_two_processes_are_one_with_the_whole_batch(recipe, tmp_path):

@@ -395,10 +395,12 @@ def test_distance_to_the_teachers_unit_features():
     features, dense = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     dense[:, 0] = 5.0  # unit length: (1, 0)
     labelled = torch.tensor([[[True, False], [True, True]]])
-    assert distance(features, dense, labelled) == pytest.approx(0.5)  # |(0, 0) - (1, 0)| / 2
+    assert distance(features, dense, labelled) == pytest.approx(3 * 0.5)  # |(0, 0) - (1, 0)| / 2
     features[:, 0, 0, 1] = 100.0  # void
-    assert distance(features, dense, labelled) == pytest.approx(0.5)
-    assert distance(features, dense, torch.zeros_like(labelled)) == 0
+    assert distance(features, dense, labelled) == pytest.approx(3 * 0.5)
+    features[:, 0, 0, 0] = 3.0
+    labelled = torch.eye(4).bool()[None]  # two of the four pixels of two cells
+    assert distance(features, dense, labelled) == pytest.approx(2 * 1.0 + 2 * 0.5)
 
 
 def test_only_matrices_decay_and_the_head_learns_faster():

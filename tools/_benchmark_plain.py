@@ -79,13 +79,14 @@ def plain_pseudo_labels(model):
 def plain_loss(model):
     """A MaskClipPlus -> its `loss_against`, by way of (N, C, H, W) float32 scores"""
 
-    def loss_against(scores, target):
+    def loss_against(scores, target, sums=None):
         full = F.interpolate(scores.float(), target.shape[1:], mode='bilinear')
         ignore = ignore_label(scores.shape[1])
         kept = target != ignore
         pixels = target.numel() if model.loss_over == 'all' else kept.sum().clamp_min(1)
         loss = F.cross_entropy(full, target, ignore_index=ignore, reduction='none').sum() / pixels
         right = ((full.argmax(dim=1) == target) & kept).sum()
+        model.loss_pixels = pixels
         return dict(loss_ce=loss, acc_seg=100 * right / pixels)
 
     return loss_against

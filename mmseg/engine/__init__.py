@@ -4,6 +4,7 @@ from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .late_info import LateInfoHook
 from .launch import device_of, end_processes, init_processes, keep_freed_memory
+from .optim_wrappers import CpuAmpOptimWrapper, WeightedAmpOptimWrapper, WeightedOptimWrapper
 from .param_groups import MatrixDecayConstructor
 from .protocol import apply_protocol, protocol_of
 from .resume import CheckpointContentHook, changes, read_settings, training_settings
@@ -12,7 +13,7 @@ from .sampler import StreamSampler
 from .size_sampler import SizeSampler
 from .test_loop import PRECISIONS, SegTestLoop, autocast_of, compile_network
 from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
-from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
+from .train_loop import StreamTrainLoop
 
 __all__ = [
     'AverageStudentHook',
@@ -34,6 +35,8 @@ __all__ = [
     'StreamSampler',
     'StreamTrainLoop',
     'TrainProgressHook',
+    'WeightedAmpOptimWrapper',
+    'WeightedOptimWrapper',
     'apply_protocol',
     'autocast_of',
     'check_config',

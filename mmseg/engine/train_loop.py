@@ -4,12 +4,11 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_dist_info, get_world_size
-from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from mmseg.errors import UserError
-from mmseg.registry import LOOPS, OPTIM_WRAPPERS
+from mmseg.registry import LOOPS
 
 
 @LOOPS.register_module()
@@ -52,13 +51,15 @@ class StreamTrainLoop(IterBasedTrainLoop):
         """Train on the parts of a batch; the hooks get the mean of what the parts return."""
         places = dict(batch_idx=self._iter, data_batch=data_batch)
         self.runner.call_hook('before_train_iter', **places)
-        outputs = [
-            self.runner.model.train_step(
-                dict(part, step=self._iter + 1), optim_wrapper=self.runner.optim_wrapper
+        model, outputs, pixels = self.runner.model, [], []
+        for part in split_batch(data_batch, self.parts):
+            outputs.append(
+                model.train_step(
+                    dict(part, step=self._iter + 1), optim_wrapper=self.runner.optim_wrapper
+                )
             )
-            for part in split_batch(data_batch, self.parts)
-        ]
-        self.runner.call_hook('after_train_iter', **places, outputs=_mean_of(outputs))
+            pixels.append(getattr(getattr(model, 'module', model), 'loss_pixels', 1.0))
+        self.runner.call_hook('after_train_iter', **places, outputs=_mean_of(outputs, pixels))
         self._iter += 1
 
     def _count_parts(self) -> None:
@@ -102,10 +103,14 @@ def split_batch(batch: dict[str, list], parts: int) -> Iterator[dict[str, list]]
 
 
 @torch.no_grad()
-def _mean_of(outputs: list[dict]) -> dict:
+def _mean_of(outputs: list[dict], pixels: list) -> dict:
+    """Results of the parts, the pixels that each is a mean over -> their mean over all pixels"""
     if len(outputs) == 1:
         return outputs[0]
-    return {name: sum(part[name] for part in outputs) / len(outputs) for name in outputs[0]}
+    shares = [count / sum(pixels) for count in pixels]
+    return {
+        name: sum(share * part[name] for share, part in zip(shares, outputs)) for name in outputs[0]
+    }
 
 
 @contextmanager
@@ -119,13 +124,3 @@ def _batch_norm_of_one():
             'batch normalisation cannot train on one place of one photo; use '
             'train_dataloader.batch_size=2 or more, or a larger crop'
         ) from error
-
-
-@OPTIM_WRAPPERS.register_module()
-class CpuAmpOptimWrapper(OptimWrapper):
-    """bfloat16 autocast on the CPU, which mmengine's AmpOptimWrapper refuses; needs no scaling."""
-
-    @contextmanager
-    def optim_context(self, model):
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield

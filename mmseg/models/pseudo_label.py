@@ -73,8 +73,9 @@ def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0
         confidence: (N, H, W) in 0..1; pixels below `threshold` stay at -1. None where unknown.
         candidates: ids of the classes that may be given; other pixels stay at -1. None for all.
     """
+    labels = labels.to(target.dtype)
     if candidates is not None:
         labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), UNLABELED)
     if threshold > 0 and confidence is not None:
         labels = labels.where(confidence >= threshold, UNLABELED)
-    return labels.to(target.dtype).where(target == UNLABELED, target)
+    return labels.where(target == UNLABELED, target)

@@ -5,6 +5,8 @@ At 59 classes they are 54 MB a crop of 480, and softmax, logarithm and gradients
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
+from torch import Tensor
 
 from mmseg import kernels
 from mmseg.structures import ignore_label
@@ -40,16 +42,21 @@ def cross_entropy(scores, target, weight=None, *, smoothing=0.0, gce=0.0):
         return _CrossEntropy.apply(scores.float(), target, weight, smoothing, gce)
 
 
-def averaged(total, right, target, num_classes, over):
-    """What `cross_entropy` gives -> {'loss_ce': (), 'acc_seg': () in 0..100}
+def count_pixels(target, num_classes, over) -> Tensor:
+    """(N, H, W) -> (): the pixels that a loss is averaged over, their mean over the processes.
+
+    Gradients are averaged over the processes. A sum divided by this number therefore has the
+    gradient of the mean over the pixels of all processes, however unequal their numbers are.
 
     Args:
-        over: 'labelled' or 'all', the pixels of the mean.
+        over: 'labelled' or 'all' pixels.
     """
-    pixels = target.numel()
     if over == 'labelled':
-        pixels = (target != ignore_label(num_classes)).sum().clamp_min(1)
-    return dict(loss_ce=total / pixels, acc_seg=100 * right / pixels)
+        pixels = (target != ignore_label(num_classes)).sum().float()
+    else:
+        pixels = torch.full((), float(target.numel()), device=target.device)
+    all_reduce(pixels, 'mean')
+    return pixels.clamp_min(1e-6)  # without a pixel the sums are 0
 
 
 def plain_cross_entropy(scores, target, weight=None, *, smoothing=0.0, gce=0.0):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmseg.errors import UserError
 from mmseg.utils import count_unasked
 
-from .resized import averaged, cross_entropy
+from .resized import cross_entropy
 
 BALANCE_MEMORY = 0.99
 
@@ -67,15 +67,13 @@ class RobustLoss(nn.Module):
     def reads_confidence(self):
         return bool(self.confidence_power or self.confidence_ramp)
 
-    def forward(self, scores, target, confidence=None, *, over='labelled'):
-        """-> {'loss_ce': (), 'acc_seg': () in 0..100}
+    def forward(self, scores, target, confidence=None):
+        """-> the weighted sum over labelled pixels, how many are right; see `cross_entropy`
 
         Args:
             scores: (N, C, h, w) logits.
             target: (N, H, W) labels, `ignore_label` ignored.
             confidence: (N, H, W) in 0..1, 1 where somebody labelled; None for 1 everywhere.
-            over: 'labelled' or 'all', the pixels of the mean; weights do not change their number,
-                so that a batch of unsure labels counts less.
         """
         weight = None
         if self.reads_confidence and confidence is not None:
@@ -85,8 +83,7 @@ class RobustLoss(nn.Module):
         if self.balance is not None:
             rarity = self.balance(target)
             weight = rarity if weight is None else weight * rarity
-        sums = cross_entropy(scores, target, weight, smoothing=self.smoothing, gce=self.gce)
-        return averaged(*sums, target, scores.shape[1], over)
+        return cross_entropy(scores, target, weight, smoothing=self.smoothing, gce=self.gce)
 
 
 RobustLoss.not_from_config = {'num_classes'}

@@ -3,7 +3,7 @@ import torch
 from mmseg.structures import ignore_label
 from mmseg.utils import require_choice
 
-from ..resized import averaged, cross_entropy
+from ..resized import count_pixels, cross_entropy
 from .base import Segmentor
 
 
@@ -19,8 +19,8 @@ class EncoderDecoder(Segmentor):
         weigher: the CLIPDenseExtractor behind the class weight; it is frozen, moves with the model,
             and is in neither its parameters nor its checkpoints.
         weigher_view, resize_twice, windows: see `Segmentor`.
-        loss_over: 'labelled' averages cross entropy over labelled pixels, 'all' over all (as
-            published, Q14: ignored pixels count 0).
+        loss_over: 'labelled' averages losses over the labelled pixels of all processes, 'all' over
+            all pixels (as published, Q14: ignored pixels count 0).
         pad_to: pad training crops to this many pixels a side at least (as published, Q23); None
             pads them to the largest of the batch.
     """
@@ -51,6 +51,7 @@ class EncoderDecoder(Segmentor):
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
         self.aside = {'weigher': weigher}
+        self.loss_pixels = None  # that the last loss is a mean over, see `count_pixels`
 
     def _apply(self, fn, recurse=True):
         """What stands aside moves and converts with the model."""
@@ -93,9 +94,16 @@ class EncoderDecoder(Segmentor):
         fill = torch.full((1, 1), ignore_label(num_classes), device=targets[0].device)
         return stack_padded(targets, fill, least=self.pad_to)
 
-    def loss_against(self, scores, target):
-        """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""
-        return averaged(*cross_entropy(scores, target), target, scores.shape[1], self.loss_over)
+    def loss_against(self, scores, target, sums=None):
+        """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}
+
+        Args:
+            sums: what stands in the place of the sums of `cross_entropy`. Their weights do not
+                change the number of pixels, so that a batch of unsure labels counts less.
+        """
+        total, right = cross_entropy(scores, target) if sums is None else sums
+        self.loss_pixels = count_pixels(target, scores.shape[1], self.loss_over)
+        return dict(loss_ce=total / self.loss_pixels, acc_seg=100 * right / self.loss_pixels)
 
 
 def stack_padded(maps, fill, *, least=None):

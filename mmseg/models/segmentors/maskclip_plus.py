@@ -28,7 +28,7 @@ class MaskClipPlus(EncoderDecoder):
             Tarvainen and Valpola, NeurIPS 2017), to which a step adds this share of the student;
             `AverageStudentHook` keeps it in `aside['average']`. None for the student itself.
         distill_weight: of the L1 distance between the student's features and the teacher's unit
-            dense features, on the student's grid; 0 leaves it out.
+            dense features, on the student's grid, averaged as `loss_over` says; 0 leaves it out.
         robust_loss: a RobustLoss in place of plain cross entropy.
         teacher_at_validation: give validated photos the teacher's labels too, as `pseudo_sem_seg`.
         options: see `EncoderDecoder`.
@@ -92,12 +92,12 @@ class MaskClipPlus(EncoderDecoder):
         if self.robust_loss is None:
             losses = self.loss_against(scores, target)
         else:
-            losses = self.robust_loss(scores, target, confidence, over=self.loss_over)
+            sums = self.robust_loss(scores, target, confidence)
+            losses = self.loss_against(scores, target, sums)
         if self.distill_weight:
             dense = self.aside['teacher'].dense_features(self.teacher_images(images))
-            losses['loss_distill'] = self.distill_weight * distance(
-                features, dense, target != ignore
-            )
+            error = distance(features, dense, target != ignore) / self.loss_pixels
+            losses['loss_distill'] = self.distill_weight * error
         return losses
 
     def label_by_teacher(self, target, images, samples):
@@ -156,12 +156,15 @@ class MaskClipPlus(EncoderDecoder):
 
 
 def distance(features, dense, labelled):
-    """(N, D, h, w), (N, D, h', w'), (N, H, W) bool -> (): mean |features - unit dense| there"""
+    """(N, D, h, w), (N, D, h', w'), (N, H, W) bool -> (): sum over the labelled pixels
+
+    A pixel's distance is the mean |features - unit dense| over D of its cell.
+    """
     size = features.shape[2:]
     dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
-    kept = F.interpolate(labelled[:, None].float(), size, mode='nearest')
-    total = ((features - dense).abs() * kept).sum()
-    return total / (kept.sum() * features.shape[1]).clamp_min(1)
+    share = F.adaptive_avg_pool2d(labelled[:, None].float(), size)  # of a cell that is labelled
+    each = (features - dense).abs().mean(dim=1, keepdim=True)
+    return (each * share).sum() * (labelled.shape[1:].numel() / size.numel())
 
 
 def require_phase(name: str, phase: tuple[int, int]) -> None:
