@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmseg.structures import IGNORE, UNLABELED
+from mmseg.utils import index_of
 
 from .resized import resized_slabs
 
@@ -22,7 +23,7 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
     """
     ids = None
     if candidates is not None:
-        ids = target.new_tensor(list(candidates))
+        ids = index_of(target.device, *candidates)
         scores = scores[:, ids]
     label = torch.stack([_best(one, target.shape[1:], ids, threshold, scale) for one in scores])
     return label.to(target.dtype).where(target == UNLABELED, target)
@@ -47,13 +48,13 @@ def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
     arguments.
     """
     if candidates is not None:
-        scores = scores[:, list(candidates)]
+        scores = scores[:, index_of(target.device, *candidates)]
     size, rows = target.shape[1:], []
     for one in scores:
         parts = [_probability(s, s.amax(dim=1), scale) for s in resized_slabs(one, size)]
         rows.append(torch.cat(parts))
     sure = torch.stack(rows)
-    return sure.where(target == UNLABELED, sure.new_tensor(1.0))
+    return sure.where(target == UNLABELED, 1.0)
 
 
 def _probability(scores, best, scale):
@@ -74,9 +75,10 @@ def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0
         confidence: (N, H, W) in 0..1; pixels below `threshold` become 255. None where unknown.
         candidates: ids of the classes that may be given; other labels become 255. None for all.
     """
-    none = labels.new_tensor(IGNORE)
     if candidates is not None:
-        labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), none)
+        allowed = index_of(labels.device, *sorted(candidates))
+        place = torch.searchsorted(allowed, labels.long()).clamp_max(len(allowed) - 1)
+        labels = labels.where(allowed[place] == labels, IGNORE)
     if threshold > 0 and confidence is not None:
-        labels = labels.where(confidence >= threshold, none)
+        labels = labels.where(confidence >= threshold, IGNORE)
     return labels.to(target.dtype).where(target == UNLABELED, target)

@@ -6,6 +6,7 @@ from .digest import digest_file, digest_state
 from .download import download
 from .files import atomic_path, output_dir, point_to, unique_names
 from .memory import peak_memory
+from .on_device import index_of, kept_on_device
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
 from .suggest import nearest
@@ -18,6 +19,8 @@ __all__ = [
     'digest_file',
     'digest_state',
     'download',
+    'index_of',
+    'kept_on_device',
     'kind_of',
     'nearest',
     'output_dir',

@@ -78,7 +78,7 @@ class MaskClipPlus(EncoderDecoder):
             target, confidence = self.label_by_teacher(target, images, samples)
         elif within(step, self.start_self_train):
             target, confidence = self.label_by_itself(target, scores.detach(), image, view)
-        target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
+        target = target.where(target != UNLABELED, IGNORE)
         if self.robust_loss is None:
             losses = self.loss_against(scores, target)
         else:
@@ -109,7 +109,7 @@ class MaskClipPlus(EncoderDecoder):
         labels, confidence = stack_targets([sample.pseudo_sem_seg for sample in samples]), None
         if 'pseudo_confidence' in samples[0]:
             confidence = stack_targets([sample.pseudo_confidence for sample in samples]) / 255
-            confidence = confidence.where(target == UNLABELED, confidence.new_tensor(1.0))
+            confidence = confidence.where(target == UNLABELED, 1.0)
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
 
