@@ -22,6 +22,7 @@ from mmseg.engine import (
     TrainProgressHook,
     autocast_of,
 )
+from mmseg.engine.param_groups import merge_groups
 from mmseg.evaluation import AgreementMetric, IoUMetric
 from mmseg.labelling.views import mean_probabilities
 from mmseg.models import (
@@ -276,7 +277,9 @@ def optimizer_of(model, amp, **options):
         settings.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
     settings['optimizer'] = dict(type='AdamW', lr=1e-4, weight_decay=0.01, fused=True)
     with DefaultScope.overwrite_default_scope('mmseg'):
-        return build_optim_wrapper(model, dict(settings, paramwise_cfg=dict(lr_mult={})))
+        wrapper = build_optim_wrapper(model, dict(settings, paramwise_cfg=dict(lr_mult={})))
+    merge_groups(wrapper.optimizer)
+    return wrapper
 
 
 STEPS = {
