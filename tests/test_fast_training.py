@@ -19,7 +19,6 @@ from mmseg.engine import (
     accumulate_gradients,
     keep_freed_memory,
     late_info,
-    load_config,
 )
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmseg.datasets import LoadImage
 from mmseg.engine import load_config
+from mmseg.engine.param_groups import merge_groups
 from mmseg.models import build_maskclip_plus, count_parameters
 from mmseg.models.original_names import from_original, is_original
 from mmseg.structures import SegDataSample
@@ -184,6 +185,7 @@ def check_step(golden, model, student, figures, schedule):
     if student == 'dlv2':  # the golden step is the original's for batch 16
         settings.optimizer.update(lr=0.01, weight_decay=5e-4)
     wrapper = build_optim_wrapper(model, settings)
+    merge_groups(wrapper.optimizer)
     check_groups(golden, model, wrapper, schedule)
     own = model.state_dict()
     before = {name: own[name].flatten()[:4].clone() for name in own}

@@ -64,7 +64,7 @@ def test(
         save_scores: also write the class scores beside the labels.
         device: 'cpu', an accelerator's name, or None for the best there is.
         launcher: 'none', 'pytorch' (torchrun) or 'slurm'.
-        precision: 'fp32', 'bf16', 'fp16' or 'auto'; None for the config's.
+        precision: of `mmseg.engine.PRECISIONS`; None for the config's.
 
     Returns:
         {'aAcc', 'mIoU', ...} in fractions, {} without metrics.

@@ -73,10 +73,10 @@ def train(
     _set_start(config, resume, load_from, settings)
     for name in ('train_dataloader', 'val_dataloader'):
         if config.get(name):
+            config[name].setdefault('pin_memory', config.device != 'cpu')
             with settings_of(config):
                 require_data(config[name])
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
-    config.train_dataloader.setdefault('pin_memory', config.device != 'cpu')
     if launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):

@@ -18,6 +18,7 @@ OWN_KEYS = {
     'readout',
     'protocol',
     'compile',
+    'tf32',
     'device',
 }
 TAKEN_OUT = {'_scope_', 'priority', 'paramwise_cfg', 'constructor'}  # by mmengine's own builders

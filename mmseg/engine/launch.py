@@ -12,21 +12,38 @@ from mmengine.device import get_device
 from mmseg.errors import UserError
 
 
-def device_of(name=None):
-    """'cpu', an accelerator's name, or None for the best there is -> the device's name.
+def device_of(name: str | None = None) -> str:
+    """Choose a device by its name, such as 'cpu', 'cuda' or 'cuda:1'; None takes the best one.
+
+    A device with an index becomes the current one. fp32 becomes IEEE's, see `allow_tf32`.
 
     Raises:
         UserError: no such device here.
     """
+    allow_tf32(False)
     best = get_device()
-    if name is None:
-        return best
-    kind = str(name).split(':')[0]
-    if kind not in ('cpu', best.split(':')[0]):
+    kind, _, index = str(name or best).partition(':')
+    known = kind in ('cpu', best)
+    if known and index:
+        module = torch.get_device_module(kind)
+        known = index.isdigit() and int(index) < module.device_count()
+    if not known:
         raise UserError(
             f'no device {name!r} here; found: cpu' + (f', {best}' if best != 'cpu' else '')
         )
-    return str(name)
+    if kind == 'cpu' or not index:
+        return kind
+    module.set_device(int(index))
+    return f'{kind}:{index}'
+
+
+def allow_tf32(allowed: bool = True) -> None:
+    """Say what fp32 means on a GPU: IEEE's arithmetic, or products of inputs rounded to TF32.
+
+    TF32 keeps 10 of 23 bits of the mantissa. PyTorch's default is TF32 in convolutions alone.
+    """
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision('high' if allowed else 'highest')
 
 
 # glibc's mallopt: (trim threshold, most mappings), kept for good and as they settle by default
@@ -48,7 +65,8 @@ def keep_freed_memory(keep=True):
 def init_processes(launcher, device):
     """Join the process group that torchrun or slurm describes; return this process's device.
 
-    NCCL on accelerators, gloo on CPUs (mmengine's own start assumes an accelerator).
+    NCCL on GPUs, gloo on CPUs (mmengine's own start assumes an accelerator). The backend is named:
+    mmengine takes a group without one for gloo's, and sums on the CPU.
     """
     if device == 'cpu':
         keep_freed_memory()
@@ -77,8 +95,9 @@ def init_processes(launcher, device):
             f'{module.device_count()} found; start no more processes than devices'
         )
     module.set_device(rank)
-    dist.init_process_group()
-    return f'{device.split(":")[0]}:{rank}'
+    own = torch.device(device.split(':')[0], rank)
+    dist.init_process_group(dist.get_default_backend_for_device(own), device_id=own)
+    return str(own)
 
 
 def end_processes():

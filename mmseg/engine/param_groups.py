@@ -25,3 +25,16 @@ class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
             factor = next((f for start, f in factors.items() if name.startswith(start)), 1.0)
             decay = self.base_wd if parameter.ndim > 1 else 0.0
             params.append(dict(params=[parameter], lr=self.base_lr * factor, weight_decay=decay))
+
+
+def merge_groups(optimizer):
+    """Parameters that are stepped alike become one group of a new optimizer, in place.
+
+    Constructors make one group a parameter, and a fused or foreach kernel steps a group.
+    """
+    merged = {}
+    for group in optimizer.param_groups:
+        settings = {key: value for key, value in group.items() if key != 'params'}
+        first = merged.setdefault(repr(sorted(settings.items())), dict(settings, params=[]))
+        first['params'] += group['params']
+    optimizer.param_groups[:] = merged.values()

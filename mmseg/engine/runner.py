@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, Runner
 from timm.layers import convert_sync_batchnorm
 
@@ -12,6 +13,9 @@ from mmseg.errors import UserError
 from mmseg.models.provenance import require_same_run
 from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
+
+from .launch import allow_tf32
+from .param_groups import merge_groups
 
 FUSED = ('SGD', 'Adam', 'AdamW')  # the optimizers with one kernel for a whole group
 
@@ -41,6 +45,8 @@ class SegRunner(Runner):
     def wrap_model(self, model_wrapper_cfg, model):
         """To the device; behind DistributedDataParallel where there is something to train."""
         device = self.cfg.get('device', 'cpu')
+        if self.cfg.get('tf32'):
+            allow_tf32()
         model = model.to(device)
         if device != 'cpu':  # where convolutions read channels last
             model = model.to(memory_format=torch.channels_last)
@@ -52,12 +58,15 @@ class SegRunner(Runner):
         return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
     def build_optim_wrapper(self, optim_wrapper):
-        """As mmengine's; on an accelerator all parameters of a group are stepped in one kernel."""
+        """As mmengine's, with few groups: an accelerator steps each of them in one kernel."""
         optimizer = getattr(optim_wrapper, 'get', lambda _: None)('optimizer')
         fused = isinstance(optimizer, dict) and optimizer.get('type') in FUSED
         if fused and self.cfg.get('device', 'cpu') != 'cpu' and 'foreach' not in optimizer:
             optimizer.setdefault('fused', True)
-        return super().build_optim_wrapper(optim_wrapper)
+        wrapper = super().build_optim_wrapper(optim_wrapper)
+        if isinstance(wrapper, OptimWrapper):
+            merge_groups(wrapper.optimizer)
+        return wrapper
 
     def _maybe_compile(self, target):
         """`compile = True`, or torch.compile's options: of the student's two parts alone.

@@ -4,7 +4,9 @@ from mmengine.runner import TestLoop
 from mmseg.errors import UserError
 from mmseg.registry import LOOPS
 
-DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+from .launch import allow_tf32
+
+DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 PRECISIONS = ('auto', *DTYPES)
 
 
@@ -12,7 +14,7 @@ def autocast_of(precision, device):
     """One of PRECISIONS, a device's name -> the context in which the network runs.
 
     'auto' is fp32 on CPUs and fp16 on accelerators, as fast there as bf16 and ten times nearer to
-    the labels of fp32 (docs/performance.md).
+    the labels of fp32 (docs/performance.md). What fp32 means is set with it, see `allow_tf32`.
 
     Raises:
         UserError: an unknown precision.
@@ -22,7 +24,9 @@ def autocast_of(precision, device):
     kind = torch.device(device).type
     if precision == 'auto':
         precision = 'fp32' if kind == 'cpu' else 'fp16'
-    return torch.autocast(kind, DTYPES[precision], enabled=precision != 'fp32')
+    allow_tf32(precision == 'tf32')
+    dtype = DTYPES[precision]
+    return torch.autocast(kind, dtype, enabled=dtype != torch.float32)
 
 
 @LOOPS.register_module()

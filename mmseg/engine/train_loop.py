@@ -27,6 +27,7 @@ class StreamTrainLoop(IterBasedTrainLoop):
     def __init__(self, *args, parts: int = 1, **options):
         super().__init__(*args, **options)
         self.parts = parts
+        self.cpu_group = None  # of all processes, made when it is first needed
 
     def run(self) -> nn.Module:
         """Train from the current iteration to the last, or until a process sets `stop_training`."""
@@ -81,8 +82,10 @@ class StreamTrainLoop(IterBasedTrainLoop):
         """
         if get_world_size() == 1:
             return self.stop_training
+        if self.cpu_group is None:
+            self.cpu_group = dist.new_group(backend='gloo')
         asked = torch.tensor(int(self.stop_training))
-        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        dist.all_reduce(asked, dist.ReduceOp.MAX, self.cpu_group)
         return bool(asked)
 
     def _seed_step(self):

@@ -29,12 +29,9 @@ class AgreementMetric(BaseMetric):
         for sample in data_samples:
             if 'pseudo_sem_seg' not in sample:
                 raise UserError(f'{sample["img_path"]} has no labels of a teacher to agree with')
-            theirs = sample['pseudo_sem_seg'].long()
-            none = theirs.new_tensor(ignore_label(number))
+            none, theirs = ignore_label(number), sample['pseudo_sem_seg'].long()
             theirs = theirs.where(theirs < number, none)
-            matrix = confusion_matrix(
-                sample['pred_sem_seg'], theirs, number, ignore_index=ignore_label(number)
-            )
+            matrix = confusion_matrix(sample['pred_sem_seg'], theirs, number, ignore_index=none)
             self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
     def evaluate(self, size):
@@ -43,7 +40,7 @@ class AgreementMetric(BaseMetric):
         if self.confusion is None:  # a process without a photo
             self.confusion = torch.zeros(number, number, dtype=torch.int64)
         all_reduce(self.confusion)
-        scores, self.confusion = scores_of(self.confusion), None
+        scores, self.confusion = scores_of(self.confusion.cpu()), None
         return self.compute_metrics([scores])
 
     def compute_metrics(self, results):

@@ -53,7 +53,7 @@ class IoUMetric(BaseMetric):
         if self.confusion is None:  # a process without a photo
             self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         all_reduce(self.confusion)
-        self.scores = scores_of(self.confusion)
+        self.scores = scores_of(self.confusion.cpu())  # the one value that is waited for
         self.confusion = None
         return self.compute_metrics([self.scores])
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
+from mmseg.utils import index_of
 
 from .refine import ABSENT, LOGIT_SCALE
 
@@ -98,15 +99,14 @@ def blend(scores, cosines, *, share) -> Tensor:
 def top_classes(cosines, top, always=(), groups=None) -> Tensor:
     """(N, C) -> (N, C) bool: the highest classes of each image, and the rows of `always`"""
     if groups is not None:
-        index = torch.tensor(groups, device=cosines.device).expand_as(cosines)
+        index = index_of(cosines.device, *groups).expand_as(cosines)
         best = cosines.new_full((len(cosines), max(groups) + 1), -torch.inf)
         best = best.scatter_reduce(1, index, cosines, 'amax')
         present = top_classes(best, top).gather(1, index)
     else:
         present = torch.zeros_like(cosines, dtype=torch.bool)
         present.scatter_(1, cosines.topk(top, dim=1).indices, True)
-    present[:, list(always)] = True
-    return present
+    return present.index_fill(1, index_of(cosines.device, *always), True) if always else present
 
 
 def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:

@@ -41,7 +41,8 @@ class ClipPretraining(BaseModel):
 
     def embed(self, image, captions):
         """(N, 3, S, S) in 0..255, N sentences -> (N, D), (N, D) unit rows"""
-        tokens = open_clip.tokenize(captions, context_length=self.context).to(image.device)
+        tokens = open_clip.tokenize(captions, context_length=self.context)
+        tokens = tokens.to(image.device, non_blocking=True)
         image = self.clip.encode_image((image - self.mean) / self.std)
         return F.normalize(image, dim=1), F.normalize(self.clip.encode_text(tokens), dim=1)
 
@@ -49,7 +50,7 @@ class ClipPretraining(BaseModel):
 def same_caption(captions, device):
     """N sentences -> (N, N) bool"""
     ids = {sentence: i for i, sentence in enumerate(dict.fromkeys(captions))}
-    rows = torch.tensor([ids[sentence] for sentence in captions], device=device)
+    rows = torch.tensor([ids[sentence] for sentence in captions]).to(device, non_blocking=True)
     return rows[:, None] == rows
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmseg.structures import UNLABELED
+from mmseg.utils import index_of
 
 from .resized import resized_slabs
 
@@ -21,7 +22,7 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
     """
     ids = None
     if candidates is not None:
-        ids = target.new_tensor(list(candidates))
+        ids = index_of(target.device, *candidates)
         scores = scores[:, ids]
     label = torch.stack([_best(one, target.shape[1:], ids, threshold, scale) for one in scores])
     return label.to(target.dtype).where(target == UNLABELED, target)
@@ -46,7 +47,7 @@ def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
     arguments.
     """
     if candidates is not None:
-        scores = scores[:, list(candidates)]
+        scores = scores[:, index_of(target.device, *candidates)]
     size, rows = target.shape[1:], []
     for one in scores:
         parts = [_probability(s, s.amax(dim=1), scale) for s in resized_slabs(one, size)]
@@ -75,7 +76,9 @@ def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0
     """
     labels = labels.to(target.dtype)
     if candidates is not None:
-        labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), UNLABELED)
+        allowed = index_of(labels.device, *sorted(candidates))
+        place = torch.searchsorted(allowed, labels.long()).clamp_max(len(allowed) - 1)
+        labels = labels.where(allowed[place] == labels, UNLABELED)
     if threshold > 0 and confidence is not None:
         labels = labels.where(confidence >= threshold, UNLABELED)
     return labels.where(target == UNLABELED, target)

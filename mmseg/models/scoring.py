@@ -1,11 +1,13 @@
 """From the scores of queries to labels: the one place where synonyms and thresholds act."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
+from mmseg.utils import count_unasked, index_of
 
 from .refine import LOGIT_SCALE
 from .upsample import label_type, slabs
@@ -57,10 +59,9 @@ class Scoring:
         """(..., Q, h, w) -> (..., C, h, w): a class has the best score of its queries"""
         if self.groups is None:
             return scores
-        classes = [[] for _ in range(self.num_classes(len(self.groups)))]
-        for query, group in enumerate(self.groups):
-            classes[group].append(query)
-        return torch.stack([scores[..., ids, :, :].amax(dim=-3) for ids in classes], dim=-3)
+        counts = Counter(self.groups)
+        sizes = [counts[c] for c in range(self.num_classes(len(self.groups)))]
+        return torch.stack([own.amax(dim=-3) for own in scores.split(sizes, dim=-3)], dim=-3)
 
     def labels(self, scores, down=None, across=None) -> Tensor:
         """(Q, h, w) and matrices to (H, W), or (Q, H, W) without them -> (H, W) labels.
@@ -71,7 +72,7 @@ class Scoring:
         lost = None
         if self.area_thd:
             counts = sum(
-                label.flatten().bincount(minlength=len(scores))
+                count_unasked(label.flatten(), len(scores))
                 for label, _ in self._decide(scores, down, across)
             )
             lost = self._too_small(counts)
@@ -87,7 +88,7 @@ class Scoring:
 
         `lost`: (C) classes that may not be given, or None.
         """
-        groups = None if self.groups is None else torch.tensor(self.groups, device=scores.device)
+        groups = None if self.groups is None else index_of(scores.device, *self.groups)
         if lost is not None and groups is not None:
             lost = lost[groups]
         for slab in slabs(scores, down, across):
@@ -109,9 +110,9 @@ class Scoring:
     def _too_small(self, counts):
         """(C) pixels -> (C) bool"""
         counts = counts.clone()
-        counts[self.background] = 0
+        counts[self.background].zero_()
         small = counts <= self.area_thd * counts.sum()
-        small[self.background] = False
+        small[self.background].fill_(False)
         return small
 
 

@@ -4,10 +4,10 @@ Bilinear resizing is linear and separable: two small matrices say all of it, res
 row is their product, and slab after slab of the photo comes out of one matrix product.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
+
+from mmseg.utils import kept_on_device
 
 ROWS = 16  # rows of the photo at a time on CPUs: with 59 classes a slab fits a core's cache
 SLAB = 2**25  # scores at a time elsewhere (128 MiB): few and large steps
@@ -23,21 +23,20 @@ def photo_matrices(scores, photo_size, *, input_size, stride, twice=False):
             resize to the input's size, and from there to the photo's.
     """
     return [
-        _photo_matrix(photo, pixels, cells, stride, twice, scores.device)
+        _photo_matrix(scores.device, photo, pixels, cells, stride, twice)
         for cells, pixels, photo in zip(scores.shape[1:], input_size, photo_size)
     ]
 
 
-@lru_cache(maxsize=64)  # photos of a data set share a few sizes
-@torch.inference_mode(False)
-def _photo_matrix(photo, pixels, cells, stride, twice, device):
+@kept_on_device  # photos of a data set share a few sizes
+def _photo_matrix(photo, pixels, cells, stride, twice):
     """sizes of one axis -> (photo, cells) float32"""
     if twice:
         matrix = bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells)
     else:
         step = pixels / (stride * photo) if stride else None
         matrix = bilinear_matrix(photo, cells, step=step)
-    return matrix.to(device, torch.float32)
+    return matrix.float()
 
 
 def bilinear_matrix(size, cells, *, step=None) -> Tensor:

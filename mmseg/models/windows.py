@@ -7,12 +7,12 @@ is kept of a photo: two small matrices read the mean out of them, anywhere.
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
+from mmseg.utils import kept_on_device
 
 from .upsample import bilinear_matrix, reading_matrix, resize
 
@@ -132,30 +132,36 @@ def _side_by_side(scores, columns):
 def photo_window_matrices(maps, photo_size, *, input_size, stride, windows):
     """(Q, m, n) of `window_scores` -> (H, m), (W, n): the mean at the input's size, then resized"""
     return [
-        _photo_matrix(photo, pixels, cells, stride, windows, maps.device)
+        _photo_matrix(maps.device, photo, pixels, cells, stride, windows)
         for cells, pixels, photo in zip(maps.shape[1:], input_size, photo_size)
     ]
 
 
-@lru_cache(maxsize=64)  # photos of a data set share a few sizes
-@torch.inference_mode(False)
-def _photo_matrix(photo, pixels, cells, stride, windows, device):
+@kept_on_device  # photos of a data set share a few sizes
+def _photo_matrix(photo, pixels, cells, stride, windows):
     """sizes of one axis -> (photo, cells) float32"""
     places = torch.arange(pixels, dtype=torch.float64)
     matrix = windows.matrix(places, pixels, cells, stride)
     if photo != pixels:
         matrix = bilinear_matrix(photo, pixels) @ matrix
-    return matrix.to(device, torch.float32)
+    return matrix.float()
 
 
 def mean_on_grid(maps, *, input_size, stride, windows) -> Tensor:
     """(Q, m, n) of `window_scores` -> (Q, h, w): the mean at the centres of the input's cells"""
-    matrices, cell = [], stride or CELL
-    for cells, pixels in zip(maps.shape[1:], input_size):
-        centres = torch.arange(-(-pixels // cell), dtype=torch.float64) * cell + (cell - 1) / 2
-        at = centres.clamp_max(pixels - 1)
-        matrices.append(windows.matrix(at, pixels, cells, stride))
+    matrices = [
+        _grid_matrix(maps.device, pixels, cells, stride, windows)
+        for cells, pixels in zip(maps.shape[1:], input_size)
+    ]
     return resize(maps, *matrices)
+
+
+@kept_on_device
+def _grid_matrix(pixels, cells, stride, windows):
+    """sizes of one axis -> (ceil(pixels / cell), cells) float32"""
+    cell = stride or CELL
+    centres = torch.arange(-(-pixels // cell), dtype=torch.float64) * cell + (cell - 1) / 2
+    return windows.matrix(centres.clamp_max(pixels - 1), pixels, cells, stride).float()
 
 
 def crop(maps, top, left, height, width):

@@ -16,6 +16,7 @@ from .files import (
 )
 from .images import read_image
 from .memory import peak_memory
+from .on_device import index_of, kept_on_device
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
 from .suggest import nearest
@@ -29,6 +30,8 @@ __all__ = [
     'digest_file',
     'digest_state',
     'download',
+    'index_of',
+    'kept_on_device',
     'kind_of',
     'nearest',
     'output_dir',

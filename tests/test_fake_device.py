@@ -1,0 +1,386 @@
+"""No step waits for a GPU but where a reason says so; on a GPU that is not there."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fake_device import DEVICE, fake_gpu
+from mmengine.logging import MessageHub
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from test_readouts import MEAN, STD, tiny_proxy
+from torch import nn
+
+from mmseg.clip import CLIPDenseExtractor
+from mmseg.clip.readout import PRESETS, readout_of
+from mmseg.engine import (
+    AverageStudentHook,
+    LateInfoHook,
+    NonFiniteLossHook,
+    TrainProgressHook,
+    autocast_of,
+)
+from mmseg.engine.param_groups import merge_groups
+from mmseg.evaluation import AgreementMetric, IoUMetric
+from mmseg.labelling.views import mean_probabilities
+from mmseg.models import (
+    PAMR,
+    ASPPHeadV2,
+    ClassWeight,
+    ClipPretraining,
+    DepthwiseSeparableASPPHead,
+    MaskClip,
+    MaskClipHead,
+    MaskClipPlus,
+    MaskedAutoencoder,
+    RobustLoss,
+    Scoring,
+    SegformerHead,
+    TextClassifier,
+    build_timm_backbone,
+)
+from mmseg.models.backbones import MixVisionTransformer
+from mmseg.structures import SegDataSample
+
+PERMITTED = {
+    'evaluation/metric.py:evaluate': 'the counts of all photos, once, behind the last',
+    'evaluation/agreement.py:evaluate': 'the same',
+    'engine/late_info.py:_read': 'losses where they are logged, all at once',
+    'engine/train_hooks.py:_look': 'losses, every 10 iterations: are they finite?',
+    'engine/train_hooks.py:_note': 'the progress line, every 10 iterations',
+    # Clipping gradients logs their norm; no student of the configs clips.
+    'mmengine/optim/optimizer/optimizer_wrapper.py:_clip_grad': 'the norm of the gradients',
+}
+CLASSES, DIM = 5, 32
+SYNONYMS = (0, 1, 1, 2, 3)
+
+
+@pytest.fixture
+def gpu():
+    with fake_gpu() as gpu:
+        yield gpu
+
+
+def unit_rows(*shape):
+    return F.normalize(torch.randn(*shape, generator=torch.manual_seed(0)), dim=-1)
+
+
+@pytest.fixture(scope='module')
+def visual(tiny_clip):
+    return tiny_clip('vit').model.visual
+
+
+@pytest.fixture
+def maskclip(gpu, visual):
+    """Settings of a MaskClip, of its head and its class weight -> it, tiny, on the fake GPU"""
+
+    def make(readout='maskclip', head={}, weight=None, **options):  # noqa: B006
+        readout, text = readout_of(readout), unit_rows(CLASSES, DIM)
+        proxy = tiny_proxy() if 'proxy' in readout.terms else None
+        if weight is not None:
+            weight = ClassWeight(text, **weight)
+        backbone = CLIPDenseExtractor(
+            copy.deepcopy(visual), mean=MEAN, std=STD, readout=readout, proxy=proxy
+        )
+        head = MaskClipHead(TextClassifier(text, normalize=True), weight, **head)
+        return gpu.move(MaskClip(backbone, head, **options))
+
+    return make
+
+
+WAITS = {
+    'a value': lambda x: float(x.sum()),
+    'a condition': lambda x: bool(x.sum() > 0),
+    'to the host': lambda x: x.cpu(),
+    'from the host': lambda x: torch.zeros(3).to(DEVICE),
+    'copied from the host': lambda x: x.copy_(torch.zeros(3)),
+    'a list': lambda x: torch.tensor([1, 2], device=DEVICE),
+    'a number': lambda x: x.new_tensor(1.0),
+    'at a list of places': lambda x: x[[0, 1]],
+    'into a list of places': lambda x: x.index_put_([torch.tensor([0, 1])], x[0]),
+    'into a place': lambda x: x.__setitem__(0, 1.0),
+    'unique values': lambda x: torch.isin(x, x[:1]),
+}
+NO_WAITS = {
+    'sent': lambda x: torch.zeros(3).to(DEVICE, non_blocking=True),
+    'read later': lambda x: x.to('cpu', non_blocking=True),
+    'where': lambda x: x.where(x > 0, 1.0),
+    'a place': lambda x: x[0].fill_(1.0),
+    'a mask to fill': lambda x: x.__setitem__(x > 0, 1.0),
+}
+
+
+@pytest.mark.parametrize('kind', [*WAITS, *NO_WAITS])
+def test_what_waits(gpu, kind):
+    x = gpu.run(lambda: torch.zeros(3, device=DEVICE))
+    assert len(gpu.waits(WAITS.get(kind) or NO_WAITS[kind], x)) == (kind in WAITS)
+
+
+@pytest.mark.parametrize('step', [lambda x: x[x > 0], lambda x: x.nonzero(), torch.bincount])
+def test_what_depends_on_values_has_no_shape(gpu, step):
+    x = gpu.run(lambda: torch.zeros(3, dtype=torch.int64, device=DEVICE))
+    with pytest.raises(AssertionError, match='a shape depends on values'):
+        gpu.waits(step, x)
+
+
+def test_two_devices_in_one_operation_raise(gpu):
+    with pytest.raises(RuntimeError, match='same device'):
+        gpu.run(lambda: torch.zeros(3, device=DEVICE) + torch.zeros(3))
+
+
+def batch(sizes=((48, 64),) * 2, **fields):
+    """What a data loader gives: photos and samples in pinned memory"""
+    samples = []
+    for height, width in sizes:
+        sample = SegDataSample(metainfo=dict(ori_shape=(75, 90), img_path='a.jpg'))
+        sample.view = torch.zeros(3, 64, 64, dtype=torch.uint8)
+        sample.gt_sem_seg = torch.zeros(75, 90, dtype=torch.uint8)
+        for name, (size, kind) in fields.items():
+            sample.set_data({name: torch.zeros(size or (height, width), dtype=kind)})
+        samples.append(sample)
+    photos = [torch.zeros(3, *size, dtype=torch.uint8) for size in sizes]
+    return dict(inputs=photos, data_samples=samples)
+
+
+WINDOWS = dict(windows=dict(size=32, stride=16))
+BACKGROUND = dict(background=0, prob_thd=0.3)
+KINDS = {
+    'whole': {},
+    'as published': dict(resize_twice=True, head=dict(pd_thresh=0.5, ks_thresh=1.0)),
+    'windows': WINDOWS,
+    'windows and synonyms': dict(**WINDOWS, scoring=Scoring(SYNONYMS)),
+    'class weight': dict(weight=dict(tau=1.0)),
+    'windows and class weight': dict(**WINDOWS, weight=dict(tau=1.0), weigher_view='image'),
+    'add': dict(weight=dict(tau=1.0, mode='add'), weigher_view='image'),
+    'blend': dict(weight=dict(mode='blend')),
+    'presence': dict(weight=dict(mode='presence', top=2, always=(0, 3))),
+    'presence of synonyms': dict(
+        weight=dict(mode='presence', top=2, always=(0,), groups=SYNONYMS), scoring=Scoring(SYNONYMS)
+    ),
+    'prob_thd': dict(scoring=Scoring(**BACKGROUND)),
+    'area_thd': dict(scoring=Scoring(**BACKGROUND, area_thd=0.01)),
+    'thresholds of synonyms': dict(scoring=Scoring(SYNONYMS, **BACKGROUND, area_thd=0.01)),
+    'PAMR': dict(post=[PAMR(steps=1, dilations=(8,))]),
+    **{name: dict(readout=name) for name in PRESETS},
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_evaluation(gpu, maskclip, kind):
+    model = maskclip(**KINDS[kind])
+
+    def step(precision):
+        with torch.no_grad(), autocast_of(precision, 'cuda'):
+            for sample in model.test_step(batch()):
+                assert sample.pred_sem_seg.device == DEVICE
+                assert sample.pred_sem_seg.shape == (75, 90)
+
+    assert gpu.waits(step, 'fp32') == gpu.waits(step, 'fp16') == []
+
+
+@pytest.mark.parametrize('kind', ['whole', 'thresholds of synonyms', 'windows and synonyms'])
+def test_labels_with_their_probability(gpu, maskclip, kind):
+    """What `segment` and tools/pseudo_label.py ask for, of one view and of several."""
+    model = maskclip(**KINDS[kind])
+
+    def step():
+        with torch.inference_mode():
+            images = [torch.zeros(3, 48, 64, device=DEVICE)]
+            (maps,) = model.maps(images)
+            for found in model.labels_and_probability(maps, (75, 90), (48, 64)):
+                assert found.shape == (75, 90) and found.device == DEVICE
+            mean_probabilities(model, images, scales=(0.75, 1.0), flip=True)
+
+    assert gpu.waits(step) == []
+
+
+def test_counts_are_read_once(gpu):
+    """IoU and agreement: a batch of photos waits for nothing, the end of all for the counts."""
+
+    def sample():
+        kinds = dict(gt_sem_seg=torch.int16, pseudo_sem_seg=torch.int16, pred_sem_seg=torch.uint8)
+        return {name: torch.zeros(7, 9, dtype=kind, device=DEVICE) for name, kind in kinds.items()}
+
+    for metric in (IoUMetric(), AgreementMetric()):
+        metric.dataset_meta = dict(classes=list('abcde'), unseen=(1,))
+        for _ in range(2):
+            samples = gpu.run(lambda: [sample(), sample()])
+            assert gpu.waits(metric.process, None, samples) == []
+        with pytest.MonkeyPatch.context() as patch:  # what follows is of the host
+            patch.setattr(metric, 'compute_metrics', lambda scores: scores)
+            (wait,) = gpu.waits(metric.evaluate, 4)
+        assert wait.function in PERMITTED and wait.operation == 'aten::_to_copy'
+
+
+# Training
+
+
+class Small(nn.Conv2d):
+    """One convolution as a backbone: in tests of what comes behind it"""
+
+    channels = (8,)
+
+    def __init__(self):
+        super().__init__(3, 8, 8, stride=8)
+
+    def forward(self, image):
+        return [super().forward(image)]
+
+
+STUDENTS = {
+    'small': lambda: (Small(), SegformerHead),
+    'SegFormer': lambda: (MixVisionTransformer('b0'), SegformerHead),
+    'DeepLabv2': lambda: (build_timm_backbone('resnet10t', pretrained=False), ASPPHeadV2),
+    'DeepLabv3+': lambda: (
+        build_timm_backbone('resnet10t', pretrained=False),
+        DepthwiseSeparableASPPHead,
+    ),
+}
+UNLABELLED = dict(gt_sem_seg=(None, torch.int64))
+CACHED = dict(UNLABELLED, pseudo_sem_seg=(None, torch.uint8), pseudo_confidence=(None, torch.uint8))
+SURE = dict(candidates=[1, 3], conf_thresh=0.5)
+SELF = dict(start_clip_guided=(-1, -1), start_self_train=(1, -1), **SURE)
+
+
+@pytest.fixture
+def student(gpu, maskclip, visual):
+    """Settings of a MaskClipPlus, its teacher's and its class weight's -> it, on the fake GPU"""
+
+    def make(kind='small', teacher={}, robust=None, weight=None, learned=(), **options):  # noqa: B006
+        backbone, head = STUDENTS[kind]()
+        text = TextClassifier(
+            unit_rows(CLASSES, DIM), normalize=False, persistent=True, learned=learned
+        )
+        if robust is not None:
+            options['robust_loss'] = RobustLoss(CLASSES, **robust)
+        if weight is not None:
+            options['class_weight'] = ClassWeight(unit_rows(CLASSES, DIM), **weight)
+            options['weigher'] = CLIPDenseExtractor(copy.deepcopy(visual), mean=MEAN, std=STD)
+        model = MaskClipPlus(
+            backbone,
+            head(backbone.channels, DIM, text),
+            None if teacher is None else maskclip(**teacher),
+            mean=MEAN,
+            std=STD,
+            **options,
+        )
+        return gpu.move(model)
+
+    return make
+
+
+def optimizer_of(model, amp, **options):
+    settings = dict(type='OptimWrapper', constructor='MatrixDecayConstructor', **options)
+    if amp:
+        settings.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+    settings['optimizer'] = dict(type='AdamW', lr=1e-4, weight_decay=0.01, fused=True)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        wrapper = build_optim_wrapper(model, dict(settings, paramwise_cfg=dict(lr_mult={})))
+    merge_groups(wrapper.optimizer)
+    return wrapper
+
+
+STEPS = {
+    'SegFormer': dict(kind='SegFormer'),
+    'DeepLabv2': dict(kind='DeepLabv2', loss_over='all'),
+    'DeepLabv3+': dict(kind='DeepLabv3+'),
+    'sure of some classes': SURE,
+    'learned classes and distillation': dict(learned=[0], distill_weight=0.5),
+    'teacher with windows and class weight': dict(
+        teacher=dict(weight=dict(tau=1.0), weigher_view='clip', **WINDOWS)
+    ),
+    'teacher with synonyms': dict(teacher=dict(scoring=Scoring(SYNONYMS))),
+    'class weight on the student': dict(weight=dict(tau=1.0)),
+    'self-training': SELF,
+    'running average': dict(**SELF, ema_momentum=0.1),
+    'confidence and balance': dict(robust=dict(confidence_power=1.0, balance=0.5), **SURE),
+    'self-training by confidence': dict(robust=dict(confidence_ramp=(0.2, 0.8)), **SELF),
+    'smoothing': dict(robust=dict(smoothing=0.1)),
+    'gce': dict(robust=dict(gce=0.7)),
+    'cached labels': dict(teacher=None, **SURE),
+    'cached labels with confidence': dict(
+        teacher=None, robust=dict(confidence_power=1.0, balance=0.5), **SURE
+    ),
+}
+
+
+@pytest.mark.filterwarnings('ignore:Accessing the data pointer')  # in copying for the average
+@pytest.mark.parametrize('kind', STEPS)
+def test_training(gpu, student, kind):
+    model = student(**STEPS[kind])
+    runner = SimpleNamespace(model=model, iter=0, max_iters=9)
+    hook = AverageStudentHook(momentum=0.1)
+    fields = CACHED if 'cached' in kind else UNLABELLED
+    if model.ema_momentum:
+        gpu.run(hook.before_run, runner)
+
+    def step(optimizer):
+        model.train()
+        losses = model.train_step(dict(batch(**fields), step=1), optimizer)
+        if model.ema_momentum:
+            hook.after_train_iter(runner, 0)
+        assert all(loss.device == DEVICE for loss in losses.values())
+
+    for amp in (False, True):
+        assert gpu.waits(step, optimizer_of(model, amp)) == []
+
+
+def test_a_student_is_tested(gpu, student):
+    """With its class weight, and beside its teacher's labels for the agreement."""
+    model = student(weight=dict(tau=1.0), teacher_at_validation=True).eval()
+
+    def step():
+        with torch.no_grad():
+            for sample in model.val_step(batch()):
+                assert sample.pred_sem_seg.shape == sample.pseudo_sem_seg.shape
+
+    assert gpu.waits(step) == []
+
+
+def test_losses_are_read_every_ten_iterations(gpu, tmp_path):
+    """By the log, the progress line and the look for NaN, of eleven iterations."""
+    late, finite, line = LateInfoHook(), NonFiniteLossHook(), TrainProgressHook()
+    late.waiting, late.interval = [], 10
+    line.bar = SimpleNamespace(update=lambda _: None)
+    loader, hub = [None] * 100, MessageHub.get_instance('fake device')
+    data = dict(data_samples=[SegDataSample(metainfo=dict(img_path='a.jpg'))])
+    found = []
+    for i in range(11):
+        runner = SimpleNamespace(
+            iter=i,
+            max_iters=99,
+            train_dataloader=loader,
+            message_hub=hub,
+            cfg={},
+            work_dir=tmp_path,
+        )
+        outputs = gpu.run(lambda: dict(loss=torch.zeros((), device=DEVICE)))
+        for hook in (late, finite, line):
+            waits = gpu.waits(hook.after_train_iter, runner, i, data, outputs)
+            found += sorted({(i, wait.function) for wait in waits})
+    assert all(function in PERMITTED for _, function in found)
+    assert [(i, function.split(':')[1]) for i, function in found] == [
+        (0, '_note'),
+        (9, '_read'),
+        (9, '_look'),
+        (10, '_note'),
+    ]
+
+
+@pytest.mark.parametrize('kind', ['clip', 'masked autoencoder'])
+def test_pretraining(gpu, tiny_clip, kind):
+    """Steps of the miniature's towers; their configs clip gradients."""
+    model = (
+        ClipPretraining(tiny_clip('vit'))
+        if kind == 'clip'
+        else MaskedAutoencoder(tiny_proxy(), patch=16, side=4)
+    )
+    gpu.move(model)
+    optimizer = optimizer_of(model, False, clip_grad=dict(max_norm=1.0))
+    data = batch([(64, 64)] * 2)
+    for sample in data['data_samples']:
+        sample.set_metainfo(dict(caption='a cat'))
+    (wait,) = gpu.waits(model.train_step, data, optimizer)
+    assert wait.function in PERMITTED
