@@ -19,8 +19,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's mmseg first
-
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tools'))
+import _checkout  # noqa: F401  first: it decides which mmseg is found
 import numpy as np
 from PIL import Image
 
