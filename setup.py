@@ -33,7 +33,7 @@ setup(
         'tensorboard',
         'tqdm',
     ],
-    entry_points={'console_scripts': ['maskclip = mmseg.apis.cli:main']},
+    entry_points={'console_scripts': ['maskclip = mmseg.cli:main']},
     extras_require={
         'export': EXPORT,
         'demo': DEMO,

@@ -2,7 +2,8 @@
 
 python demo/app.py [--config CONFIG] [--student CONFIG --student-checkpoint FILE] [--port 7860]
 
-It listens on this machine alone unless --host says otherwise, and writes nothing but uploads, into
+It listens on this machine alone unless --host says otherwise, answers to its own names alone (with
+--host 0.0.0.0 to any address and this machine's name), and writes nothing but uploads, into
 a temporary folder that ends with it.
 """
 
@@ -18,13 +19,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's mmseg first
-
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tools'))
+import _checkout  # noqa: F401  first: it decides which mmseg is found
 import numpy as np
 from PIL import Image
 
 from mmseg.apis import init_model, segment
 from mmseg.apis.command import ConfigOptions, run_command
+from mmseg.apis.guard import Guard
 from mmseg.apis.segment_command import default_config
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
 from mmseg.datasets.transforms.loading import read_photo
@@ -36,6 +38,7 @@ SHOWN = 1600  # pixels of the longer side that travel to the browser
 WAITING = 20  # visitors in the queue
 MODELS = ['MaskCLIP', '+ class weight', 'student']
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+ANY_ADDRESS = ('0.0.0.0', '::', '')
 
 
 def compare(base, student, photo, classes, background, models, tau, threshold):
@@ -184,7 +187,7 @@ def _about(base, student, miniature):
 def serve(args):
     """Command line -> serves the page until it is stopped."""
     try:
-        import gradio as gr
+        import gradio  # noqa: F401
     except ImportError as error:
         raise UserError("the web page needs gradio: pip install -e '.[demo]'") from error
     if args.student and not args.student_checkpoint:
@@ -202,17 +205,34 @@ def serve(args):
     if args.host not in LOOPBACK:
         print(f'note: anyone who reaches {args.host} can use this page', file=sys.stderr)
     print(f'open http://{args.host}:{args.port} (Ctrl-C ends it)', flush=True)
-    page.launch(
+    import uvicorn
+
+    options = dict(host=args.host, port=args.port, log_level='warning', timeout_graceful_shutdown=1)
+    uvicorn.Server(uvicorn.Config(application(page, args), **options)).run()
+
+
+def application(page, args):
+    """gradio Blocks, command line -> the ASGI application that is served"""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path='/',
         server_name=args.host,
         server_port=args.port,
         max_file_size=f'{args.max_megabytes}mb',
         theme=gr.themes.Default(font='system-ui', font_mono='monospace'),
         footer_links=[],
-        share=False,
-        quiet=True,
+        run_history=False,
         ssr_mode=False,
         show_error=True,
     )
+    everywhere = args.host in ANY_ADDRESS
+    names = [*LOOPBACK, socket.gethostname() if everywhere else args.host]
+    largest = (args.max_megabytes + 1) * 2**20  # gradio itself says how large a file may be
+    return Guard(app, names, any_address=everywhere, max_bytes=largest)
 
 
 def _check_address(host, port):

@@ -19,6 +19,7 @@ from conftest import ROOT
 from PIL import Image
 
 from mmseg.apis import init_model, segment
+from mmseg.apis.guard import BODIES, REQUESTS, Guard
 from mmseg.apis.result import Segmentation
 from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.datasets.transforms.loading import read_photo
@@ -137,6 +138,89 @@ def test_without_gradio_one_line_says_what_to_install(app, monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', None)
     with pytest.raises(UserError, match=r"pip install -e '.\[demo\]'"):
         app.main([])
+
+
+@pytest.fixture(scope='module')
+def client(app, model):
+    """Requests to the page as it is served, without a socket: (method, path, headers) -> answer."""
+    pytest.importorskip('gradio')
+    from starlette.testclient import TestClient
+
+    page = app.build_page(model, None, 10**6, miniature=True)
+    guard = app.application(page, app.parse_arguments(['--max-megabytes', '1']))
+    with TestClient(guard, base_url='http://127.0.0.1:7860') as client:
+        yield client
+
+
+UPLOAD = '/gradio_api/upload'
+
+
+@pytest.mark.parametrize(
+    'headers, status',
+    [
+        ({}, 200),
+        ({'host': 'localhost:7860'}, 200),
+        ({'host': '[::1]:7860'}, 200),
+        ({'host': 'LOCALHOST'}, 200),
+        ({'origin': 'http://127.0.0.1:7860'}, 200),
+        ({'host': 'evil.example:7860'}, 403),
+        ({'host': 'evil.example', 'origin': 'http://evil.example'}, 403),
+        ({'host': '127.0.0.1.evil.example:7860'}, 403),
+        ({'host': '192.0.2.1:7860'}, 403),
+        ({'host': ''}, 403),
+        ({'origin': 'http://evil.example'}, 403),
+        ({'origin': 'http://localhost:7860'}, 403),
+        ({'origin': 'http://127.0.0.1:8000'}, 403),
+        ({'origin': 'null'}, 403),
+    ],
+)
+def test_the_page_answers_its_own_names_alone(client, headers, status):
+    assert client.get('/', headers=headers).status_code == status
+    photo = dict(files=('a.png', b'x', 'image/png'))
+    assert client.post(UPLOAD, files=photo, headers=headers).status_code == status
+    preflight = {'access-control-request-method': 'POST', **headers}
+    assert (client.options(UPLOAD, headers=preflight).status_code == 403) == (status == 403)
+
+
+def test_a_page_for_the_network_answers_addresses_and_its_name(monkeypatch):
+    guard = Guard(None, ['localhost', 'Host'], any_address=True, max_bytes=9)
+    served = {name: guard.refusal(scope_of(name)) is None for name in ('192.0.2.1', '[fe80::1]:1')}
+    served |= {name: guard.refusal(scope_of(name)) is None for name in ('host:7', 'a.example')}
+    assert list(served.values()) == [True, True, True, False]
+    assert guard.refusal(dict(type='http', method='GET', headers=[]))[0] == 403
+
+
+def scope_of(host, size=None, client='a', method='POST'):
+    """An ASGI scope; a POST where a size is passed."""
+    headers = [(b'host', host.encode())]
+    headers += [] if size is None else [(b'content-length', str(size).encode())]
+    method = 'GET' if size is None else method
+    return dict(type='http', method=method, headers=headers, client=(client, 1))
+
+
+def test_bodies_have_a_size_and_clients_a_share(client, monkeypatch):
+    assert client.post(UPLOAD, content=b'x' * 3 * 2**20).status_code == 413
+    assert client.post(UPLOAD, content=iter([b'x'])).status_code == 411  # in chunks
+    guard = Guard(None, ['h'], max_bytes=100)
+    statuses = [guard.refusal(scope_of('h', 100)) for _ in range(BODIES + 1)]
+    assert statuses[:-1] == [None] * BODIES and statuses[-1][0] == 429
+    assert guard.refusal(scope_of('h', 100, client='b')) is None
+    guard.window -= 1  # later
+    assert guard.refusal(scope_of('h', 100)) is None
+    statuses = [guard.refusal(scope_of('h', 0, client='c')) for _ in range(REQUESTS + 1)]
+    assert statuses[-2] is None and statuses[-1][0] == 429
+
+
+def test_an_upload_is_opened_as_a_photo_alone(app, model, tmp_path, monkeypatch):
+    pytest.importorskip('gradio')
+    started = []
+    monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *_, **__: started.append('gs'))
+    scene().save(tmp_path / 'a.jpg', 'EPS')
+    page = app.build_page(model, None, 10**6, miniature=True)
+    answer = next(block.fn for block in page.fns.values() if block.name == 'answer')
+    with pytest.raises(Exception, match='a.jpg cannot be read: no image of JPEG'):
+        answer(str(tmp_path / 'a.jpg'), 'sky', '', ['MaskCLIP'], 1.0, 0.0)
+    assert started == []
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,7 @@
 """Files that run without this package, with onnxruntime as referee; published checkpoints."""
 
 import ast
+import importlib.util
 import json
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from mmseg.apis import init_model, segment
-from mmseg.apis.export import SIZES, Exported, _agreement, export
+from mmseg.apis.export import SIZES, Exported, _agreement, export, resizing
 from mmseg.apis.inference import Words
+from mmseg.datasets import Resize, ResizeShortSide
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
@@ -136,19 +138,133 @@ def test_torch_export(tmp_path):
         assert module(torch.zeros(3, 3, *size)).shape == (3, len(LABELS), *size)
 
 
-def test_the_example_runs_a_file_without_this_package(tmp_path):
-    assert run_script('export', CONFIGS / 'maskclip_rn.py', '--out', tmp_path / 'a.onnx') == 0
-    scene = MiniatureDataset(scenes=9, world=1).draw('miniature/1/00000.png')
-    Image.fromarray(scene.image).save(tmp_path / 'a.png')
-    example = ROOT / 'demo' / 'run_exported.py'
-    assert 'mmseg' not in example.read_text() and 'torch' not in example.read_text()
-    command = [sys.executable, example, 'a.onnx', 'a.png', 'labels.png', '128']
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+@pytest.fixture(scope='module')
+def example():
+    """demo/run_exported.py as a module."""
+    path = ROOT / 'demo' / 'run_exported.py'
+    assert (
+        'mmseg.' not in path.read_text().replace('`mmseg.', '') and 'torch' not in path.read_text()
+    )
+    spec = importlib.util.spec_from_file_location('run_exported', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_onnx(path, classes, **known):
+    """A network whose class is the red of a pixel, of 0 to 255 spread over the classes."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    centres = np.linspace(0, 255, classes, dtype=np.float32)
+    weight = np.zeros((classes, 3, 1, 1), np.float32)
+    weight[:, 0, 0, 0] = 2 * centres  # -(x - c)^2 without the x^2 that all classes share
+    values = [numpy_helper.from_array(weight, 'w'), numpy_helper.from_array(-(centres**2), 'b')]
+    graph = helper.make_graph(
+        [helper.make_node('Conv', ['image', 'w', 'b'], ['scores'])],
+        'red',
+        [helper.make_tensor_value_info('image', TensorProto.FLOAT, ['N', 3, 'H', 'W'])],
+        [helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', classes, 'H', 'W'])],
+        values,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    words = dict(classes=[str(i) for i in range(classes)], palette=[(1, 2, 3)] * classes, **known)
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in words.items()})
+    onnx.save(model, path)
+
+
+def test_the_example_labels_as_the_network(example, tmp_path, capsys):
+    """Of a photo that is resized by the steps in the file; no size is passed."""
+    options = {'test_dataloader.dataset.pipeline': [dict(type='Resize', scale=(128, 128))]}
+    model = init_model(CONFIGS / 'maskclip_rn.py', device='cpu', cfg_options=options)
+    network = model.network(Words(model.vocabulary))
+    export(network, model.vocabulary, tmp_path / 'a.onnx', kind='onnx', transforms=model.transforms)
+    scene = Image.fromarray(MiniatureDataset(scenes=9, world=1).draw('miniature/1/00000.png').image)
+    scene.resize((384, 384)).save(tmp_path / 'a.png')
+    example.main([str(tmp_path / name) for name in ('a.onnx', 'a.png', 'labels.png')])
     found = np.asarray(Image.open(tmp_path / 'labels.png'))
-    model = init_model(CONFIGS / 'maskclip_rn.py', device='cpu')
-    assert (found == segment(model, scene.image).labels).mean() > 0.95
-    assert 'moon' in ended.stdout
+    assert (found == segment(model, tmp_path / 'a.png').labels).mean() > 0.98
+    assert 'moon' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'step', [Resize(scale=(90, 50)), ResizeShortSide(33), ResizeShortSide(40, multiple=16)]
+)
+def test_the_example_resizes_as_the_pipeline(step, example):
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    photo = Image.fromarray(coarse).resize((131, 77))
+    expected = step(dict(img=np.asarray(photo)))['img'].astype(int)
+    found = np.asarray(example.resized(photo, json.loads(json.dumps(resizing([step]))))).astype(int)
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= 2
+
+
+@pytest.mark.parametrize('classes, mode', [(256, 'P'), (257, 'I;16'), (300, 'I;16')])
+def test_the_example_with_many_classes(classes, mode, example, tmp_path):
+    write_onnx(tmp_path / 'a.onnx', classes, resize=[])
+    red = np.linspace(0, 255, classes).round().astype(np.uint8)  # one pixel of each class
+    Image.fromarray(np.stack([red, red, red], axis=1)[None]).save(tmp_path / 'a.png')
+    example.main([str(tmp_path / name) for name in ('a.onnx', 'a.png', 'labels.png')])
+    image = Image.open(tmp_path / 'labels.png')
+    expected = np.abs(red[:, None] - np.linspace(0, 255, classes)).argmin(axis=1)
+    assert image.mode == mode and np.asarray(image)[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        ('a.onnx', 'usage: run_exported.py MODEL.onnx PHOTO OUT.png'),
+        ('a.onnx a.png b.png 64 64', 'usage: run_exported.py'),
+        ('a.onnx a.png b.jpg', 'b.jpg is to be a .png'),
+        ('a.onnx a.png a.png', 'a.png is to be a .png other than the photo'),
+        ('a.onnx a.png b.png 0', 'LONGEST_SIDE is a number of pixels, not 0'),
+        ('a.onnx a.png b.png -5', 'LONGEST_SIDE is a number of pixels, not -5'),
+        ('a.onnx a.png b.png x', 'LONGEST_SIDE is a number of pixels, not x'),
+        ('none.onnx a.png b.png', 'no such model: none.onnx'),
+        ('folder a.png b.png', 'no such model: folder'),
+        ('a.png a.png b.png', 'a.png cannot be read as an ONNX model'),
+        (
+            'bare.onnx a.png b.png',
+            "bare.onnx was not written by tools/export.py: KeyError('classes')",
+        ),
+        ('odd.onnx a.png b.png', 'the model gives scores (1, 3, 6, 8) that are not those of its'),
+        ('a.onnx none.jpg b.png', 'no such photo: none.jpg'),
+        ('a.onnx a.onnx b.png', 'a.onnx cannot be read as a photo'),
+        ('a.onnx eps.jpg b.png', 'eps.jpg cannot be read as a photo'),
+        ('a.onnx a.png none/b.png', 'cannot write none/b.png: No such file'),
+        ('a.onnx a.png folder/c.png', 'cannot write folder/c.png: Is a directory'),
+    ],
+)
+def test_mistakes_with_the_example(arguments, words, example, tmp_path, monkeypatch):
+    import onnx
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder' / 'c.png').mkdir(parents=True)
+    Image.new('RGB', (8, 6)).save('a.png')
+    Image.new('RGB', (8, 6)).save('eps.jpg', 'EPS')
+    write_onnx('a.onnx', 3, resize=[])
+    for name, changed in (('bare', {}), ('odd', dict(classes='["a"]', palette='[]', resize='[]'))):
+        model = onnx.load('a.onnx')
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, changed)
+        onnx.save(model, f'{name}.onnx')
+    with pytest.raises(example.Mistake) as told:
+        example.main(arguments.split())
+    assert words in str(told.value) and '\n' not in str(told.value)
+
+
+def test_the_example_as_a_script(tmp_path):
+    """One line of an error; standard output on a full disk."""
+    command = [sys.executable, ROOT / 'demo' / 'run_exported.py', 'a.onnx', 'a.png', 'b.png']
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, 'error: no such model: a.onnx\n')
+    Image.new('RGB', (8, 6)).save(tmp_path / 'a.png')
+    write_onnx(tmp_path / 'a.onnx', 3, resize=[])
+    with open('/dev/full', 'w') as full:
+        ended = subprocess.run(
+            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == 'error: cannot write the shares: No space left on device\n'
 
 
 def test_publish(checkpoint, tmp_path, capsys):

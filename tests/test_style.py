@@ -15,6 +15,7 @@ FLOORS = [
     {'models', 'engine', 'preparation'},
     {'apis'},
     {'labelling'},
+    {'cli'},
 ]
 
 

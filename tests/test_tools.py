@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -280,6 +281,68 @@ def test_unusable_settings_are_one_line(tiny_config, tmp_path, capsys, option):
     assert run_test(tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options', option) == 1
     errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error:')]
     assert len(errors) == 1
+
+
+def run_main(main):
+    """`run_command` -> its exit code"""
+    try:
+        run_command(main)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def print_and_exit():
+    print('x')
+    sys.exit(0)
+
+
+@pytest.mark.parametrize('main', [lambda: print('x'), print_and_exit])
+def test_standard_output_on_a_full_device(main, monkeypatch, capsys):
+    with open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
+        assert run_main(main) == 1
+        full.flush()  # as Python does in the end
+    expected = 'error: cannot write to standard output: No space left on device\n'
+    assert capsys.readouterr().err == expected
+
+
+def test_names_that_are_not_utf8_are_printed(monkeypatch, tmp_path):
+    with open(tmp_path / 'out.txt', 'w', encoding='utf-8') as out:
+        monkeypatch.setattr(sys, 'stdout', out)
+        assert run_main(lambda: print('a\udcff')) == 0
+    assert (tmp_path / 'out.txt').read_text() == 'a\\udcff\n'
+
+
+@pytest.mark.parametrize('name', ['x' * 300, 'a.txt/b'])
+def test_what_the_system_refuses_is_one_line(name, tmp_path, capsys):
+    (tmp_path / 'a.txt').touch()
+    assert run_main((tmp_path / name).read_text) == 1
+    assert capsys.readouterr().err.startswith(f'error: {tmp_path / name}: ')
+
+
+@pytest.mark.parametrize(
+    'script', ['tools/print_config.py', 'tools/convert_datasets/voc.py', 'demo/app.py', 'maskclip']
+)
+def test_interrupted_while_it_imports(script, tmp_path):
+    command = [ROOT / script, 'x']
+    if script == 'maskclip':
+        command = [
+            '-c',
+            f'import sys; sys.path[0] = {str(ROOT)!r}; import mmseg.cli as c; c.main()',
+        ]
+    (tmp_path / 'torch.py').write_text('import time; print("begun", flush=True); time.sleep(30)')
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == 'begun\n'
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130 and process.stderr.read().strip() == 'stopped'
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def main():
     model = init_model(config, checkpoint, device='cpu')
     output_dir(path.parent)
     network = model.network(Words(model.vocabulary))
-    agreement = export(network, model.vocabulary, path, kind=args.format)
+    options = dict(kind=args.format, transforms=model.transforms)
+    agreement = export(network, model.vocabulary, path, **options)
     size = path.stat().st_size / 1e6
     print(
         f'{path}: {size:.1f} MB; {100 * agreement:.2f} % of the pixels labelled as by the network'

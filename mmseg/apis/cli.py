@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 def main():
-    """The console script `maskclip`."""
+    """What `mmseg.cli` calls."""
     run_command(lambda: dispatch(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import errno
 import os
 import signal
 import sys
@@ -9,12 +10,17 @@ from contextlib import contextmanager
 
 from mmseg.errors import UserError
 
+REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
+
 
 def run_command(main):
     """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130."""
     signal.signal(signal.SIGTERM, _end)  # an exception, so that nothing half-written is left
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see `mmseg.cli`
+    if hasattr(sys.stdout, 'reconfigure'):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        main()
+        _call_and_flush(main)
     except SystemExit:  # of another command inside, or of argparse: said already
         raise
     except KeyboardInterrupt:
@@ -33,18 +39,42 @@ def _end(number, frame):
     sys.exit(128 + number)
 
 
+def _call_and_flush(main):
+    """Call `main()`; what it printed is written before it counts as done."""
+    try:
+        main()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
 def _users_mistake(error):
-    """The text of the first UserError behind an exception, or None.
+    """The text of the first UserError behind an exception, or of what the system refuses, or None.
 
     Worker processes and registries raise the same type again around a longer text, whose last part
     is the first one's.
     """
-    found, name = None, f'{UserError.__module__}.{UserError.__name__}: '
+    found, first, name = None, error, f'{UserError.__module__}.{UserError.__name__}: '
     while error is not None:
         if isinstance(error, UserError):
             found = str(error)
         error = error.__cause__ if isinstance(error.__cause__, UserError) else error.__context__
+    if found is None and isinstance(first, OSError):
+        return _systems_refusal(first)
     return found.rsplit(name, 1)[-1].strip() if found is not None else None
+
+
+def _systems_refusal(error: OSError) -> str | None:
+    """What the user can mend of an operating system's error, or None"""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again
+        return f'cannot write to standard output: {error.strerror}'
+    if errno.errorcode.get(error.errno) not in REFUSALS.split():
+        return None
+    return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
 
 
 class ConfigOptions(argparse.Action):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmseg.datasets.transforms import Resize
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
 
@@ -67,11 +68,25 @@ class Exported(nn.Module):
         return self.network.scoring.by_class(scores)
 
 
-def export(network, vocabulary, path, *, kind):
+def resizing(transforms) -> list[dict]:
+    """Resizing steps of a test pipeline -> what `demo/run_exported.py` reads of them
+
+    {'fit': (long, short)} is as large as fits, {'short_side': n, 'multiple': m} is rounded.
+    """
+    return [
+        dict(fit=step.scale)
+        if isinstance(step, Resize)
+        else dict(short_side=step.size, multiple=step.multiple)
+        for step in transforms
+    ]
+
+
+def export(network, vocabulary, path, *, kind, transforms=()):
     """Segmentor on the CPU, Vocabulary -> a file, checked against the network on two sizes.
 
     Args:
         kind: 'onnx' or 'torch-export'.
+        transforms: `Resize` and `ResizeShortSide` that make a photo the network's input.
 
     Returns:
         The least share of pixels on which file and network agree.
@@ -85,6 +100,7 @@ def export(network, vocabulary, path, *, kind):
     described = dict(
         classes=json.dumps(vocabulary.labels),
         palette=json.dumps(vocabulary.palette),
+        resize=json.dumps(resizing(transforms)),
         input='image: (N, 3, H, W) float32, RGB in 0..255',
         output='scores: (N, C, H, W) float32, the class of a pixel has the highest',
     )

@@ -1,0 +1,79 @@
+"""Who may ask a web page, and for how much: a layer around an ASGI application."""
+
+import ipaddress
+import time
+
+WINDOW = 600  # seconds over which a client's share counts
+REQUESTS, BODIES = 3000, 20  # a client's share: requests with a body, bodies of the largest size
+
+
+class Guard:
+    """An ASGI application that answers only requests which are meant for it.
+
+    A request to another host name gets 403: a foreign page whose name was made to resolve to this
+    machine (DNS rebinding) sends its own name. So does a request that a page of another origin
+    sends. A body above `max_bytes` gets 413, one whose length is not said 411, and a client that
+    has used up its share 429.
+
+    Args:
+        app: the application.
+        names: host names and addresses that it serves.
+        any_address: it also serves every name that is an IP address, which cannot be rebound.
+        max_bytes: most bytes of a request's body.
+    """
+
+    def __init__(self, app, names, *, max_bytes: int, any_address: bool = False):
+        self.app, self.names = app, {name.lower() for name in names}
+        self.any_address, self.max_bytes = any_address, max_bytes
+        self.window, self.used = None, {}
+
+    async def __call__(self, scope, receive, send):
+        refused = self.refusal(scope) if scope['type'] in ('http', 'websocket') else None
+        if refused is None:
+            await self.app(scope, receive, send)
+        elif scope['type'] == 'websocket':
+            await send(dict(type='websocket.close', code=1008))
+        else:
+            status, text = refused
+            headers = [(b'content-type', b'text/plain'), (b'connection', b'close')]
+            await send(dict(type='http.response.start', status=status, headers=headers))
+            await send(dict(type='http.response.body', body=text.encode()))
+
+    def refusal(self, scope) -> tuple[int, str] | None:
+        """An ASGI scope -> (status, text) where it is refused"""
+        headers = [(name.lower(), value.decode('latin-1')) for name, value in scope['headers']]
+        hosts, origins, sizes = (
+            [value for name, value in headers if name == wanted]
+            for wanted in (b'host', b'origin', b'content-length')
+        )
+        if len(hosts) != 1 or not self._serves(hosts[0]):
+            return 403, 'this page is not served by that name'
+        if any(origin.partition('://')[2].lower() != hosts[0].lower() for origin in origins):
+            return 403, 'this page answers no other page'
+        if scope.get('method', 'GET') in ('GET', 'HEAD', 'OPTIONS'):
+            return None
+        if len(sizes) != 1 or not sizes[0].isdecimal():
+            return 411, 'the length of the body is missing'
+        if int(sizes[0]) > self.max_bytes:
+            return 413, f'at most {self.max_bytes} bytes are taken'
+        if self._used_up((scope.get('client') or ('',))[0], int(sizes[0])):
+            return 429, 'too many requests or bytes; wait some minutes'
+        return None
+
+    def _serves(self, host: str) -> bool:
+        name = host.lower()
+        name = name[1:].partition(']')[0] if name.startswith('[') else name.partition(':')[0]
+        if name in self.names:
+            return True
+        try:
+            return self.any_address and bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
+
+    def _used_up(self, client: str, size: int) -> bool:
+        window = time.monotonic() // WINDOW
+        if window != self.window:
+            self.window, self.used = window, {}
+        requests, total = self.used.get(client, (0, 0))
+        self.used[client] = requests + 1, total + size
+        return requests >= REQUESTS or total + size > BODIES * self.max_bytes
