@@ -7,7 +7,7 @@ from .download import download
 from .files import atomic_path, output_dir, point_to, unique_names
 from .memory import peak_memory
 from .progress import Progress
-from .signature import accepted_keys, require_keys, require_known
+from .signature import accepted_keys, require_keys, require_known, required_keys
 from .suggest import nearest
 from .values import require_choice, require_number, require_pair
 
@@ -29,6 +29,7 @@ __all__ = [
     'require_known',
     'require_number',
     'require_pair',
+    'required_keys',
     'unique_names',
     'what_is',
 ]
