@@ -93,7 +93,7 @@ def test(
     ]
     with settings_of(config):
         dataset = require_data(config.get('test_dataloader'))
-    try_pipeline(dataset, 'test_dataloader', types_of(config.test_evaluator))
+    try_pipeline(dataset, 'test_dataloader', types_of(config.get('test_evaluator')))
     with settings_of(config):
         _spare_inputs(dataset, show_dir, out_dir)
         runner = _runner_of(config, precision)
