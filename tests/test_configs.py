@@ -169,6 +169,27 @@ def test_a_misspelt_type_is_named_with_the_nearest(option, value, message):
 
 
 @pytest.mark.parametrize(
+    'text, message',
+    [
+        (
+            "dict(_delete_=True, type='MiniatureDataset')",
+            "MiniatureDataset) lacks the key 'scenes'",
+        ),
+        ("dict(pipeline=[dict(type='Resize')])", "pipeline[0] (type Resize) lacks the key 'scale'"),
+        (None, "model (type MaskClip) lacks the key 'vocabulary'"),
+    ],
+)
+def test_a_missing_key_is_named(tmp_path, text, message):
+    base, leaf = ROOT / 'configs' / '_base_', tmp_path / 'leaf.py'
+    leaf.write_text(f"_base_ = ['{base}/teachers/miniature_rn.py']\n")
+    if text is not None:
+        bases = f"['{base}/teachers/miniature_rn.py', '{base}/datasets/miniature.py']"
+        leaf.write_text(f'_base_ = {bases}\ntest_dataloader = dict(dataset={text})')
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_config(leaf)
+
+
+@pytest.mark.parametrize(
     'name, text, message',
     [
         ('a.yaml', 'model: {}', 'is no Python file'),

@@ -8,10 +8,17 @@ import pytest
 from mmseg.datasets import LoadAnnotations, Resize, ResizeShortSide, SegDataset
 from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize
 from mmseg.errors import UserError
-from mmseg.models import EncoderDecoder, MaskClipPlus
+from mmseg.models import (
+    EncoderDecoder,
+    MaskClipPlus,
+    RobustLoss,
+    build_class_weight,
+    build_extractor,
+)
 from mmseg.utils import require_choice, require_number, require_pair
 
 STUDENT = partial(MaskClipPlus, None, None, None)
+WEIGHT = partial(build_class_weight, None, None, text={})
 DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
 
 
@@ -42,6 +49,14 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
         (STUDENT, dict(start_self_train='x'), "model.start_self_train is two numbers, not 'x'"),
         (STUDENT, dict(start_clip_guided=(0, 9)), 'is (first, last) step, counted from 1'),
         (STUDENT, dict(start_clip_guided=(9, 3)), 'is (first, last) step, counted from 1'),
+        (
+            build_extractor,
+            dict(model='a', pretrained='b', norm_eps=0),
+            'norm_eps is a number above 0',
+        ),
+        (WEIGHT, dict(view='all'), "class_weight.view is 'clip' or 'image', not 'all'"),
+        (WEIGHT, dict(view_size=0), 'class_weight.view_size is a whole number from 1, not 0'),
+        (partial(RobustLoss, 3), dict(balance_most=-1), 'balance_most is above 0, not -1'),
         (
             partial(EncoderDecoder, None, None, mean=(0, 0, 0), std=(1, 1, 1)),
             dict(loss_over='x'),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from conftest import group_environment, run_script
 from PIL import Image
 
 import mmseg.apis.test as evaluation
-from mmseg.apis.command import parse_value, run_command
+from mmseg.apis.command import parse_value, run_command, settings_of
 from mmseg.engine.hooks import LabelWriterHook
+from mmseg.errors import UserError
 from mmseg.utils import unique_names
 
 ROOT = Path(__file__).parent.parent
@@ -343,6 +345,39 @@ def test_interrupted_while_it_imports(script, tmp_path):
         assert process.stdout.readline() == 'begun\n'
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 130 and process.stderr.read().strip() == 'stopped'
+
+
+def test_a_bug_keeps_its_traceback_and_asks_for_a_report(capsys):
+    with pytest.raises(SystemExit, match='1'):
+        run_command(lambda: {}['a bug'])
+    errors = capsys.readouterr().err
+    assert errors.startswith('Traceback') and "KeyError: 'a bug'" in errors
+    assert 'Please report it' in errors.splitlines()[-1]
+
+
+def test_what_a_library_refuses_is_the_users_and_what_we_raise_a_bug():
+    config, weights = SimpleNamespace(filename='x.py'), [torch.zeros(1)]
+    with pytest.raises(UserError, match='x.py has a setting .* Invalid learning rate: -1'):
+        with settings_of(config):
+            torch.optim.SGD(weights, lr=-1)
+    for bug in ('None + 1', '{}[0]', 'None.lr', 'int("abc")'):
+        with pytest.raises((TypeError, KeyError, AttributeError, ValueError)):
+            with settings_of(config):
+                eval(compile(bug, str(ROOT / 'mmseg' / 'models' / 'x.py'), 'eval'))
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ("test_evaluator=[{'type':'AgreementMetric'}]", 'begins with IoUMetric, not AgreementM'),
+        ("test_dataloader.dataset.pipeline=[{'type':'Resize','scale':(9,9)}]", "makes 'img'"),
+        ("test_dataloader.dataset.pipeline=[{'type':'LoadImage'}]", 'does not end in PackSegInput'),
+    ],
+)
+def test_what_would_stop_a_test_late_stops_it_early(tiny_config, tmp_path, capsys, option, message):
+    assert run_test(tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options', option) == 1
+    errors = capsys.readouterr().err
+    assert message in errors.splitlines()[-1] and '1/5 photos' not in errors
 
 
 @pytest.mark.parametrize(

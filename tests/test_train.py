@@ -309,6 +309,39 @@ def test_the_stream_is_the_same_for_any_number_of_processes_and_any_start():
     assert take(5, init=dict(start=7)) == whole[7:]
 
 
+READ = "{'type':'LoadImage'}"
+VAL = """
+val_dataloader, val_cfg = test_dataloader, dict()
+val_evaluator = dict(type='IoUMetric')
+"""
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        (
+            "train_dataloader.dataset.pipeline=[{'type':'Unlabeled'}]",
+            'a step that makes .ori_shape',
+        ),
+        (f'train_dataloader.dataset.pipeline=[{READ}]', 'does not end in PackSegInputs'),
+        (
+            f"val_dataloader.dataset.pipeline=[{READ},{{'type':'PackSegInputs'}}]",
+            'val_dataloader.dataset.pipeline makes no gt_sem_seg: .*LoadAnnotations',
+        ),
+        ('default_hooks.checkpoint.save_best=mIou', r"gives no 'mIou' \(nearest: 'mIoU'\)"),
+        ('val_evaluator=[]', 'val_evaluator names no metric'),
+    ],
+)
+def test_what_would_stop_a_training_late_stops_it_early(
+    student_config, tmp_path, capsys, option, message
+):
+    student_config.write_text(student_config.read_text() + VAL)
+    run = tmp_path / 'run'
+    assert run_train(student_config, '--work-dir', run, '--cfg-options', option) == 1
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+    assert not losses(run)
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [

@@ -6,15 +6,25 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 from mmseg.errors import UserError
 
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
+PACKAGE = Path(__file__).resolve().parents[1]
+REPORT = (
+    "This is a bug of the program. Please report it on the project's issue page, with the command, "
+    'its config and all lines above.'
+)
 
 
 def run_command(main):
-    """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130."""
+    """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130.
+
+    Any other exception is a bug: its traceback, a line that asks for a report, and exit code 1.
+    """
     signal.signal(signal.SIGTERM, _end)  # an exception, so that nothing half-written is left
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see `mmseg.cli`
     if hasattr(sys.stdout, 'reconfigure'):  # names of files need not be UTF-8
@@ -29,8 +39,8 @@ def run_command(main):
     except BaseException as error:
         message = _users_mistake(error)
         if message is None:
-            raise
-        print(f'error: {message}', file=sys.stderr, flush=True)
+            traceback.print_exc()
+        print(REPORT if message is None else f'error: {message}', file=sys.stderr, flush=True)
         # Other processes of a group may wait for this one: do not wait for them in turn.
         os._exit(1) if 'RANK' in os.environ else sys.exit(1)
 
@@ -106,17 +116,19 @@ def parse_value(text):
 
 @contextmanager
 def settings_of(config):
-    """What Python cannot build from a config's settings becomes the user's mistake, in one line."""
+    """What a library refuses of a config's settings becomes the user's mistake, in one line.
+
+    Libraries say so by ValueError, or by an assertion of their own; any other exception, and those
+    that are raised here, are bugs.
+    """
     try:
         yield
-    except (TypeError, ValueError, KeyError, AssertionError, AttributeError) as error:
-        if os.environ.get('MMSEG_TRACEBACK'):
+    except (ValueError, AssertionError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(
-            f'{config.filename} has a setting that cannot be used: {reason} '
-            '(MMSEG_TRACEBACK=1 shows where)'
-        ) from error
+        raise UserError(f'{config.filename} has a setting that cannot be used: {reason}') from error
 
 
 def add_config_arguments(parser):

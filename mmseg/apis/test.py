@@ -25,6 +25,7 @@ from mmseg.registry import DATASETS, SCOPE
 from mmseg.utils import atomic_path, output_dir
 
 from .command import add_config_arguments, settings_of
+from .precheck import require_table, try_pipeline, types_of
 from .record import environment, weights_digest
 
 METRICS = ('mIoU',)
@@ -92,8 +93,12 @@ def test(
     ]
     with settings_of(config):
         dataset = require_data(config.get('test_dataloader'))
+    try_pipeline(dataset, 'test_dataloader', types_of(config.get('test_evaluator')))
+    with settings_of(config):
         _spare_inputs(dataset, show_dir, out_dir)
         runner = _runner_of(config, precision)
+    if metrics:
+        require_table(runner.test_loop.evaluator)
     started = time.monotonic()
     values = runner.test()
     if is_main_process():

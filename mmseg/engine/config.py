@@ -1,6 +1,7 @@
 """Config files: Python, so code: run only those you trust."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
@@ -43,22 +44,28 @@ def load_config(path, options=None):
     if path.suffix != '.py' or not path.is_file():
         what = 'does not exist' if path.suffix == '.py' else 'is no Python file'
         raise UserError(f'the config {path} {what}; the configs of this project are below configs/')
-    try:
+    with _users_code(path):
         config = Config.fromfile(path)
-        _make_paths_absolute(config, _files_of(config))
+    _make_paths_absolute(config, _files_of(config))
+    with _users_code(path):
         config.merge_from_dict(from_mmseg_0(options or {}))
-    except UserError:
-        raise
-    except Exception as error:  # whatever the file's own code raises
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise UserError(f'the config {path} cannot be read: {reason}') from error
     _require_ours(config, path)
     hand_out(config, path, load_config)
     check_config(config)
     return config
 
 
-def _files_of(config):
+@contextmanager
+def _users_code(path: Path):
+    """Whatever a config's own code raises, or mmengine about it, is the user's to mend."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(f'the config {path} cannot be read: {reason}') from error
+
+
+def _files_of(config: Config) -> list[tuple[Path, str]]:
     """A Config -> [(folder, text)] of its file and of those that it inherits, its own first.
 
     mmengine keeps each file's absolute path and its text, one behind the other.
@@ -68,7 +75,7 @@ def _files_of(config):
     return [(path.parent, path.read_text(encoding='utf-8')) for path in files]
 
 
-def _make_paths_absolute(node, files):
+def _make_paths_absolute(node, files: list[tuple[Path, str]]) -> None:
     """Replace each relative path below a node that lies beside the file that says it, in place."""
     for key, value in list(node.items() if hasattr(node, 'items') else enumerate(node)):
         if isinstance(value, (dict, list)):

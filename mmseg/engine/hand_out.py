@@ -115,7 +115,8 @@ def _ask_for_views(model, datasets):
 
 def _teacher_of(config, load):
     """The model of the teacher's config, with what the student's config says of `model.teacher`."""
-    leaf = load(config.teacher)
+    words = config.get('vocabulary', config.model.get('vocabulary'))
+    leaf = load(config.teacher, {} if words is None else {'vocabulary': words})
     changed = Config(dict(model=leaf.model))
     changed.merge_from_dict({'model': config.model.get('teacher') or {}})
     changed.model.pop('vocabulary', None)

@@ -18,6 +18,7 @@ class AgreementMetric(BaseMetric):
     """
 
     default_prefix = ''
+    names = ('agreement', 'agreement_mIoU')
 
     def __init__(self):
         super().__init__()

@@ -57,6 +57,12 @@ class IoUMetric(BaseMetric):
         self.confusion = None
         return self.compute_metrics([self.scores])
 
+    @property
+    def names(self):
+        """What `evaluate` will give: 'aAcc', 'mIoU', ..."""
+        number = len(self.dataset_meta['classes'])
+        return list(self.compute_metrics([scores_of(torch.zeros(number, number).long())]))
+
     def compute_metrics(self, results):
         """[Scores] -> {'aAcc': ...}"""
         meta = self.dataset_meta

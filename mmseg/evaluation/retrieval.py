@@ -12,6 +12,7 @@ class RetrievalMetric(BaseMetric):
     """
 
     default_prefix = ''
+    names = ('R@1', 'R@5')
 
     def process(self, data_batch, data_samples):
         """Collect the samples' `image_embedding`, `text_embedding` and `caption`."""

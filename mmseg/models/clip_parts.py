@@ -14,7 +14,7 @@ from mmseg.clip import (
 from mmseg.clip.readout import readout_of
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
-from mmseg.utils import nearest
+from mmseg.utils import nearest, require_choice, require_number
 from mmseg.utils.checkpoint import read_file
 
 from .class_weight import ClassWeight
@@ -49,6 +49,8 @@ def build_extractor(
         readout: a preset's name, or a dict of switches, see `mmseg.clip.readout.readout_of`.
         proxy: see `mmseg.clip.load_proxy`, for a readout with the term 'proxy'.
     """
+    if norm_eps is not None:
+        require_number('model.backbone.norm_eps', norm_eps, above=0)
     clip = load_clip(model, pretrained)
     if act is not None:
         _replace_activation(clip.model.visual, act)
@@ -117,8 +119,8 @@ def build_class_weight(
         always: labels, see `ClassWeight`.
         options: see `ClassWeight`.
     """
-    if view not in ('clip', 'image'):
-        raise UserError(f"class_weight.view is 'clip' or 'image', not {view!r}")
+    require_choice('class_weight.view', view, ('clip', 'image'))
+    require_number('class_weight.view_size', view_size, 1, whole=True)
     extractor = None
     if weigher is not None:
         if not isinstance(weigher, tuple):

@@ -48,6 +48,7 @@ class RobustLoss(nn.Module):
         _require(0 <= confidence_power, 'confidence_power is 0 or more', confidence_power)
         _require(0 <= balance, 'balance is 0 or more', balance)
         _require(0 <= balance_memory < 1, 'balance_memory is in 0..1', balance_memory)
+        _require(0 < balance_most, 'balance_most is above 0', balance_most)
         _require(0 <= smoothing < 1, 'smoothing is in 0..1', smoothing)
         _require(0 <= gce <= 1, 'gce is in 0..1', gce)
         _require(not (smoothing and gce), 'smoothing and gce exclude each other', (smoothing, gce))

@@ -36,7 +36,7 @@ def build_maskclip_plus(
     decode_head,
     vocabulary,
     *,
-    teacher,
+    teacher=None,
     text=None,
     class_weight=None,
     checkpoint=None,

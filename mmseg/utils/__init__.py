@@ -18,7 +18,7 @@ from .images import read_image
 from .memory import peak_memory
 from .on_device import index_of, kept_on_device
 from .progress import Progress
-from .signature import accepted_keys, require_keys, require_known
+from .signature import accepted_keys, require_keys, require_known, required_keys
 from .suggest import nearest
 from .values import require_choice, require_number, require_pair
 
@@ -46,6 +46,7 @@ __all__ = [
     'require_known',
     'require_number',
     'require_pair',
+    'required_keys',
     'shown',
     'sweep_parts',
     'unique_names',

@@ -140,6 +140,8 @@ def load_vocabulary(source):
     """
     if isinstance(source, Vocabulary):
         return source
+    if not isinstance(source, (str, Path, Sequence)):
+        raise UserError(f'a vocabulary is a name, a text file or a list of classes, not {source!r}')
     if not isinstance(source, (str, Path)):
         lines = [str(line) for line in source]
         for i, line in enumerate(lines):
