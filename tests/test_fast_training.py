@@ -18,7 +18,9 @@ from mmseg.engine import accumulate_gradients, keep_freed_memory, late_info
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.resized import cross_entropy, plain_cross_entropy
-from mmseg.structures import IGNORE, SegDataSample
+from mmseg.structures import SegDataSample, ignore_label
+
+IGNORE = ignore_label(5)
 
 SCRIPT = """
 from torch import nn
@@ -42,6 +44,18 @@ def test_cross_entropy_in_slabs(cells, size):
     torch.testing.assert_close(own, torch.autograd.grad(expected * 0.5, scores)[0])
     assert right == ((resized.argmax(dim=1) == target) & (target != IGNORE)).sum()
     torch.testing.assert_close(plain_cross_entropy(scores, target)[0], expected)
+
+
+@pytest.mark.parametrize('compute', [cross_entropy, plain_cross_entropy])
+def test_class_255_is_learned_where_there_are_more(compute):
+    torch.manual_seed(0)
+    scores = torch.randn(1, 300, 2, 3, requires_grad=True)
+    target = torch.tensor([[[255, 65535, 0], [299, 255, 65535]]])
+    loss, _ = compute(scores, target)
+    expected = F.cross_entropy(scores, target, ignore_index=65535, reduction='sum')
+    torch.testing.assert_close(loss, expected)
+    gradients = [torch.autograd.grad(one, scores)[0] for one in (loss, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize('switches', [{}, dict(smoothing=0.2), dict(gce=0.7)])
@@ -72,9 +86,9 @@ def test_pseudo_labels_in_slabs():
     full = F.interpolate(scores, (40, 50), mode='bilinear', align_corners=False)
     assert (fill_unlabeled(target, scores) == full.argmax(dim=1)).float().mean() > 0.999
     sure, label = (3 * full[:, [1, 4]]).softmax(dim=1).max(dim=1)
-    label = torch.tensor([1, 4])[label].where(sure >= 0.8, IGNORE)
+    label = torch.tensor([1, 4])[label].where(sure >= 0.8, -1)
     found = fill_unlabeled(target, scores, [1, 4], threshold=0.8, scale=3.0)
-    assert (found == label).float().mean() > 0.999 and (found == IGNORE).any()
+    assert (found == label).float().mean() > 0.999 and (found == -1).any()
 
 
 def test_segformer_and_its_head_are_those_of_plain_pytorch():

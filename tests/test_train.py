@@ -14,14 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import group_environment
+from safetensors.torch import save_file
 from test_tools import result_of, run_test
 
 import mmseg.apis.train as training
 from mmseg.apis.command import run_command
-from mmseg.engine import init_processes
+from mmseg.apis.publish import publish
+from mmseg.engine import init_processes, load_config
 from mmseg.engine.sampler import StreamSampler
 from mmseg.errors import UserError
+from mmseg.models.provenance import require_same_training
 from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
+from mmseg.vocabularies import load_vocabulary
 
 ROOT = Path(__file__).parent.parent
 
@@ -226,7 +230,7 @@ def test_a_truncated_checkpoint_is_passed_over(student_config, tmp_path):
     assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
     last = tmp_path / 'run' / 'iter_6.pth'
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.warns(UserWarning, match='iter_6.pth is damaged .* the one before it is used'):
+    with pytest.warns(UserWarning, match='iter_6.pth .* cut short.* the one before it is used'):
         assert newest_checkpoint(tmp_path / 'run') == tmp_path / 'run' / 'iter_4.pth'
 
 
@@ -428,3 +432,48 @@ def test_a_student_is_not_tested_untrained(student_config, capsys):
 def test_nothing_to_train(tiny_config, capsys):
     assert run_train(tiny_config) == 1
     assert 'has nothing to train' in capsys.readouterr().err
+
+
+REVERSED = "vocabulary=['sky','dog | puppy','cat']"
+
+
+def test_a_checkpoint_of_other_classes_is_refused(student_config, tmp_path, capsys):
+    """The same number of rows, in another order: labels would be named wrongly."""
+    run, file = tmp_path / 'run', tmp_path / 'published.safetensors'
+    options = ['--cfg-options', 'train_cfg.max_iters=1']
+    assert run_train(student_config, '--work-dir', run, *options) == 0
+    message = "other classes: class 0 is 'cat', in given as a list 'sky'"
+    publish(load_config(student_config), run / 'iter_1.pth', file)
+    starts = [['--resume'], ['--load-from', run / 'iter_1.pth'], ['--load-from', file]]
+    for start in starts:
+        assert run_train(student_config, '--work-dir', run, *start, '--cfg-options', REVERSED) == 1
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    for checkpoint in (run / 'iter_1.pth', file):
+        assert run_test(student_config, checkpoint, '--cfg-options', REVERSED) == 1
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_checkpoint_says_which_class_weight_it_was_trained_with(tmp_path, caplog):
+    words = load_vocabulary(['cat', 'dog'])
+    settings = {'model.class_weight.tau': '0.5', 'model.class_weight.text.file': 'rows.pth'}
+    torch.save(dict(meta=dict(settings=settings)), tmp_path / 'a.pth')
+    save_file({}, tmp_path / 'a.safetensors', dict(class_weight='{"tau": "0.5"}'))
+    for path in (tmp_path / 'a.pth', tmp_path / 'a.safetensors'):
+        require_same_training(path, words, dict(type='ClassWeight', tau=0.5, text=dict(file='x')))
+        assert not caplog.records
+        require_same_training(path, words, None)
+        assert caplog.records[-1].getMessage().endswith('tau=None (trained with 0.5)')
+        caplog.clear()
+    torch.save(dict(meta={}), tmp_path / 'old.pth')  # of the original: it does not say
+    require_same_training(tmp_path / 'old.pth', words, dict(tau=1.0))
+    assert not caplog.records
+
+
+def test_a_run_with_an_average_is_not_resumed_without_it(student_config, tmp_path, capsys):
+    run = tmp_path / 'run'
+    options = ['--work-dir', run, '--cfg-options', 'train_cfg.max_iters=2']
+    assert run_train(student_config, *options, 'model.ema_momentum=0.1') == 0
+    options[-1] = 'train_cfg.max_iters=4'
+    assert run_train(student_config, '--resume', *options) == 1
+    assert 'trained with a running average' in capsys.readouterr().err.splitlines()[-1]
+    assert run_train(student_config, '--resume', *options, 'model.ema_momentum=0.1') == 0

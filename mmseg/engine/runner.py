@@ -9,6 +9,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from timm.layers import convert_sync_batchnorm
 
 from mmseg.errors import UserError
+from mmseg.models.provenance import require_same_run
 from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
 
@@ -107,12 +108,14 @@ class SegRunner(Runner):
     def load_checkpoint(self, filename, map_location='cpu', strict=True, **kwargs):
         """As mmengine's, but every weight must find its place."""
         try:
-            return super().load_checkpoint(filename, map_location, strict, **kwargs)
+            checkpoint = super().load_checkpoint(filename, map_location, strict, **kwargs)
         except RuntimeError as error:
             reason = ' '.join(str(error).split())[:200]
             raise UserError(
                 f'the checkpoint {filename} is of another model than the config: {reason}'
             ) from error
+        require_same_run(filename, checkpoint, self)
+        return checkpoint
 
     @master_only
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):
