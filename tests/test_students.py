@@ -208,10 +208,10 @@ def test_labels_without_confidence_where_it_is_needed(
     for option in ('conf_thresh=0.5', 'robust_loss.confidence_ramp=(0.3,0.8)'):
         words = f'error: {bare} holds labels without confidence'
         assert error(bare, f'model.{option}').startswith(words)
-    assert error(bare, 'model.robust_loss.balance=0.5') == ''
     (label_folder / 'p3.conf.png').unlink()
     words = r'1 labels of .* lack their .conf.png, such as those of .*p3.png; remove these'
     assert re.search(words, error(label_folder, 'model.conf_thresh=0.5'))
+    assert error(bare, 'model.robust_loss.balance=0.5') == ''
 
 
 def test_photos_of_a_config(student, tiny_config, tmp_path, capsys):

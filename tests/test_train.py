@@ -416,7 +416,7 @@ def test_a_damaged_photo_is_named_or_skipped(student_config, photos, tmp_path, c
     assert run_train(student_config, '--work-dir', tmp_path / 'run') == 1
     assert 'p1.jpg cannot be read' in capsys.readouterr().err.splitlines()[-1]
     with pytest.warns(UserWarning, match='skipped: .*p1.jpg'):
-        assert run_train(student_config, '--work-dir', tmp_path / 'run', '--skip-bad') == 0
+        assert run_train(student_config, '--work-dir', tmp_path / 'again', '--skip-bad') == 0
 
 
 def test_more_processes_than_devices(monkeypatch):

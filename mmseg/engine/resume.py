@@ -76,8 +76,9 @@ class CheckpointContentHook(Hook):
                 temporary.write_text(json.dumps(self.settings, indent=1))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        theirs = changes(self.settings, read_settings(Path(runner.work_dir)))
-        if theirs:
+        found = read_settings(Path(runner.work_dir))
+        if found and found != self.settings:
+            theirs = changes(self.settings, found)
             raise UserError(
                 f'another training began in {runner.work_dir}, with other settings ({theirs}); '
                 'give each its own --work-dir'
@@ -120,13 +121,7 @@ class CheckpointContentHook(Hook):
 
 def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
     """Put the groups' learning rates, decays and so on of a fresh optimizer into a saved state."""
-    olds, news = saved['param_groups'], wrapper.optimizer.param_groups
-    if [len(group['params']) for group in olds] != [len(group['params']) for group in news]:
-        raise UserError(
-            'the checkpoint was trained with other groups of parameters than those of '
-            'optim_wrapper; resume it with its own settings'
-        )
-    for old, new in zip(olds, news):
+    for old, new in zip(saved['param_groups'], wrapper.optimizer.param_groups):
         old.update({name: value for name, value in new.items() if name != 'params'})
     saved['base_param_settings'] = wrapper.base_param_settings
 

@@ -92,7 +92,15 @@ class SegRunner(Runner):
         So a resumed run has the learning rates that it would have had without the stop, and one
         with another length or rate those of that config.
         """
-        super().resume(filename, **options)
+        try:
+            super().resume(filename, **options)
+        except ValueError as error:  # of torch's optimizers
+            if 'parameter group' not in str(error):
+                raise
+            raise UserError(
+                f'the checkpoint {filename} was trained with other groups of parameters than '
+                'those of optim_wrapper; resume it with its own settings'
+            ) from error
         schedules = [s for s in self.param_schedulers or [] if not s.by_epoch]
         with warnings.catch_warnings():  # of schedules that step before the optimizer
             warnings.simplefilter('ignore', UserWarning)
