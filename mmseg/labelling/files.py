@@ -1,5 +1,6 @@
-"""Label files that are whole or missing, whoever else writes them, and no remains of kills."""
+"""Label files that are whole or missing and know their photo, and no remains of kills."""
 
+import hashlib
 import os
 import re
 from collections import defaultdict
@@ -8,7 +9,26 @@ from pathlib import Path
 
 from mmseg.utils import atomic_path
 
+BLOCK, BLOCKS = 4096, 5  # bytes of a sample, samples of a file
 PART = re.compile(r'\.(.+?)(?:\.[0-9a-f]{12})?\.part(\.[^.]+)')  # of `x.png`: .x.<token>.part.png
+
+
+def content_of(path) -> str:
+    """A photo or a shard -> 'size-digest', the digest of evenly spaced samples, both ends included.
+
+    A run that goes on asks for this of every photo, so at most 20 KB are read. Times of files do
+    not count: copies of a data set have others. What is no file, such as a scene of the miniature,
+    is its name.
+    """
+    try:
+        with open(path, 'rb') as file:
+            size, sha = os.fstat(file.fileno()).st_size, hashlib.sha256()
+            for i in range(BLOCKS):
+                file.seek(max(0, size - BLOCK) * i // (BLOCKS - 1))
+                sha.update(file.read(BLOCK))
+    except OSError:  # its reader says what is wrong
+        return str(path)
+    return f'{size}-{sha.hexdigest()[:32]}'
 
 
 @contextmanager
