@@ -98,8 +98,8 @@ def keep_record(out, record, text):
     """
     old, rows = _read_record(out / RECORD), _read_text(out / TEXT)
     if old is not None:
-        _require_source(out, old.get('source', {}), record['source']['folder'])
-    other = [] if old is None else differing(old, {**record, 'source': old.get('source')})
+        _require_source(out, old['source'], record['source']['folder'])
+    other = [] if old is None else differing(old, {**record, 'source': old['source']})
     if rows is not None and not alike(rows, text):
         other.append(TEXT)
     if other:
@@ -142,10 +142,11 @@ def alike(rows, others):
 
 def _read_record(path):
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text())
+        return record | dict(source=dict(record.get('source') or {}))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error
 
 
