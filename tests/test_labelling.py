@@ -134,7 +134,8 @@ def test_tars(folder, labels, tmp_path):
         found = {member.name: tar.extractfile(member).read() for member in tar}
     assert sorted(found) == [f'a/{i:03d}.png' for i in range(6)]
     for i in range(6):
-        assert found[f'a/{i:03d}.png'] == labels[f'{"sub/" if i % 2 else ""}{i:03d}.png']
+        pair = found[f'a/{i:03d}.png'], labels[f'{"sub/" if i % 2 else ""}{i:03d}.png']
+        assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(data))) for data in pair))
     (folder / 'list.txt').write_text(f'{folder}/x.tar\n')
     assert find_units(folder / 'list.txt', tmp_path)[0].missing() == ()
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmseg.errors import UserError
-from mmseg.labelling.files import remove_parts, whole_file
+from mmseg.labelling.files import BLOCK, content_of, remove_parts, whole_file
 from mmseg.labelling.units import TarUnit, label_unit
 
 NUMBER = 12
@@ -58,6 +58,31 @@ def test_a_shard_cut_off_is_labelled_whole(shard, tmp_path, last):
     assert names(shard.target) == [f'{i:02d}.png' for i in range(NUMBER)]
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['in.tar']
     assert shard.missing() == () and label_unit(shard, Labels())['photos'] == 0
+
+
+def test_a_shard_that_has_changed_is_labelled_again(shard):
+    label_unit(shard, Labels())
+    data = bytearray(Path(shard.source).read_bytes())
+    Path(shard.source).write_bytes(data)  # at another time
+    assert shard.missing() == ()
+    data[-1] = 1  # behind the end marker
+    Path(shard.source).write_bytes(data)
+    assert shard.missing() == (shard,) and label_unit(shard, Labels())['photos'] == NUMBER
+    assert shard.missing() == ()
+
+
+@pytest.mark.parametrize('size', [0, 5, BLOCK, 3 * BLOCK, 100 * BLOCK + 7])
+def test_content_is_size_and_samples_of_the_bytes(tmp_path, size):
+    path = tmp_path / 'a'
+    found = set()
+    for place in (None, 0, size // 2, size - 1):
+        data = bytearray(size)
+        if place is not None and size:
+            data[place] = 1
+        path.write_bytes(data)
+        found.add(content_of(path))
+    assert len(found) == (1 if size == 0 else 4) and all(c.startswith(f'{size}-') for c in found)
+    assert content_of(tmp_path / 'scene of no file') == str(tmp_path / 'scene of no file')
 
 
 def cut(path, kind, size):

@@ -26,10 +26,10 @@ def label(tmp_path, monkeypatch, capsys):
         (tmp_path / folder).mkdir()
         shutil.copy(WEIGHTS, tmp_path / folder / f'{folder}.safetensors')
 
-    def run(*options, folder='a'):
+    def run(*options, folder='a', photos=None):
         options = ['--out', tmp_path / 'out', *options]
         options += ['--checkpoint', tmp_path / folder / f'{folder}.safetensors']
-        code = run_script('pseudo_label', CONFIG, tmp_path / 'photo.png', *options)
+        code = run_script('pseudo_label', CONFIG, photos or tmp_path / 'photo.png', *options)
         lines = capsys.readouterr().err.strip().splitlines()
         return '' if code == 0 else lines[-1]
 
@@ -79,6 +79,41 @@ def test_another_model_is_refused(label, monkeypatch, tmp_path):
     assert 'holds labels of other weights_sha256;' in label(folder='b')
     move_text(monkeypatch, 1e-3)
     assert 'holds labels of other text.safetensors;' in label()
+
+
+def draw(path, *colours):
+    """Photos of flat colours, 0.png, 1.png, ... in a new folder -> the folder"""
+    path.mkdir()
+    for i, colour in enumerate(colours):
+        Image.new('RGB', (64, 64), colour).save(path / f'{i}.png')
+    return path
+
+
+def test_labels_are_of_the_photos_that_are_there(label, tmp_path):
+    """One name is not one photo: another folder is refused, a changed photo is labelled again."""
+    photos, out = draw(tmp_path / 'x', 'green', 'blue'), tmp_path / 'out'
+    assert label(photos=photos) == ''
+    first = [(out / f'{i}.png').read_bytes() for i in (0, 1)]
+    other = draw(tmp_path / 'y', 'red', 'blue')
+    found = label(photos=other)
+    assert f'{out} holds labels of the photos of {photos}, not of {other};' in found
+    assert 'choose another --out' in found
+    assert [(out / f'{i}.png').read_bytes() for i in (0, 1)] == first
+    shutil.copy(other / '0.png', photos / '0.png')
+    written = (out / '1.png').stat().st_mtime_ns
+    assert label(photos=photos) == ''
+    assert (out / '0.png').read_bytes() != first[0]
+    assert (out / '1.png').stat().st_mtime_ns == written, 'done twice'
+
+
+def test_a_folder_that_has_moved_goes_on(label, tmp_path):
+    photos, out = draw(tmp_path / 'x', 'green', 'blue'), tmp_path / 'out'
+    assert label(photos=photos) == ''
+    (out / '1.png').unlink()
+    written = (out / '0.png').stat().st_mtime_ns
+    shutil.copytree(photos, tmp_path / 'z')  # with other times of its files
+    assert label(photos=tmp_path / 'z') == ''
+    assert (out / '1.png').exists() and (out / '0.png').stat().st_mtime_ns == written
 
 
 def test_files_in_settings_count_by_their_content(tmp_path):

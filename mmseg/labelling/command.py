@@ -15,7 +15,7 @@ from mmseg.utils import Progress, output_dir
 from .files import remove_parts
 from .find import find_units, photo_units
 from .labeller import Labeller
-from .record import RECORD, TEXT, keep_record, record_of, text_of
+from .record import RECORD, TEXT, keep_record, record_of, source_of, text_of
 from .share import rank_of, share_of, wait_for_others
 from .units import label_unit
 
@@ -69,9 +69,10 @@ def main(argv=None):
     share, shares = share_of(args.part, args.launcher)
     rank, _ = rank_of(args.launcher)
     out = output_dir(args.out)
-    units = units_of(args, out)
+    root, units = units_of(args, out)
     labeller = make_labeller(args, rank)
-    keep_record(out, record_of(labeller, unusual(args)), text_of(labeller))
+    record = record_of(labeller, unusual(args)) | dict(source=source_of(root, units[0].pairs[0][0]))
+    keep_record(out, record, text_of(labeller))
     own = units[share::shares]
     if args.engine == 'ray':
         from .ray_engine import run_units
@@ -88,15 +89,17 @@ def main(argv=None):
 
 
 def units_of(args, out):
-    """Command line -> units of the photos that it names"""
+    """Command line -> the folder of the photos that it names, units of them"""
     if args.photos_of is not None:
         data = dataset_of(args)
         paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
-        return photo_units([(path, data.label_path(path, out.absolute())) for path in paths])
+        pairs = [(path, data.label_path(path, out.absolute())) for path in paths]
+        return data.photo_root, photo_units(pairs)
     source = Path(args.source)
     if out.resolve() == source.resolve():
         raise UserError(f'--out {out} is where the photos are; choose another folder')
-    return find_units(source.absolute(), out.absolute())
+    units = find_units(source.absolute(), out.absolute())
+    return source if source.is_dir() else Path(units[0].pairs[0][0]).parent, units
 
 
 def dataset_of(args):
@@ -145,7 +148,7 @@ def report(results, units, own, out, *, quiet):
             progress.note = f'{photos} photos'
             progress.update()
     remove_parts([out / RECORD, out / TEXT, *(path for unit in own for path in unit.targets())])
-    done = sum(not unit.missing() for unit in units)
+    done = sum(all(Path(label).exists() for _, label in unit.pairs) for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
     return complaint(errors, shards)
 

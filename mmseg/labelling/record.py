@@ -16,7 +16,7 @@ from mmseg.errors import UserError
 from mmseg.models.text_classifier import class_rows
 from mmseg.utils import digest_file, digest_state
 
-from .files import whole_file
+from .files import content_of, whole_file
 
 WEIGHTS = ('pretrained', 'checkpoint')  # settings whose files are compared by what is loaded
 CLOSE = 1e-4  # of text rows of norm 1: computed on other hardware, they differ by some 1e-6
@@ -39,6 +39,16 @@ def record_of(labeller, options):
         weights_sha256=loaded_digest(network),
     )
     return json.loads(json.dumps(record, default=str))
+
+
+def source_of(root, path):
+    """The folder of all photos or shards, one of them -> what JSON can hold
+
+    The one stands for the folder: where it is found again, unchanged, below another path, the
+    folder has moved or is another machine's.
+    """
+    folder = os.path.realpath(root) if os.path.exists(root) else str(root)  # of scenes: a name
+    return dict(folder=folder, one=os.path.relpath(path, root), content=content_of(path))
 
 
 def settings_of(config):
@@ -83,10 +93,13 @@ def keep_record(out, record, text):
     """Write labels.json and the (C, D) text, or find there what agrees with them.
 
     Raises:
-        UserError: the folder's labels are another model's, or of other words; which keys differ.
+        UserError: the folder's labels are of another folder's photos, another model's, or of other
+            words; which keys differ.
     """
     old, rows = _read_record(out / RECORD), stored_text(out / TEXT)
-    other = [] if old is None else differing(old, record)
+    if old is not None:
+        _require_source(out, old['source'], record['source']['folder'])
+    other = [] if old is None else differing(old, {**record, 'source': old['source']})
     if rows is not None and not alike(rows, text):
         other.append(TEXT)
     if other:
@@ -101,6 +114,17 @@ def keep_record(out, record, text):
     if old is None:
         with whole_file(out / RECORD) as temporary:
             temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
+
+
+def _require_source(out, old, folder):
+    """Refuse photos of another folder than the one that is recorded"""
+    one = Path(folder, old.get('one', ''))
+    if old.get('folder') != folder and old.get('content') != content_of(one):
+        known = old.get('folder', 'an unknown folder')
+        raise UserError(
+            f'{out} holds labels of the photos of {known}, not of {folder}; choose another --out, '
+            'or remove them'
+        )
 
 
 def differing(old, new, where=()):
@@ -118,8 +142,9 @@ def alike(rows, others):
 
 def _read_record(path):
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text())
+        return record | dict(source=dict(record.get('source') or {}))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error

@@ -1,7 +1,8 @@
 """Units of work: some photos of a folder, or a tar of photos. A unit is done, or done again.
 
-What is there already is whole (written beside, then renamed), so a run that was killed goes on
-with what is missing. Processes share the units out; if two are given one after all, both write it.
+What is there already is whole (written beside, then renamed) and says of which photo or shard it
+is, by content. So a run that was killed goes on with what is missing or has changed. Processes
+share the units out; if two are given one after all, both write it.
 """
 
 import io
@@ -11,16 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
 
-from .files import whole_file
+from .files import content_of, whole_file
 from .shards import DamagedShard, photos_of
 from .stream import in_order
 
 THREADS, AHEAD = 4, 16  # that read and write, and how far they may be ahead of the network
+CONTENT = 'comment'  # the entry of a PNG, or of a tar's global header, that holds `content_of`
 
 
 class PhotoUnit(NamedTuple):
@@ -29,29 +32,32 @@ class PhotoUnit(NamedTuple):
     pairs: tuple
 
     def missing(self):
-        """-> the pairs whose labels are not written yet"""
-        return tuple(pair for pair in self.pairs if not Path(pair[1]).exists())
+        """-> the pairs whose labels are not written yet, or are of what the photo was before"""
+        return _missing(self.pairs)
 
     def targets(self):
         """-> paths of all files that it may write"""
         labels = [Path(target) for _, target in self.pairs]
         return [*labels, *(path.with_suffix(CONFIDENCE) for path in labels)]
 
-    def label(self, labeller):
-        """-> (photos labelled, errors)"""
+    def label(self, labeller, pairs):
+        """Some of its pairs -> (photos labelled, errors)"""
         errors = []
 
         def load(pair):
-            return pair, _read_or_error(labeller.read, pair[0])
+            photo, target = pair
+            return (target, content_of(photo)), _read_or_error(labeller.read, photo)
 
         def save(item):
-            (_, target), found = item
+            (target, content), found = item
             Path(target).parent.mkdir(parents=True, exist_ok=True)
+            about = PngInfo()
+            about.add_text(CONTENT, content)
             for name, image in _files(Path(target), found):
                 with whole_file(name) as temporary:
-                    image.save(temporary)
+                    image.save(temporary, pnginfo=about)
 
-        loaded = in_order(load, self.missing(), threads=THREADS, ahead=AHEAD)
+        loaded = in_order(load, pairs, threads=THREADS, ahead=AHEAD)
         saved = in_order(save, labeller.stream(_good(loaded, errors)), threads=THREADS, ahead=AHEAD)
         return sum(1 for _ in saved), errors
 
@@ -62,18 +68,23 @@ class TarUnit(NamedTuple):
     source: str
     target: str
 
+    @property
+    def pairs(self):
+        return (tuple(self),)
+
     def missing(self):
-        return () if Path(self.target).exists() else (self,)
+        return _missing(self.pairs)
 
     def targets(self):
         return [self.target]
 
-    def label(self, labeller):
+    def label(self, labeller, _):
         """-> (photos labelled, errors); the photos are streamed, in no more memory than a few"""
         Path(self.target).parent.mkdir(parents=True, exist_ok=True)
         errors, count = [], 0
+        about = {CONTENT: content_of(self.source)}
         with whole_file(self.target) as temporary:
-            with tarfile.open(temporary, 'w') as out:
+            with tarfile.open(temporary, 'w', pax_headers=about) as out:
                 loaded = in_order(
                     self._decode, photos_of(self.source), threads=THREADS, ahead=AHEAD
                 )
@@ -90,6 +101,26 @@ class TarUnit(NamedTuple):
     def _decode(self, member):
         key, name, data = member
         return key, _read_or_error(read_photo, f'{self.source}/{name}', file=io.BytesIO(data))
+
+
+def _missing(pairs):
+    looked = in_order(_is_labelled, pairs, threads=THREADS, ahead=AHEAD)
+    return tuple(pair for pair, done in zip(pairs, looked) if not done)
+
+
+def _is_labelled(pair):
+    """(source, target) -> whether the labels say that they are of what the source is now"""
+    source, target = pair
+    try:
+        if target.endswith('.tar'):
+            with tarfile.open(target, 'r:') as tar:
+                content = tar.pax_headers.get(CONTENT)
+        else:
+            with Image.open(target, formats=['PNG']) as image:
+                content = image.info.get(CONTENT)
+    except (OSError, tarfile.TarError):  # no labels, or not ours
+        return False
+    return content is not None and content == content_of(source)
 
 
 def _files(target, found):
@@ -135,8 +166,9 @@ def label_unit(unit, labeller):
     """
     result = dict(photos=0, errors=[], shards=[])
     try:
-        if unit.missing():
-            result['photos'], result['errors'] = unit.label(labeller)
+        missing = unit.missing()
+        if missing:
+            result['photos'], result['errors'] = unit.label(labeller, missing)
     except DamagedShard as error:
         print(f'skipped: {error}', file=sys.stderr)
         result['shards'].append(unit.source)
