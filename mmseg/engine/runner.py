@@ -13,6 +13,8 @@ from mmseg.errors import UserError
 from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
 
+from .hooks import FiniteScoresHook
+
 FUSED = ('SGD', 'Adam', 'AdamW')  # the optimizers with one kernel for a whole group
 
 # mmengine's own reader cannot read its checkpoints under torch >= 2.6.
@@ -88,6 +90,7 @@ class SegRunner(Runner):
     def register_hooks(self, default_hooks=None, custom_hooks=None):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
+        self.register_hook(FiniteScoresHook())
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, **kwargs):
         """As mmengine's, but every weight must find its place."""

@@ -1,6 +1,7 @@
 import torch
 
 from mmseg.structures import IGNORE
+from mmseg.utils import channel_statistics
 
 from ..resized import averaged, cross_entropy
 from .base import Segmentor
@@ -43,8 +44,9 @@ class EncoderDecoder(Segmentor):
         )
         self.backbone, self.decode_head, self.class_weight = backbone, decode_head, class_weight
         self.loss_over = loss_over
-        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        mean, std = channel_statistics(mean, std)
+        self.register_buffer('mean', mean, persistent=False)
+        self.register_buffer('std', std, persistent=False)
         self.aside = {'weigher': weigher}
 
     def _apply(self, fn, recurse=True):
