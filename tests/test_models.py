@@ -162,7 +162,7 @@ def test_tiny_tau_gives_finite_scores(options):
 @pytest.mark.parametrize(
     'make, message',
     [
-        (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a temperature above 0'),
+        (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a number from 0.0001 to 10000.0'),
         (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), 'mode is one of multiply, add'),
         (lambda: ClassWeight(torch.eye(5), tau=1, usual=[0.1]), 'usual has 1 values for 5 classes'),
         (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a probability'),

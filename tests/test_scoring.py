@@ -83,8 +83,8 @@ def test_small_areas_go_to_the_best_that_is_left():
     [
         (dict(prob_thd=0.1), "has no class called 'background'"),
         (dict(area_thd=0.1), "has no class called 'background'"),
-        (dict(prob_thd=50, background=0), 'scoring.prob_thd is a share in 0..1'),
-        (dict(scale=0), 'scoring.scale is a number above 0'),
+        (dict(prob_thd=50, background=0), 'scoring.prob_thd is a number from 0 to 1'),
+        (dict(scale=0), 'scoring.scale is a number from 0.0001 to 1000000.0'),
     ],
 )
 def test_impossible_scoring(options, message):
@@ -256,8 +256,8 @@ def test_presence_leaves_the_top_and_those_always_there():
     [
         (dict(mode='presence'), 'class_weight.top is a number of classes in 1..5'),
         (dict(mode='presence', top=6), 'class_weight.top is a number of classes in 1..5'),
-        (dict(mode='blend', share=2), 'class_weight.share is in 0..1'),
-        (dict(), 'class_weight.tau is a temperature above 0'),
+        (dict(mode='blend', share=2), 'class_weight.share is a number from 0 to 1'),
+        (dict(), 'class_weight.tau is a number from 0.0001 to 10000.0'),
     ],
 )
 def test_impossible_priors(options, message):

@@ -134,7 +134,7 @@ DAMAGED = {
     'empty': (lambda: b'', 'is an empty file'),
     'text': (lambda: b'no weights', 'cut short, or a file of another kind'),
     'not UTF-8': (lambda: b'\xff\xfe\x00', 'cut short, or a file of another kind'),
-    'a cut zip': (lambda: saved(state())[:-200], 'a zip archive that was cut short'),
+    'a cut zip': (lambda: saved(state())[:-200], 'a zip archive that is damaged or cut short'),
     'a cut pickle': (lambda: LAYOUTS['pickle']()[:900], 'is damaged: a pickle'),
     'a cut safetensors': (lambda: save(state())[:-2], 'is damaged: a safetensors file'),
     'a cut array': (lambda: array(np.ones((2, 8)))[:-2], 'is damaged: a NumPy array'),

@@ -13,6 +13,7 @@ from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
 from mmseg.models.part import build_part
+from mmseg.models.scoring import checksum, require_finite_scores
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label
@@ -219,6 +220,7 @@ def _result(photo, maps, tensor, network, words, threshold, window):
     scores = network.on_grid(maps, tensor.shape[1:], window).float()
     found, sure = network.labels_and_probability(maps, size, tensor, window)
     found, sure = found.cpu().numpy(), sure.cpu().numpy()
+    require_finite_scores(checksum(scores))
     found = above_threshold(found, sure, threshold, len(labels))
     return Segmentation(np.asarray(photo), found, scores.cpu(), sure, labels, palette)
 

@@ -1,10 +1,11 @@
 """What a user names in words: classes, a background, prompt templates, a class weight."""
 
 from collections.abc import Iterable
-from numbers import Real
 from typing import NamedTuple
 
 from mmseg.errors import UserError
+from mmseg.models.class_weight import TAU
+from mmseg.utils import require_number
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 
@@ -32,8 +33,8 @@ def words_of(model, classes=None, background=(), templates=None, tau=None) -> Wo
     """
     if templates is not None and not isinstance(templates, str):
         raise UserError(f"templates is a name of templates, such as 'plain', not {templates!r}")
-    if tau is not None and not isinstance(tau, Real):
-        raise UserError(f'tau is a temperature above 0, not {tau!r}')
+    if tau is not None:
+        require_number('tau', tau, *TAU)
     if classes is None and not background:
         return Words(model.vocabulary, 0, templates, tau)
     classes, background = _lines(model, classes), _names(background)

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
+from mmseg.utils import channel_statistics
 
 from .readout import NOTHING, PRESETS, Outside, patch_classes
 from .towers import build_tower
@@ -76,8 +76,9 @@ class CLIPDenseExtractor(nn.Module):
         finer = proxy is not None and readout.terms == ('proxy',)
         self.parts = proxy.parts_of(self.tower.stride) if finer else 1
         self.pad = pad or self.tower.must_pad
-        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+        mean, std = channel_statistics(mean, std)
+        self.register_buffer('mean', mean[None], persistent=False)
+        self.register_buffer('std', std[None], persistent=False)
         self.requires_grad_(False)
         self.eval()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import nearest, shown
+from mmseg.utils import channel_statistics, nearest, shown
 from mmseg.utils.checkpoint import misfit, read_state
 
 from .positions import check_rule, resize_positions
@@ -40,8 +40,9 @@ class ProxyViT(nn.Module):
         super().__init__()
         check_rule(positions)
         self.vit, self.positions, self.parts = vit, positions, parts
-        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+        mean, std = channel_statistics(mean, std)
+        self.register_buffer('mean', mean[None], persistent=False)
+        self.register_buffer('std', std[None], persistent=False)
 
     @property
     def patch(self):

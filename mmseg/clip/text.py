@@ -55,7 +55,7 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
     )
     rows = stored_text(path)
-    if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[-1]):
+    if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[1]):
         return rows
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from PIL import Image
 
+from mmseg.models.scoring import checksum, require_finite_scores
 from mmseg.registry import HOOKS
 from mmseg.utils import Progress, atomic_path, unique_names
 from mmseg.visualization import overlay_with_legend, panels
@@ -35,6 +37,34 @@ class ProgressHook(Hook):
     after_val_iter, after_val_epoch = after_test_iter, after_test_epoch
 
 
+class FiniteScoresHook(Hook):
+    """End a test or a validation whose scores are NaN or infinite; a photo of them is named.
+
+    It looks once, behind the last photo, so that no photo waits for the device.
+    """
+
+    priority = 'VERY_HIGH'  # before a table is printed or a checkpoint is the best
+
+    def before_test_epoch(self, runner):
+        self.photos, self.totals = [], []
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for sample in outputs:
+            if 'seg_logits' in sample:
+                self.photos.append(sample.img_path)
+                self.totals.append(checksum(sample.seg_logits))
+
+    def after_test_epoch(self, runner, metrics=None):
+        if not self.totals:
+            return
+        totals = torch.stack(self.totals).cpu()
+        for photo, total in zip(self.photos, totals):
+            require_finite_scores(total, photo)
+
+    before_val_epoch, after_val_iter = before_test_epoch, after_test_iter
+    after_val_epoch = after_test_epoch
+
+
 class _OutputHook(Hook):
     """Files named after the photos, in one folder, each written beside and renamed."""
 
@@ -59,7 +89,7 @@ class SegVisualizationHook(_OutputHook):
         names, palette = self.meta['classes'], self.meta['palette']
         for sample in outputs:
             photo = np.asarray(self.dataset.read(sample.img_path))
-            labels = sample.pred_sem_seg.cpu().numpy()
+            labels = _labels(sample)
             if 'gt_sem_seg' in sample:
                 truth = sample.gt_sem_seg.cpu().numpy()
                 picture = panels(photo, truth, labels, names, palette)
@@ -84,7 +114,7 @@ class LabelWriterHook(_OutputHook):
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         for sample in outputs:
-            labels = sample.pred_sem_seg.cpu().numpy()
+            labels = _labels(sample)
             image = Image.fromarray(
                 labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
             )
@@ -98,6 +128,13 @@ class LabelWriterHook(_OutputHook):
                         scores=sample.seg_logits.half().cpu().numpy(),
                         labels=np.array(self.meta['classes']),
                     )
+
+
+def _labels(sample):
+    """-> (H, W) NumPy labels, which mean something"""
+    labels = sample.pred_sem_seg.cpu().numpy()
+    require_finite_scores(checksum(sample.seg_logits), sample.img_path)
+    return labels
 
 
 def _save_image(image, target):

@@ -14,6 +14,7 @@ from mmseg.models.provenance import require_same_run
 from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
 
+from .hooks import FiniteScoresHook
 from .launch import allow_tf32
 from .param_groups import merge_groups
 
@@ -113,6 +114,10 @@ class SegRunner(Runner):
         super().set_randomness(seed, diff_rank_seed, deterministic)
         if deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None):
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(FiniteScoresHook())
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, **kwargs):
         """As mmengine's, but every weight must find its place."""

@@ -13,6 +13,7 @@ from mmseg.apis.result import label_image
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
 from mmseg.models.probability import label_probability
+from mmseg.models.scoring import checksum, require_finite_scores
 from mmseg.models.upsample import photo_matrices
 
 from .views import mean_probabilities
@@ -101,6 +102,7 @@ class Labeller:
         """(Q, m, n) of the network or (C, h, w) mean probabilities, (H, W), input -> Labelled"""
         answer = self._of_network if self.one_view else self._of_views
         labels, best = (x if x is None else x.cpu().numpy() for x in answer(maps, size, image))
+        require_finite_scores(checksum(maps))
         if self.threshold:
             labels = above_threshold(labels, best, self.threshold, len(self.names))
         confidence = None

@@ -5,11 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import index_of
+from mmseg.utils import index_of, require_number
+from mmseg.utils.checkpoint import require_finite
 
 from .refine import ABSENT, LOGIT_SCALE
 
 LEAST = dict(multiply=1e-3, add=1e-12)  # a small tau drives weights to 0: no inverse, no logarithm
+TAU = (1e-4, 1e4)  # below, cosines / tau overflow in half precision; above, weights are all 1
 MODES = (*LEAST, 'blend', 'presence')
 
 
@@ -20,8 +22,9 @@ class ClassWeight(nn.Module):
 
     Args:
         text: (C, D) rows of the weigher's own text embeddings.
-        tau: temperature in raw cosines, without CLIP's factor 100 (Q7): tau 1 gives weights of
-            about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.
+        tau: temperature in the range TAU, in raw cosines, without CLIP's factor 100 (Q7): tau 1
+            gives weights of about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own
+            posterior.
         usual: (C,) mean cosines of the classes with photos, subtracted first: what is seen
             more than usual is lifted. None subtracts nothing.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5): scores shrink C-fold
@@ -57,16 +60,16 @@ class ClassWeight(nn.Module):
         super().__init__()
         if mode not in MODES:
             raise UserError(f'class_weight.mode is one of {", ".join(MODES)}, not {mode!r}')
-        if mode in LEAST and (not isinstance(tau, (int, float)) or not tau > 0):
-            raise UserError(f'class_weight.tau is a temperature above 0, not {tau!r}')
-        if not 0 <= share <= 1:
-            raise UserError(f'class_weight.share is in 0..1, not {share!r}')
+        if mode in LEAST:
+            require_number('class_weight.tau', tau, *TAU)
+        require_number('class_weight.share', share, 0, 1)
         classes = len(text) if groups is None else len(set(groups))
         if mode == 'presence' and (not isinstance(top, int) or not 0 < top <= classes):
             raise UserError(f'class_weight.top is a number of classes in 1..{classes}, not {top!r}')
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
         self.share, self.top, self.always, self.groups = share, top, list(always), groups
         usual = torch.as_tensor([0.0] * len(text) if usual is None else usual).to(text)
+        require_finite(usual, 'class_weight.usual is', 'make it anew')
         if usual.shape != text.shape[:1]:
             raise UserError(f'class_weight.usual has {len(usual)} values for {len(text)} classes')
         self.register_buffer('text', text.detach().clone(), persistent=False)

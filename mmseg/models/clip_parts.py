@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mmseg.clip import (
@@ -50,7 +51,7 @@ def build_extractor(
         proxy: see `mmseg.clip.load_proxy`, for a readout with the term 'proxy'.
     """
     if norm_eps is not None:
-        require_number('model.backbone.norm_eps', norm_eps, above=0)
+        require_number('model.backbone.norm_eps', norm_eps, 1e-12, 1)
     clip = load_clip(model, pretrained)
     if act is not None:
         _replace_activation(clip.model.visual, act)
@@ -133,7 +134,7 @@ def build_class_weight(
         )
     rows = build_part(build_text, 'text', text, clip, vocabulary)
     if isinstance(usual, (str, Path)):
-        usual = read_file(usual, cure='make it with tools/analysis/usual_cosines.py')
+        usual = _read_usual(usual)
     always = [i for label in always for i in vocabulary.ids_of(label)]
     weight = ClassWeight(rows, usual=usual, always=always, groups=groups, **options)
     return weight, extractor
@@ -141,6 +142,14 @@ def build_class_weight(
 
 build_class_weight.options_of = ClassWeight
 build_class_weight.not_from_config = {'clip', 'vocabulary', 'groups'}
+
+
+def _read_usual(path):
+    cure = 'make it with tools/analysis/usual_cosines.py'
+    usual = read_file(path, cure=cure)
+    if not torch.is_tensor(usual):
+        raise UserError(f'class_weight.usual {path} holds no single array; {cure}')
+    return usual
 
 
 def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormalize=True):

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import count_unasked, index_of
+from mmseg.utils import count_unasked, index_of, require_number
 
 from .refine import LOGIT_SCALE
 from .upsample import label_type, slabs
 
+SCALES = (1e-4, 1e6)  # of logits; what lies beyond makes 0 or infinity of them
 SYNONYMS = ('mean', 'max')  # of a class's prompts: one mean embedding, or the best query
 
 
@@ -39,12 +40,11 @@ class Scoring:
     area_thd: float = 0.0
 
     def __post_init__(self):
-        if self.scale is not None and not (_is_number(self.scale) and self.scale > 0):
-            raise UserError(f'scoring.scale is a number above 0, not {self.scale!r}')
+        if self.scale is not None:
+            require_number('scoring.scale', self.scale, *SCALES)
         for name in ('prob_thd', 'area_thd'):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value <= 1:
-                raise UserError(f'scoring.{name} is a share in 0..1, not {value!r}')
+            require_number(f'scoring.{name}', value, 0, 1)
             if value and self.background is None:
                 raise UserError(
                     f'scoring.{name} makes background of pixels, but the vocabulary has no class '
@@ -116,5 +116,19 @@ class Scoring:
         return small
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def checksum(scores: Tensor) -> Tensor:
+    """Scores of any shape -> (): finite where all of them are; nothing waits for the device"""
+    return scores.sum(dtype=torch.float32)
+
+
+def require_finite_scores(total: Tensor, photo: str = 'a photo') -> None:
+    """Look at a `checksum`, which waits for the device.
+
+    Raises:
+        UserError: scores were NaN or infinite, so that their labels would mean nothing.
+    """
+    if not total.isfinite():
+        raise UserError(
+            f'the scores of {photo} are NaN or infinite, so its labels would mean nothing: weights '
+            'or settings are too large for this precision; try --precision fp32, or other weights'
+        )

@@ -19,6 +19,7 @@ from .memory import peak_memory
 from .on_device import index_of, kept_on_device
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known, required_keys
+from .statistics import channel_statistics
 from .suggest import nearest
 from .values import require_choice, require_number, require_pair
 
@@ -26,6 +27,7 @@ __all__ = [
     'Progress',
     'accepted_keys',
     'atomic_path',
+    'channel_statistics',
     'count_unasked',
     'digest_file',
     'digest_state',

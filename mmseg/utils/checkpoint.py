@@ -51,7 +51,9 @@ def read_file(path, *, cure='fetch it again'):
     if kind not in READERS:
         raise UserError(f'{path} is no weights file: it is {kind}; {cure}')
     try:
-        content = READERS[kind](path)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of old layouts, which a user cannot change
+            content = READERS[kind](path)
     except Exception as error:  # parsers of other projects: damage makes them raise anything
         if 'Unsupported ' in str(error):
             raise UserError(
@@ -72,9 +74,7 @@ def _read_torch(path):
 
 def _read_script(path):
     _check_zip(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # torch.jit is deprecated, OpenAI's archives are not
-        return dict(torch.jit.load(path, map_location='cpu').state_dict())
+    return dict(torch.jit.load(path, map_location='cpu').state_dict())
 
 
 def _read_array(path):
@@ -195,9 +195,9 @@ def misfit(own, state, optional=()):
 
 def joined(first, second):
     """Two tensors, or None for one that is not there -> one behind the other, or None"""
-    if first is None or second is None or first.ndim == 0 or first.shape[1:] != second.shape[1:]:
+    if first is None or second is None or not first.ndim or not second.ndim:
         return None
-    return torch.cat([first, second])
+    return torch.cat([first, second]) if first.shape[1:] == second.shape[1:] else None
 
 
 def _some(names, most=3):

@@ -12,7 +12,6 @@ MAGIC = (
     (b'\xff\xd8\xff', 'a JPEG picture'),
     (b'\x1f\x8b', 'a gzip archive'),
     (b'\x93numpy', 'a NumPy array'),
-    (b'pk\x03\x04', 'a zip archive that was cut short'),
     (b'\x80', 'a pickle'),
     (b'{', 'JSON text'),
     (b'[', 'JSON text'),
@@ -37,7 +36,7 @@ def what_is(path):
         start = file.read(512).lower()
     if not start:
         return 'an empty file'
-    if zipfile.is_zipfile(path):
+    if start.startswith(b'pk'):
         return _kind_of_zip(path)
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size:
         return 'a safetensors file'
@@ -54,7 +53,7 @@ def _kind_of_zip(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception:  # damage makes zipfile raise anything
-        return 'a damaged zip archive'
+        return 'a zip archive that is damaged or cut short'
     if any(name.endswith('/constants.pkl') for name in names):
         return 'a TorchScript archive'
     return 'a PyTorch file' if any(n.endswith('data.pkl') for n in names) else 'a zip archive'

@@ -4,12 +4,13 @@ Blocks are numbered as in a tower of twelve, from 1; in a tower of L blocks, blo
 round(b * L / 12), at least 1 and before the last.
 """
 
-import math
 from dataclasses import dataclass
 
 from mmseg.errors import UserError
 from mmseg.utils import nearest
 
+LARGE = 10**6  # a number beyond overflows somewhere
+SMALL = 1e-3  # and a divisor below
 DEPTH = 12  # blocks are numbered as in a tower of so many
 PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
 MAPS = ('similar', 'proxy', 'early')
@@ -23,11 +24,11 @@ def one_of(where, value, known):
         )
 
 
-def number(where, value, *, least=-math.inf, most=math.inf, whole=False):
+def number(where, value, *, least=-LARGE, most=LARGE, whole=False):
     kind = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
         what = ['a whole number' if whole else 'a number']
-        what += [f'{least} or more'] * (least > -math.inf) + [f'at most {most}'] * (most < math.inf)
+        what += [f'{least} or more', f'at most {most}']
         raise UserError(f'{where} is {", ".join(what)}, not {value!r}')
 
 
@@ -60,7 +61,7 @@ class SelfSelf:
         number(f'{where}.blocks', self.blocks, least=1, most=DEPTH, whole=True)
         number(f'{where}.iterations', self.iterations, least=0, whole=True)
         if self.temperature is not None:
-            number(f'{where}.temperature', self.temperature, least=0)
+            number(f'{where}.temperature', self.temperature, least=SMALL)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ class Readout:
         if not self.terms:
             raise UserError(f'readout.terms is at least one of {", ".join(TERMS)}')
         blocks('readout.early', self.early)
-        number('readout.gaussian', self.gaussian, least=0)
+        if self.gaussian:
+            number('readout.gaussian', self.gaussian, least=SMALL)
         for name in ('class_share', 'margin', 'gain'):
             number(f'readout.{name}', getattr(self, name))
         for value in self.weights:

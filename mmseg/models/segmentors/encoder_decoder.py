@@ -1,7 +1,7 @@
 import torch
 
 from mmseg.structures import ignore_label
-from mmseg.utils import require_choice
+from mmseg.utils import channel_statistics, require_choice
 
 from ..resized import count_pixels, cross_entropy
 from .base import Segmentor
@@ -48,8 +48,9 @@ class EncoderDecoder(Segmentor):
         )
         self.backbone, self.decode_head, self.class_weight = backbone, decode_head, class_weight
         self.loss_over, self.pad_to = loss_over, pad_to
-        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        mean, std = channel_statistics(mean, std)
+        self.register_buffer('mean', mean, persistent=False)
+        self.register_buffer('std', std, persistent=False)
         self.aside = {'weigher': weigher}
         self.loss_pixels = None  # that the last loss is a mean over, see `count_pixels`
 
