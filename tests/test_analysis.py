@@ -10,6 +10,8 @@ from conftest import ROOT, load_tool, run_script
 from PIL import Image
 from test_tools import run_test
 
+from mmseg.errors import UserError
+
 
 def test_a_resumed_run_is_one_curve(tmp_path):
     tool = load_tool('analyze_logs')
@@ -23,6 +25,44 @@ def test_a_resumed_run_is_one_curve(tmp_path):
     assert {step: row['loss'] for step, row in found.items()} == {50: 2.0, 100: 1.4, 150: 1.0}
     assert run_script('analyze_logs', tmp_path / 'run', '--out', tmp_path / 'curves.png') == 0
     assert Image.open(tmp_path / 'curves.png').size == (1100, 700)
+
+
+ODD = [
+    '[]', '7', '"x"', 'null', '', '{', '{"metric": 3}', '{"metric": {}}', '{"step": 1e400}', '\0',
+    '{"metric": {"mIoU": []}}', '{"metric": {"mIoU": "x"}}',
+    '{"metric": {"mIoU": 1%s}}' % ('0' * 400),
+    '{"step": "x", "loss": 1}', '{"step": null, "loss": 1}', '{"step": [], "loss": 1}',
+    '[' * 10_000,
+]  # fmt: skip
+
+
+def test_odd_lines_of_a_log_are_passed_over(tmp_path):
+    tool, folder = load_tool('analyze_logs'), tmp_path / 'run' / 'a' / 'vis_data'
+    folder.mkdir(parents=True)
+    good = ['{"step": 1, "loss": 2.0, "lr": "x"}', '{"step": 2, "loss": NaN, "mIoU": null}']
+    lines = [line.encode() for line in [*ODD, *good]] + [b'\xff']
+    (folder / 'scalars.json').write_bytes(b'\n'.join(lines))
+    assert tool.read_run(tmp_path / 'run') == {1: dict(step=1, loss=2.0), 2: dict(step=2)}
+
+
+@pytest.mark.parametrize('text', ODD)
+def test_odd_results_are_one_line(text, tmp_path):
+    path = tmp_path / 'eval_single_scale_1.json'
+    path.write_text(text)
+    with pytest.raises(UserError, match=f'{path} (is no result|cannot be read as JSON)'):
+        load_tool('analysis/compare_runs').newest_result(tmp_path)
+    path.rename(tmp_path / 'name_0.json')
+    load_tool('leaderboard')
+    from _leaderboard.board import Board
+
+    with pytest.raises(UserError, match='name_0.json'):
+        Board('name', [0], {}, None, results=tmp_path, measured_with=dict(scenes=1))
+
+
+def test_a_picture_of_no_known_format(tmp_path, capsys):
+    (tmp_path / 'eval_single_scale_1.json').write_text('{"metric": {"mIoU": 1, "IoU.sky": 1}}')
+    assert run_script('analysis/compare_runs', tmp_path, '--out', tmp_path / 'a.abc') == 1
+    assert f'cannot write {tmp_path / "a.abc"}: Format' in capsys.readouterr().err
 
 
 def test_no_log_is_one_line(tmp_path, capsys):
@@ -41,9 +81,19 @@ def test_confusion_matrix(tiny_config, photos, tmp_path, capsys):
     metric = json.loads(path.read_text())['metric']
     assert np.trace(counts) / counts.sum() == pytest.approx(metric['aAcc'], abs=1e-4)
     assert Image.open(out).size[0] > 200
-    next(labels.glob('*.png')).unlink()
-    assert run_script('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 1
-    assert 'is missing' in capsys.readouterr().err
+    path = labels / 'p0.png'
+    labelled = np.array(Image.open(path))
+    labelled[0, 0] = 255
+    for image, words in (
+        (labelled, 'has pixels of no class'),
+        (labelled[1:], f'{path} is 80x59, its photo 80x60'),
+        (None, 'no such image'),
+    ):
+        path.unlink()
+        if image is not None:
+            Image.fromarray(image).save(path)
+        assert run_script('analysis/confusion_matrix', tiny_config, labels, '--out', out) == 1
+        assert words in capsys.readouterr().err
 
 
 def test_bars_of_one_run_or_several(tmp_path, capsys):
@@ -66,8 +116,7 @@ def test_bars_of_one_run_or_several(tmp_path, capsys):
 
 def test_bars_are_each_runs_own(tmp_path):
     tool = load_tool('analysis/compare_runs')
-    rows = [dict(metric={'IoU.sky': 0.2, 'IoU.dog': 0.5, 'mIoU': 0.35}) for _ in range(2)]
-    rows[0]['metric']['IoU.sky'] = None
+    rows = [(0.35, dict(sky=sky, dog=0.5)) for sky in (0, 0.2)]
     axis = tool.plt.figure().add_subplot()
     tool.draw_bars(axis, rows, ['a', 'b'])
     assert [bar.get_height() for bar in axis.patches] == [50, 0, 50, 20]

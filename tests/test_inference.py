@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 import threading
 from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from PIL import Image
 from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
 from mmseg.apis.inference import words_of
-from mmseg.apis.segment_command import main
+from mmseg.apis.segment_command import main, segment_photos
 from mmseg.clip.text import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
@@ -276,6 +277,45 @@ def test_command_on_a_folder_with_a_bad_photo(tmp_path, monkeypatch):
     assert set(results[str(tmp_path / '0.png')]) <= {'moon', 'sky'}
     scores = np.load(tmp_path / 'out' / '0_scores.npz')
     assert scores['names'].tolist() == ['moon', 'sky'] and scores['scores'].shape[0] == 2
+
+
+def test_a_bad_name_loses_no_other_photo(tmp_path, monkeypatch):
+    """Outputs get suffixes: a photo's name may be too long for them, or no UTF-8 at all."""
+    folder, long, strange = tmp_path / 'in', f'{"x" * 245}.png', os.fsdecode(b'\xff.png')
+    folder.mkdir()
+    for name in (long, strange, 'a.png'):
+        Image.fromarray(scene(0)[0]).save(folder / name)
+    options = ['--config', CONFIG, '--save-scores', '--device', 'cpu']
+    code, out, error = run_segment(folder, '--out', tmp_path / 'out', *options)
+    assert code == 1 and '2 of 3 photos' in out and 'File name too long' in error
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert set(results) == {str(folder / 'a.png'), str(folder / strange)}
+    assert (tmp_path / 'out' / os.fsdecode(b'\xff_labels.png')).is_file()
+
+
+def test_a_run_that_is_stopped_keeps_its_results(model, tmp_path, monkeypatch):
+    photos = [tmp_path / 'a.png', tmp_path / 'b.png']
+    for path in photos:
+        Image.fromarray(scene(0)[0]).save(path)
+
+    def stop_at_b(model, path, **options):
+        if path.name == 'b.png':
+            raise KeyboardInterrupt
+        return segment(model, path, **options)
+
+    monkeypatch.setattr('mmseg.apis.segment_command.segment', stop_at_b)
+    with pytest.raises(KeyboardInterrupt):
+        segment_photos(model, photos, tmp_path, {}, False)
+    assert list(json.loads((tmp_path / 'results.json').read_text())) == [str(photos[0])]
+
+
+@pytest.mark.parametrize('name', [b'list.mp4', b'\xff.mp4'])
+def test_videos_that_are_not_passed_to_opencv(name, tmp_path):
+    """It reads lists of other files, and ends with SIGSEGV on names that are no UTF-8."""
+    text = b'ffconcat version 1.0\nfile a.avi\n' if name == b'list.mp4' else b'0000ftyp'
+    (tmp_path / os.fsdecode(name)).write_bytes(text)
+    code, _, error = run_segment(tmp_path / os.fsdecode(name), '--out', tmp_path / 'out')
+    assert code == 1 and error.startswith('error: ') and 'mp4' in error and 'is no ' in error
 
 
 def test_command_reads_what_cameras_and_the_web_give(tmp_path):

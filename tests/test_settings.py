@@ -52,7 +52,7 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
         (
             build_extractor,
             dict(model='a', pretrained='b', norm_eps=0),
-            'norm_eps is a number above 0',
+            'norm_eps is a number from 1e-12 to 1, not 0',
         ),
         (WEIGHT, dict(view='all'), "class_weight.view is 'clip' or 'image', not 'all'"),
         (WEIGHT, dict(view_size=0), 'class_weight.view_size is a whole number from 1, not 0'),

@@ -16,8 +16,8 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
 from mmseg.apis.command import run_command
+from mmseg.apis.result import write_image
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
 
 PANELS = {  # keys of the log -> title; the first that a run has is drawn
     ('loss',): 'loss',
@@ -35,7 +35,6 @@ def main():
     parser.add_argument('--out', default='curves.png', help='a .png')
     args = parser.parse_args()
     runs = {folder: read_run(folder) for folder in args.work_dirs}
-    output_dir(Path(args.out).parent)
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout='constrained')
     for axis, (keys, title) in zip(axes.flat, PANELS.items()):
         for folder, rows in runs.items():
@@ -44,13 +43,14 @@ def main():
         axis.spines[['top', 'right']].set_visible(False)
     if len(runs) > 1:
         axes[0, 0].legend(frameon=False)
-    with atomic_path(args.out) as path:
-        figure.savefig(path, dpi=100, format='png')
+    write_image(figure, args.out, dpi=100, format='png')
     print(f'written to {args.out}')
 
 
 def read_run(folder):
-    """A work dir -> {step: {key: value}}; where starts overlap, the later one counts.
+    """A work dir -> {step: {key: number}}; where starts overlap, the later one counts.
+
+    Lines that hold no step, such as the last one of a run that was cut off, are passed over.
 
     Raises:
         UserError: it holds no log of training.
@@ -58,15 +58,22 @@ def read_run(folder):
     files = sorted(folder.glob('*/vis_data/scalars.json'))
     rows = {}
     for file in files:
-        for line in file.read_text().splitlines():
+        for line in file.read_text(errors='replace').splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
-                continue  # the last line of a run that was cut off
-            rows.setdefault(row.get('step'), {}).update(row)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and is_number(row.get('step')):
+                numbers = {key: value for key, value in row.items() if is_number(value)}
+                rows.setdefault(row['step'], {}).update(numbers)
     if not rows:
         raise UserError(f'{folder} holds no */vis_data/scalars.json of tools/train.py')
     return dict(sorted(rows.items()))
+
+
+def is_number(value):
+    """Whether a value of JSON can be drawn"""
+    return type(value) in (int, float) and abs(value) < 1e30
 
 
 def draw(axis, rows, keys, *, label):

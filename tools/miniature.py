@@ -22,6 +22,7 @@ from mmseg.apis.test import require_data, test
 from mmseg.apis.train import train
 from mmseg.engine import load_config
 from mmseg.errors import UserError
+from mmseg.preparation.masks import read_labels
 from mmseg.utils import atomic_path, output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 from mmseg.visualization import contact_sheet
@@ -109,7 +110,7 @@ def draw_sheet(path, config, rows):
     for i in range(SHOWN):
         name = dataset.get_data_info(i)['img_path']
         scene = dataset.draw(name)
-        maps = [np.asarray(Image.open(row[1] / f'{Path(name).stem}.png')) for row in rows]
+        maps = [read_labels(row[1] / f'{Path(name).stem}.png') for row in rows]
         lines.append([scene.image, *(palette[labels] for labels in (scene.mask, *maps))])
     sheet = contact_sheet(lines, ['photo', 'truth', *(row[0] for row in rows)], scale=2)
     with atomic_path(path) as temporary:

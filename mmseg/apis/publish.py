@@ -10,7 +10,7 @@ import mmseg
 from mmseg.errors import UserError
 from mmseg.models.provenance import require_same_training, switches_of
 from mmseg.models.student_builder import read_student
-from mmseg.utils import atomic_path, digest_file
+from mmseg.utils import atomic_path, digest_file, read_json
 from mmseg.vocabularies import load_vocabulary
 
 
@@ -53,9 +53,7 @@ def _read_metrics(path):
     """A file of tools/test.py, or None -> its figures"""
     if path is None:
         return {}
-    try:
-        return json.loads(Path(path).read_text())['metric']
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f'{path} is no eval_single_scale_*.json of tools/test.py: {error}'
-        ) from error
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get('metric'), dict):
+        raise UserError(f'{path} is no eval_single_scale_*.json of tools/test.py')
+    return content['metric']

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path
+from mmseg.utils import atomic_path, reason_of
 from mmseg.visualization import blend, overlay_with_legend, shares_of
 
 
@@ -92,14 +92,15 @@ def label_image(labels, palette):
     return image
 
 
-def write_image(image, path):
-    """Write beside and rename.
+def write_image(image, path, **options):
+    """Write a PIL image or a matplotlib figure, whole or not at all.
 
     Raises:
         UserError: an unknown suffix, or the disk refuses.
     """
+    save = image.save if isinstance(image, Image.Image) else image.savefig
     with atomic_path(path) as temporary:
         try:
-            image.save(temporary)
-        except ValueError as error:  # a suffix that Pillow does not know
-            raise UserError(f'cannot write {path}: {error}') from error
+            save(temporary, **options)
+        except ValueError as error:  # a suffix that the library does not know
+            raise UserError(f'cannot write {path}: {reason_of(error)}') from error

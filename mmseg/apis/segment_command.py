@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from .command import ConfigOptions
 from .inference import CONFIGS, init_model, segment, words_of
 
 VIDEOS = {'.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v'}
+MOV_ATOMS = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip')  # a .mp4 or .mov starts so
 DEFAULT = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
 MINIATURE = 'miniature/maskclip_rn.py'
 HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
@@ -57,8 +57,8 @@ def main(argv=None):
     args = parse_arguments(argv)
     source, out = Path(args.source), Path(args.out)
     video = source.suffix.lower() in VIDEOS
-    if video and not source.is_file():
-        raise UserError(f'no such video: {source}')
+    if video:
+        require_video(source, out)
     photos = [] if video else list_photos(source)
     if out.resolve() in {path.resolve().parent for path in photos or [source]}:
         raise UserError(f'--out {out} is where the photos are, which could be overwritten')
@@ -99,42 +99,64 @@ def segment_photos(model, photos, out, options, save_scores):
     """Write overlay and labels of each photo, and results.json; a bad photo is named and skipped.
 
     Raises:
-        UserError: at the end, if any was bad.
+        UserError: at the end, if any could not be read or written.
     """
     names, results, bad = unique_names(photos), {}, []
-    with Progress(len(photos), 'segment', unit='photo') as progress:
-        for path in photos:
-            try:
-                found = segment(model, path, **options)
-            except UserError as error:
-                bad.append(str(error))
-                print(f'skipped: {error}', file=sys.stderr)
-            else:
-                name = names[str(path)]
-                found.save(out / f'{name}_overlay.png')
-                found.save_labels(out / f'{name}_labels.png')
-                if save_scores:
-                    found.save_scores(out / f'{name}_scores.npz')
-                results[str(path)] = found.summary()
-            progress.update()
-    write_json(out / 'results.json', results)
+    try:
+        with Progress(len(photos), 'segment', unit='photo') as progress:
+            for path in photos:
+                try:
+                    found = segment(model, path, **options)
+                    save(found, f'{out / names[str(path)]}', save_scores)
+                    results[str(path)] = found.summary()
+                except UserError as error:
+                    bad.append(str(error))
+                    print(f'skipped: {error}', file=sys.stderr)
+                progress.update()
+    finally:  # also of a run that is stopped
+        write_json(out / 'results.json', results)
     print(f'{len(results)} of {len(photos)} photos segmented; written to {out}')
     if bad:
-        raise UserError(f'{len(bad)} of {len(photos)} photos could not be read; see above')
+        raise UserError(f'{len(bad)} of {len(photos)} photos could not be segmented; see above')
+
+
+def save(found, start, save_scores):
+    """A Segmentation -> files whose paths start so"""
+    found.save(f'{start}_overlay.png')
+    found.save_labels(f'{start}_labels.png')
+    if save_scores:
+        found.save_scores(f'{start}_scores.npz')
+
+
+def require_video(path, out):
+    """
+    Raises:
+        UserError: no such file, no container of VIDEOS (ffmpeg also reads lists of other files), or
+            a name that OpenCV cannot pass on.
+    """
+    if not path.is_file():
+        raise UserError(f'no such video: {path}')
+    with path.open('rb') as file:
+        head = file.read(8)
+    if head[:4] not in (b'RIFF', b'\x1aE\xdf\xa3') and head[4:] not in MOV_ATOMS:
+        raise UserError(f'{path} is no video that can be read, or has no frame')
+    try:
+        f'{path}{out}'.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f'the name of {path} or of {out} is no UTF-8; rename it') from error
 
 
 def segment_video(model, source, out, options):
     """Write the overlay as a video, and results.json with one entry a frame.
 
     Raises:
-        UserError: the video cannot be read, or has no frame.
+        UserError: the video cannot be read, has no frame, or cannot be written.
     """
+    target, results = out / f'{source.stem}_overlay.mp4', {}
     reader = cv2.VideoCapture(str(source))
-    frames = max(int(reader.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-    rate = reader.get(cv2.CAP_PROP_FPS) or 25.0
-    target, writer, results = out / f'{source.stem}_overlay.mp4', None, {}
-    partial = target.with_name(f'.{target.stem}.part.mp4')
-    try:
+    with atomic_path(target) as partial:
+        frames = max(int(reader.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        rate, writer = reader.get(cv2.CAP_PROP_FPS) or 25.0, None
         with Progress(frames, 'segment', unit='frame') as progress:
             while True:
                 there, frame = reader.read()
@@ -151,10 +173,6 @@ def segment_video(model, source, out, options):
         if not results:
             raise UserError(f'{source} is no video that can be read, or has no frame')
         writer.release()
-        os.replace(partial, target)
-    finally:
-        reader.release()
-        partial.unlink(missing_ok=True)
     write_json(out / 'results.json', results)
     print(f'{len(results)} frames segmented; written to {target}')
 
@@ -167,4 +185,6 @@ def even(picture):
 
 def write_json(path, values):
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + '\n')
+        text = json.dumps(values, indent=1, ensure_ascii=False) + '\n'
+        # What is no UTF-8 in a file's name becomes JSON's own escape.
+        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')

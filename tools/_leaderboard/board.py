@@ -4,7 +4,7 @@ import json
 import statistics
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import atomic_path, output_dir, read_json
 
 MASKCLIP = 'MaskCLIP'
 
@@ -75,12 +75,12 @@ class Board:
         return self.results / f'{self.name}_{member}.json'
 
     def _read(self, path):
-        try:
-            values = json.loads(path.read_text())
-        except FileNotFoundError:
+        if not path.is_file():
             return dict(self.measured_with)
-        except ValueError as error:
-            raise UserError(f'{path} cannot be read: {error}; remove it') from error
+        values = read_json(path)
+        numbers = values.values() if isinstance(values, dict) else [None]
+        if not all(type(number) in (int, float) for number in numbers):
+            raise UserError(f'{path} holds no figures of this leaderboard; remove it')
         for name, value in self.measured_with.items():
             if values.get(name) != value:
                 raise UserError(

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path
+from mmseg.utils import atomic_path, read_json
 
 from .options import SPEEDS
 
@@ -18,7 +18,7 @@ CONFIGS = TOOLS.parent / 'configs'
 def speeds_of(results):
     """Folder of results -> {option: photos/s}, and a date under 'when'; {} if not measured"""
     path = Path(results) / 'speed.json'
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def measure_speeds(results, *, number=2, repeats=2):

@@ -6,7 +6,6 @@ python tools/analysis/compare_runs.py WORK_DIR_A WORK_DIR_B --names MaskCLIP '+ 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,14 +14,14 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import _checkout  # noqa: F401  first: it decides which mmseg is found
 
 from mmseg.apis.command import run_command
+from mmseg.apis.result import write_image
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import read_image, read_json
 
 COLOURS = ('#9aa5b1', '#1f6fb2', '#e08a1e', '#3c8d5a', '#8a5fbf')
 
@@ -55,7 +54,6 @@ def _check_numbers(args):
 def main():
     args = parse_arguments()
     runs = [newest_result(folder) for folder in args.work_dirs]
-    output_dir(Path(args.out).parent)
     rows = len(args.labels)
     figure = plt.figure(figsize=(11, 3.5 + 2 * rows), layout='constrained')
     grid = figure.add_gridspec(rows + 1, max(len(args.photos), 1), height_ratios=[*[1] * rows, 1.6])
@@ -66,8 +64,7 @@ def main():
             axis.set(xticks=[], yticks=[], xlabel=photo if row == rows - 1 else '')
             axis.set_ylabel('' if column else args.names[row], fontsize=12)
     draw_bars(figure.add_subplot(grid[-1, :]), runs, args.names)
-    with atomic_path(args.out) as path:
-        figure.savefig(path, dpi=110)
+    write_image(figure, args.out, dpi=110)
     print(f'written to {args.out}')
 
 
@@ -76,30 +73,32 @@ def label_map(folder, photo):
     path = Path(folder) / f'{photo}.png'
     if not path.is_file():
         raise UserError(f'no such labels: {path}; tools/test.py --out writes them')
-    return np.asarray(Image.open(path).convert('RGB'))
+    return np.asarray(read_image(path, lambda image: image.convert('RGB')))
 
 
 def newest_result(folder):
-    """The newest eval_single_scale_*.json of a work dir -> its content."""
+    """The newest eval_single_scale_*.json of a work dir -> mIoU, {class: IoU}."""
     files = sorted(Path(folder).glob('eval_single_scale_*.json'))
     if not files:
         raise UserError(f'{folder} has no eval_single_scale_*.json; run tools/test.py --eval mIoU')
-    return json.loads(files[-1].read_text())
+    content = read_json(files[-1])
+    try:
+        metric = {k: 0.0 if v is None else float(v) for k, v in content['metric'].items()}
+        table = {k.removeprefix('IoU.'): v for k, v in metric.items() if k.startswith('IoU.')}
+        return metric['mIoU'], table
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(f'{files[-1]} is no result of tools/test.py: {error!r}') from error
 
 
 def draw_bars(axis, runs, names):
     """IoU per class of all runs, ordered by the last's, and their means in the legend."""
-    tables = [
-        {k.removeprefix('IoU.'): v for k, v in run['metric'].items() if k.startswith('IoU.')}
-        for run in runs
-    ]
-    order = sorted(tables[-1], key=lambda name: -(tables[-1][name] or 0))
+    order = sorted(runs[-1][1], key=lambda name: -runs[-1][1][name])
     width = 0.8 / len(runs)
-    for i, (run, table, name) in enumerate(zip(runs, tables, names, strict=True)):
+    for i, ((miou, table), name) in enumerate(zip(runs, names, strict=True)):
         if set(table) != set(order):
             raise UserError(f'{name} and {names[-1]} have other classes; compare like with like')
-        label = f'{name}: mIoU {100 * run["metric"]["mIoU"]:.1f}'
-        values = [100 * (table[c] or 0) for c in order]
+        label = f'{name}: mIoU {100 * miou:.1f}'
+        values = [100 * table[c] for c in order]
         at = np.arange(len(order)) + width * i
         axis.bar(at, values, width=width, color=COLOURS[i], label=label)
     middle = np.arange(len(order)) + width * (len(runs) - 1) / 2

@@ -22,11 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import _checkout  # noqa: F401  first: it decides which mmseg is found
 
 from mmseg.apis.command import add_config_arguments, run_command
+from mmseg.apis.result import write_image
 from mmseg.apis.test import require_data
+from mmseg.datasets.transforms.loading import read_mask
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import confusion_matrix
-from mmseg.preparation.masks import read_labels
 from mmseg.utils import atomic_path, output_dir, unique_names
 
 WRITTEN_UP_TO = 25  # classes whose cells hold their numbers
@@ -53,7 +54,8 @@ def count(dataset, folder):
     """Data set with masks, folder of label PNGs -> (C, C) pixels, truth x prediction.
 
     Raises:
-        UserError: a label map is missing, or of another size than the mask; no masks at all.
+        UserError: a label map is missing, of another size than the mask, or with pixels of no
+            class; no masks at all.
     """
     size = len(dataset.metainfo['classes'])
     total = np.zeros((size, size), np.int64)
@@ -63,10 +65,11 @@ def count(dataset, folder):
         found = dataset[i]['data_samples']
         if 'gt_sem_seg' not in found:
             raise UserError('the data set has no masks to compare with')
-        labels = torch.from_numpy(np.array(read_labels(folder / f'{names[str(path)]}.png')))
-        if labels.shape != found.gt_sem_seg.shape:
-            raise UserError(f'the labels of {path} are of another size than its mask')
-        total += confusion_matrix(labels, found.gt_sem_seg, size).numpy()
+        file, truth = folder / f'{names[str(path)]}.png', found.gt_sem_seg
+        labels = read_mask(file, truth.shape, num_classes=size, reduce_zero_label=False)
+        if labels.max() >= size:
+            raise UserError(f'{file} has pixels of no class; compare labels without a threshold')
+        total += confusion_matrix(torch.from_numpy(labels), truth, size).numpy()
     return total
 
 
@@ -91,8 +94,7 @@ def draw(counts, names, out):
             axis.text(
                 column, row, f'{share:.0f}', ha='center', va='center', color=colour, fontsize=7
             )
-    with atomic_path(out) as path:
-        figure.savefig(path, dpi=110, format='png')
+    write_image(figure, out, dpi=110, format='png')
 
 
 if __name__ == '__main__':
