@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import group_environment
-from safetensors.torch import save_file
 from test_tools import result_of, run_test
 
 import mmseg.apis.train as training
@@ -486,19 +485,18 @@ def test_a_checkpoint_of_other_classes_is_refused(student_config, tmp_path, caps
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_checkpoint_says_which_class_weight_it_was_trained_with(tmp_path, caplog):
+def test_a_checkpoint_says_which_class_weight_it_was_trained_with(caplog):
     words = load_vocabulary(['cat', 'dog'])
     settings = {'model.class_weight.tau': '0.5', 'model.class_weight.text.file': 'rows.pth'}
-    torch.save(dict(meta=dict(settings=settings)), tmp_path / 'a.pth')
-    save_file({}, tmp_path / 'a.safetensors', dict(class_weight='{"tau": "0.5"}'))
-    for path in (tmp_path / 'a.pth', tmp_path / 'a.safetensors'):
-        require_same_training(path, words, dict(type='ClassWeight', tau=0.5, text=dict(file='x')))
+    labels = '{"labels": ["cat", "dog"]}'
+    for meta in (dict(settings=settings), dict(vocabulary=labels, class_weight='{"tau": "0.5"}')):
+        weight = dict(type='ClassWeight', tau=0.5, text=dict(file='x'))
+        require_same_training('a.pth', meta, words, weight)
         assert not caplog.records
-        require_same_training(path, words, None)
+        require_same_training('a.pth', meta, words, None)
         assert caplog.records[-1].getMessage().endswith('tau=None (trained with 0.5)')
         caplog.clear()
-    torch.save(dict(meta={}), tmp_path / 'old.pth')  # of the original: it does not say
-    require_same_training(tmp_path / 'old.pth', words, dict(tau=1.0))
+    require_same_training('old.pth', {}, words, dict(tau=1.0))  # of the original: it does not say
     assert not caplog.records
 
 

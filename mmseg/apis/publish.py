@@ -30,8 +30,8 @@ def publish(config, checkpoint, path, *, metrics=None):
         raise UserError(f'{path} does not end in .safetensors')
     if config.model.type != 'MaskClipPlus':
         raise UserError(f'{config.filename} is no student; only students are published')
-    state, vocabulary = read_student(checkpoint), load_vocabulary(config.model.vocabulary)
-    require_same_training(checkpoint, vocabulary, config.model.get('class_weight'))
+    (state, meta), vocabulary = read_student(checkpoint), load_vocabulary(config.model.vocabulary)
+    require_same_training(checkpoint, meta, vocabulary, config.model.get('class_weight'))
     rows = len(state['decode_head.conv_seg.embeddings'])
     if rows != len(vocabulary):
         raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')

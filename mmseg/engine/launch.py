@@ -13,7 +13,7 @@ from mmseg.errors import UserError
 
 
 def device_of(name: str | None = None) -> str:
-    """Choose a device by its name, such as 'cpu', 'cuda' or 'cuda:1'; None takes the best one.
+    """Choose a device by its name, with or without an index; None takes the best one.
 
     A device with an index becomes the current one. fp32 becomes IEEE's, see `allow_tf32`.
 

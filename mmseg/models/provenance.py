@@ -2,13 +2,9 @@
 
 import json
 import logging
-import pickle
-from pathlib import Path
 
-import torch
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
-from safetensors import SafetensorError, safe_open
 
 from mmseg.errors import UserError
 from mmseg.vocabularies import Vocabulary
@@ -17,15 +13,20 @@ logger = logging.getLogger(__name__)
 WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
 
 
-def require_same_training(path: str, vocabulary: Vocabulary, class_weight: dict | None) -> None:
+def require_same_training(
+    path: str, meta: dict, vocabulary: Vocabulary, class_weight: dict | None
+) -> None:
     """Compare a student's file with a config; what the file does not say is not compared.
 
     Another class weight is named in a warning, since a student may be tried with another one.
 
+    Args:
+        meta: `meta_of` the file.
+
     Raises:
         UserError: the student was trained with other classes, or in another order.
     """
-    labels, trained = _stated(path)
+    labels, trained = _stated(meta)
     difference = vocabulary.difference(labels) if labels else ''
     if difference:
         raise UserError(f'the student of {path} was trained with other classes: {difference}')
@@ -45,21 +46,13 @@ def switches_of(class_weight: dict | None) -> dict[str, str]:
     }
 
 
-def _stated(path):
-    """A student's file -> its labels or None, and {name: text} of its class weight or None"""
-    if Path(path).suffix == '.safetensors':  # of tools/publish_model.py
+def _stated(meta):
+    """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
+    if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
         try:
-            with safe_open(path, 'pt') as file:
-                meta = {
-                    k: json.loads(v) for k, v in (file.metadata() or {}).items() if v[:1] == '{'
-                }
-        except (OSError, SafetensorError, ValueError):
-            return None, None  # whoever reads the weights says what is wrong
-        return meta.get('vocabulary', {}).get('labels'), meta.get('class_weight')
-    try:
-        meta = torch.load(path, map_location='cpu', weights_only=True, mmap=True).get('meta', {})
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, AttributeError):
-        return None, None
+            return json.loads(meta['vocabulary'])['labels'], json.loads(meta['class_weight'])
+        except (ValueError, KeyError, TypeError):
+            return None, None
     settings = meta.get('settings')
     if settings is not None:
         own = {k.removeprefix(WEIGHT): v for k, v in settings.items() if k.startswith(WEIGHT)}

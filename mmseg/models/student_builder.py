@@ -9,7 +9,7 @@ from mmseg.clip import read_text_embeddings
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import kind_of, nearest
-from mmseg.utils.checkpoint import misfit, read_state
+from mmseg.utils.checkpoint import meta_of, misfit, read_file, read_state, state_of
 from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
@@ -65,9 +65,10 @@ def build_maskclip_plus(
         teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
     elif options.get('distill_weight') and checkpoint is None:
         raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
+    state = None
     if checkpoint is not None:
-        require_same_training(checkpoint, vocabulary, class_weight)
-    state = None if checkpoint is None else read_student(checkpoint)
+        state, meta = read_student(checkpoint)
+        require_same_training(checkpoint, meta, vocabulary, class_weight)
     text = _text_of(state, teacher, text, vocabulary)
     network = MODELS.build(backbone)
     classifier = TextClassifier(
@@ -107,14 +108,16 @@ def _text_of(state, teacher, file, vocabulary):
 
 
 def read_student(path):
-    """A student's weights or checkpoint -> {name: tensor} in our names, without its loss's."""
-    state = read_state(path)
+    """A student's file -> {name: tensor} in our names, without its loss's; and its `meta_of`"""
+    content = read_file(path)
+    state = state_of(content, path)
     if is_original(state):
         state = from_original(state)
     text = state.get('decode_head.conv_seg.embeddings')
     if text is None or text.ndim != 2:
         raise UserError(f'{path} is no checkpoint of a MaskCLIP+ student: it holds no text')
-    return {name: t for name, t in state.items() if not name.startswith(LOSS_STATE)}
+    own = {name: t for name, t in state.items() if not name.startswith(LOSS_STATE)}
+    return own, meta_of(content, path)
 
 
 def _load_student(model, state, path, vocabulary):

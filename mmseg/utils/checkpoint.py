@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -146,6 +147,18 @@ def read_state(path):
         UserError: as `read_file`, or there are no weights in it.
     """
     return state_of(read_file(path), path)
+
+
+def meta_of(content, path) -> dict:
+    """What `read_file` gave -> what the file says besides weights; {} where it says nothing.
+
+    This is a checkpoint's `meta`, or the {name: text} of a safetensors file.
+    """
+    if what_is(path) == 'a safetensors file':
+        with safe_open(path, 'pt') as file:
+            return dict(file.metadata() or {})
+    meta = content.get('meta') if isinstance(content, dict) else None
+    return meta if isinstance(meta, dict) else {}
 
 
 def state_of(content, path):
