@@ -20,6 +20,7 @@ from mmseg.errors import UserError
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils.checkpoint import read_checkpoint
+from mmseg.vocabularies import load_vocabulary
 
 PHOTOS = 7
 NUMBERS = itertools.count()
@@ -28,6 +29,7 @@ NUMBERS = itertools.count()
 @DATASETS.register_module()
 class FewNumbers(Dataset):
     metainfo = dict(classes=('one',), palette=[(0, 0, 0)])
+    vocabulary = load_vocabulary(['one'])
 
     def __init__(self, seed=0):
         self.rows = torch.randn(PHOTOS, 3, generator=torch.manual_seed(0))
@@ -330,7 +332,9 @@ def test_the_miniature_goes_on_with_another_length(tmp_path, monkeypatch):
         return SimpleNamespace(iter=20, max_iters=20)
 
     monkeypatch.setattr(miniature, 'train', train)
-    torch.save({}, tmp_path / 'iter_20.pth'), torch.save({}, tmp_path / 'iter_30.pth')
+    checkpoint = dict(meta={}, state_dict=dict(weight=torch.ones(1)))
+    for iteration in (20, 30):
+        torch.save(checkpoint, tmp_path / f'iter_{iteration}.pth')
     path = miniature.CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
     miniature.train_student(path, tmp_path, SimpleNamespace(iterations=20, device='cpu'))
     ((config, resume),) = started
