@@ -292,7 +292,7 @@ def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypat
     monkeypatch.setattr(ScriptedScores, 'script', {2: 0.3})
     run(tmp_path, 2, **BEST)
     with pytest.raises(
-        UserError, match='best_mIoU_iter_2.pth holds weights, but no state of the optim'
+        UserError, match='best_mIoU_iter_2.pth holds weights, but no state of the'
     ):
         run(tmp_path, 4, resume=tmp_path / 'best_mIoU_iter_2.pth')
     groups = dict(custom_keys={'line.bias': dict(lr_mult=2.0)})
