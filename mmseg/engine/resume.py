@@ -98,10 +98,10 @@ class CheckpointContentHook(Hook):
         if not runner._resume:
             return
         path = runner._load_from
-        if not {'meta', 'optimizer', 'message_hub'} <= checkpoint.keys():
+        if 'optimizer' not in checkpoint:
             raise UserError(
-                f'{path} holds weights, but not all that a resumed run needs; --load-from starts '
-                'a new run from them'
+                f'{path} holds weights, but no state of the optimizer to resume; start a new run '
+                'from them with --load-from'
             )
         before, done = checkpoint['meta'].get('settings', {}), checkpoint['meta']['iter']
         if before.get('seed', self.settings['seed']) != self.settings['seed']:

@@ -27,7 +27,7 @@ class StreamTrainLoop(IterBasedTrainLoop):
     def __init__(self, *args, parts: int = 1, **options):
         super().__init__(*args, **options)
         self.parts = parts
-        self.cpu_group = None  # of all processes, made when it is first needed
+        self.hosts = dist.new_group(backend='gloo') if get_world_size() > 1 else None
 
     def run(self) -> nn.Module:
         """Train from the current iteration to the last, or until a process sets `stop_training`."""
@@ -78,14 +78,12 @@ class StreamTrainLoop(IterBasedTrainLoop):
     def _agree_to_stop(self) -> bool:
         """Whether any process was asked to stop; all processes get one answer.
 
-        One number goes round between the CPUs, so that nothing waits for an accelerator.
+        One number goes round between the hosts, so that nothing waits for an accelerator.
         """
-        if get_world_size() == 1:
+        if self.hosts is None:
             return self.stop_training
-        if self.cpu_group is None:
-            self.cpu_group = dist.new_group(backend='gloo')
         asked = torch.tensor(int(self.stop_training))
-        dist.all_reduce(asked, dist.ReduceOp.MAX, self.cpu_group)
+        dist.all_reduce(asked, dist.ReduceOp.MAX, group=self.hosts)
         return bool(asked)
 
     def _seed_step(self):
