@@ -307,11 +307,11 @@ def test_bad_files(tiny_clip, tmp_path):
             load_clip(TINY['vit'], str(tmp_path / name))
     for name, message in (
         ('cut.safetensors', 'damaged'),
-        ('cut.pt', 'damaged'),
-        ('text.pt', 'damaged'),
+        ('cut.pt', 'cut short'),
+        ('text.pt', 'cut short'),
         ('pickle.pt', 'would run code'),
     ):
-        with pytest.raises(UserError, match=f'{name} is .*{message}'):
+        with pytest.raises(UserError, match=f'{name} .*{message}'):
             load_clip(TINY['vit'], str(tmp_path / name))
     trunk, _ = maskclip_layout(state)
     torch.save(
@@ -367,6 +367,16 @@ def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path, monkeypatch):
     assert text_embeddings(clip, words, 'plain', cache_dir=tmp_path).isfinite().all()
 
 
+def test_a_cached_file_of_another_shape_is_computed_again(tiny_clip, tmp_path):
+    clip = dataclasses.replace(tiny_clip('vit'), source='a file')  # random weights are not cached
+    words = load_vocabulary(['cat', 'dog', 'sky'])
+    rows = text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
+    (path,) = tmp_path.iterdir()
+    for wrong in (rows[:1], rows[:, :8], rows * torch.nan):
+        save_file({'text': wrong.contiguous()}, path)
+        assert torch.equal(text_embeddings(clip, words, 'plain', cache_dir=tmp_path), rows)
+
+
 def test_text_files(tmp_path):
     words, rows = load_vocabulary(['cat', 'dog']), torch.randn(2, 8)
     np.save(tmp_path / 'a.npy', rows.numpy())
@@ -378,5 +388,5 @@ def test_text_files(tmp_path):
         read_text_embeddings(tmp_path / 'a.npy', load_vocabulary(['a', 'b', 'c']))
     with pytest.raises(UserError, match='8 wide, but the image tower gives 512'):
         read_text_embeddings(tmp_path / 'a.npy', words, dim=512)
-    with pytest.raises(UserError, match='no such file'):
+    with pytest.raises(UserError, match='no weights file'):
         read_text_embeddings(tmp_path / 'b.npy', words)

@@ -132,6 +132,7 @@ KINDS = {
     'whole': {},
     'as published': dict(resize_twice=True, head=dict(pd_thresh=0.5, ks_thresh=1.0)),
     'windows': WINDOWS,
+    'windows, denoised': dict(**WINDOWS, head=dict(pd_thresh=0.5)),
     'windows and synonyms': dict(**WINDOWS, scoring=Scoring(SYNONYMS)),
     'class weight': dict(weight=dict(tau=1.0)),
     'windows and class weight': dict(**WINDOWS, weight=dict(tau=1.0), weigher_view='image'),

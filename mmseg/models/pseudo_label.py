@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.structures import UNLABELED
 from mmseg.utils import index_of
 
 from .resized import resized_slabs
@@ -13,11 +13,10 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
     """(N, H, W), (N, C, h, w) -> (N, H, W): pixels at -1 take the teacher's best class.
 
     Args:
-        target: labels; -1 unlabelled, 255 ignored. It is not edited.
+        target: labels; -1 unlabelled. It is not edited.
         scores: the teacher's, of any resolution.
         candidates: ids of the classes that may be given; None for all.
-        threshold: pixels whose best probability, among the candidates, stays below it become 255;
-            labelled pixels never do.
+        threshold: pixels whose best probability, among the candidates, is below it stay at -1.
         scale: probabilities are softmax(scale * scores); 100 is for cosines, 1 for a student's
             logits, None for scores that are probabilities.
     """
@@ -30,13 +29,13 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
 
 
 def _best(scores, size, ids, threshold, scale):
-    """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or 255 where it is not sure"""
+    """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or -1 where it is not sure"""
     labels = []
     for slab in resized_slabs(scores, size):
         best, label = slab.max(dim=1)
         label = label if ids is None else ids[label]
         if threshold > 0:
-            label = label.where(_probability(slab, best, scale) >= threshold, IGNORE)
+            label = label.where(_probability(slab, best, scale) >= threshold, UNLABELED)
         labels.append(label)
     return torch.cat(labels)
 
@@ -71,14 +70,14 @@ def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0
     """(N, H, W), (N, H, W) -> (N, H, W): pixels at -1 take labels that were made before.
 
     Args:
-        labels: 255 where there is none.
-        confidence: (N, H, W) in 0..1; pixels below `threshold` become 255. None where unknown.
-        candidates: ids of the classes that may be given; other labels become 255. None for all.
+        labels: ids of classes, or of none.
+        confidence: (N, H, W) in 0..1; pixels below `threshold` stay at -1. None where unknown.
+        candidates: ids of the classes that may be given; other pixels stay at -1. None for all.
     """
     if candidates is not None:
         allowed = index_of(labels.device, *sorted(candidates))
         place = torch.searchsorted(allowed, labels.long()).clamp_max(len(allowed) - 1)
-        labels = labels.where(allowed[place] == labels, IGNORE)
+        labels = labels.where(allowed[place] == labels, UNLABELED)
     if threshold > 0 and confidence is not None:
-        labels = labels.where(confidence >= threshold, IGNORE)
+        labels = labels.where(confidence >= threshold, UNLABELED)
     return labels.to(target.dtype).where(target == UNLABELED, target)
