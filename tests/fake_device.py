@@ -21,13 +21,16 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.model import BaseDataPreprocessor
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, build_optim_wrapper
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmseg.engine.param_groups import merge_groups
 from mmseg.models import upsample, windows
+from mmseg.structures import SegDataSample
 from mmseg.utils import index_of
 
 DEVICE = torch.device('cuda:0')
@@ -184,3 +187,41 @@ def fake_gpu():
         finally:
             for function in kept:  # tensors without data
                 function.cache_clear()
+
+
+def batch(sizes=((48, 64),) * 2, **fields):
+    """What a data loader gives: photos and samples in pinned memory"""
+    samples = []
+    for height, width in sizes:
+        sample = SegDataSample(metainfo=dict(ori_shape=(75, 90), img_path='a.jpg'))
+        sample.view = torch.zeros(3, 64, 64, dtype=torch.uint8)
+        sample.gt_sem_seg = torch.zeros(75, 90, dtype=torch.uint8)
+        for name, (size, kind) in fields.items():
+            sample.set_data({name: torch.zeros(size or (height, width), dtype=kind)})
+        samples.append(sample)
+    photos = [torch.zeros(3, *size, dtype=torch.uint8) for size in sizes]
+    return dict(inputs=photos, data_samples=samples)
+
+
+class Small(nn.Conv2d):
+    """One convolution as a backbone: in tests of what comes behind it"""
+
+    channels = (8,)
+
+    def __init__(self):
+        super().__init__(3, 8, 8, stride=8)
+
+    def forward(self, image):
+        return [super().forward(image)]
+
+
+def optimizer_of(model, amp, **options):
+    """A model on the fake GPU -> its AdamW, as SegRunner makes it, with loss scaling if asked"""
+    settings = dict(type='OptimWrapper', constructor='MatrixDecayConstructor', **options)
+    if amp:
+        settings.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+    settings['optimizer'] = dict(type='AdamW', lr=1e-4, weight_decay=0.01, fused=True)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        wrapper = build_optim_wrapper(model, dict(settings, paramwise_cfg=dict(lr_mult={})))
+    merge_groups(wrapper.optimizer)
+    return wrapper
