@@ -1,7 +1,6 @@
 """Another ViT that says which patches belong together (ProxyCLIP, ECCV 2024)."""
 
 import logging
-import sys
 
 import timm
 import torch
@@ -13,6 +12,7 @@ from mmseg.errors import UserError
 from mmseg.kernels import linear
 from mmseg.utils import channel_statistics, nearest, shown
 from mmseg.utils.checkpoint import misfit, read_state
+from mmseg.utils.timm_weights import create_with_weights
 
 from .positions import check_rule, resize_positions
 from .readout.attention import similarity
@@ -150,17 +150,7 @@ def _create(model, fetch):
         raise UserError(
             f'timm has no model {model!r}{nearest(model, known)}; see timm.list_models()'
         )
-    try:
-        if fetch:
-            print(f'weights {model}: from timm, or its cache', file=sys.stderr, flush=True)
-        vit = timm.create_model(model, pretrained=fetch, num_classes=0)
-    except Exception as error:  # the hub client's errors have no common type
-        if not fetch:
-            raise
-        raise UserError(
-            f'the weights of the proxy {model} could not be fetched; fetch the file elsewhere and '
-            "set the proxy's pretrained to it"
-        ) from error
+    vit = (create_with_weights if fetch else timm.create_model)(model, num_classes=0)
     if not isinstance(vit, VisionTransformer) or vit.pos_embed is None:
         raise UserError(
             f'the proxy {model} is a {type(vit).__name__}; only plain ViTs with position '

@@ -10,6 +10,7 @@ from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import kind_of, nearest
 from mmseg.utils.checkpoint import meta_of, misfit, read_file, read_state, state_of
+from mmseg.utils.timm_weights import create_with_weights
 from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
@@ -167,12 +168,10 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
     options = {} if out_indices is None else dict(out_indices=tuple(out_indices))
     if output_stride != 32:
         options['output_stride'] = output_stride
-    if pretrained is True and (file := fetched_timm(model)):
-        options['pretrained_cfg_overlay'] = dict(file=str(file))
-    body = timm.create_model(model, features_only=True, pretrained=pretrained is True, **options)
-    network = TimmBackbone(body)
+    options['features_only'] = True
     if pretrained is True:
-        return network
+        return TimmBackbone(create_with_weights(model, fetched_timm(model), **options))
+    network = TimmBackbone(timm.create_model(model, **options))
     return _start_from(network, pretrained, model, prefix)
 
 

@@ -234,7 +234,9 @@ def read_checkpoint(path, map_location=None):
     counted = isinstance(meta, dict) and all(
         type(meta.get(key)) is int and meta[key] >= 0 for key in ('iter', 'epoch')
     )
-    if not counted or not isinstance(content.get('message_hub'), dict):
+    optimizer, hub = content.get('optimizer'), content.get('message_hub')
+    grouped = isinstance(optimizer, dict) and isinstance(optimizer.get('param_groups'), list)
+    if not (counted and grouped and isinstance(hub, dict)):
         raise UserError(
             f'{path} holds weights, but no state of a training to resume; start a new run from '
             'them with --load-from'
