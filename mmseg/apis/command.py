@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from mmseg.errors import UserError
 
+# Errors of the operating system that are the user's to mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
 
 
