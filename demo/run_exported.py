@@ -50,8 +50,8 @@ def main(arguments):
 
 
 def positive(text):
-    if not (text.isdecimal() and 0 < int(text) < 2**15):
-        raise Mistake(f'LONGEST_SIDE is a number of pixels, not {text}')
+    if not (text.isdecimal() and 0 < int(text) <= 8192):
+        raise Mistake(f'LONGEST_SIDE is a number of pixels up to 8192, not {text}')
     return int(text)
 
 

@@ -182,7 +182,7 @@ def test_the_page_answers_its_own_names_alone(client, headers, status):
     assert (client.options(UPLOAD, headers=preflight).status_code == 403) == (status == 403)
 
 
-def test_a_page_for_the_network_answers_addresses_and_its_name(monkeypatch):
+def test_a_page_for_the_network_answers_addresses_and_its_name():
     guard = Guard(None, ['localhost', 'Host'], any_address=True, max_bytes=9)
     served = {name: guard.refusal(scope_of(name)) is None for name in ('192.0.2.1', '[fe80::1]:1')}
     served |= {name: guard.refusal(scope_of(name)) is None for name in ('host:7', 'a.example')}
@@ -198,7 +198,7 @@ def scope_of(host, size=None, client='a', method='POST'):
     return dict(type='http', method=method, headers=headers, client=(client, 1))
 
 
-def test_bodies_have_a_size_and_clients_a_share(client, monkeypatch):
+def test_bodies_have_a_size_and_clients_a_share(client):
     assert client.post(UPLOAD, content=b'x' * 3 * 2**20).status_code == 413
     assert client.post(UPLOAD, content=iter([b'x'])).status_code == 411  # in chunks
     guard = Guard(None, ['h'], max_bytes=100)

@@ -279,7 +279,7 @@ def test_command_on_a_folder_with_a_bad_photo(tmp_path, monkeypatch):
     assert scores['names'].tolist() == ['moon', 'sky'] and scores['scores'].shape[0] == 2
 
 
-def test_a_bad_name_loses_no_other_photo(tmp_path, monkeypatch):
+def test_a_bad_name_loses_no_other_photo(tmp_path):
     """Outputs get suffixes: a photo's name may be too long for them, or no UTF-8 at all."""
     folder, long, strange = tmp_path / 'in', f'{"x" * 245}.png', os.fsdecode(b'\xff.png')
     folder.mkdir()

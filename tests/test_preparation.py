@@ -1,7 +1,9 @@
 """Data sets prepared from made-up releases in the true layouts, whole and broken."""
 
+import contextlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 from contextlib import redirect_stderr, redirect_stdout
@@ -23,7 +25,8 @@ from mmseg.datasets import (
     PascalContextDataset59,
     PascalVOCDataset,
 )
-from mmseg.preparation.pascal_context import label_table
+from mmseg.errors import UserError
+from mmseg.preparation.pascal_context import Photo, label_table, paint, read_mat
 
 # Places of the sorted ids are the labels: the release's own rule (0 is anything else).
 CONTEXT_IDS = sorted(
@@ -142,12 +145,44 @@ def test_pascal_context_from_mat_files(release, tmp_path):
     assert ended.returncode == 1 and f'{path} cannot be read as a .mat' in ended.stderr
 
 
+# pycocotools ends with SIGSEGV on polygons far away, and takes memory for any size.
+OUTLINES = {
+    'far polygon': [[0, 0, 1e9, 0, 1e9, 1e9]],
+    'NaN polygon': [[0, 0, float('nan'), 0, 9, 9]],
+    'text polygon': [['a', 'b', 'c', 'd', 'e', 'f']],
+    'huge size': dict(size=[2**20, 2**20], counts='0'),
+    'negative size': dict(size=[-20, -30], counts='0'),
+    'long counts': dict(size=[20, 30], counts='o' * 1000),
+    'huge counts': dict(size=[20, 30], counts=[2**40, 2**40]),
+    'no counts': dict(size=[20, 30], counts=None),
+    'no outline': 7,
+}
+PHOTOS = {
+    'above': dict(file_name='../../../x.jpg'),
+    'absolute': dict(file_name='/tmp/x.jpg'),
+    'no name': dict(file_name=7),
+    'two words': dict(file_name='a b.jpg'),
+    'huge photo': dict(height=10**9),
+    'text height': dict(height='20'),
+    'odd phase': dict(phase=[]),
+}
+
+
 def spoil(content, how):
     rows = content['annos_segmentation']
     if how == 'category':
         rows[0]['category_id'] = 999
     if how == 'size':
         rows[0]['segmentation']['size'] = [5, 6]
+    if how == 'huge id':
+        rows[0]['image_id'] = int('9' * 4000)
+        return json.dumps(content).replace('9' * 4000, '9' * 100_000)
+    if how == 'deep':
+        return json.dumps(content).replace('"images": [', '"images": [' + '[' * 100_000)
+    if how in OUTLINES:
+        rows[0]['segmentation'] = OUTLINES[how]
+    if how in PHOTOS:
+        content['images'][0].update(PHOTOS[how])
     if how == 'unannotated':
         content['annos_segmentation'] = [r for r in rows if r['image_id'] != 1000]
     return json.dumps(content)[: -200 if how == 'cut' else None]
@@ -160,6 +195,12 @@ def spoil(content, how):
         ('size', '2008_000001: an annotation'),
         ('unannotated', 'is not whole: 2008_000001 (train) has no annotation'),
         ('cut', 'is not the whole JSON of Pascal Context: it is cut short'),
+        ('huge id', 'is not the whole JSON of Pascal Context: Exceeds the limit'),
+        ('deep', 'is not the whole JSON of Pascal Context: maximum recursion'),
+        *((how, '2008_000001: an annotation cannot be decoded') for how in list(OUTLINES)[:-1]),
+        ('no outline', 'an annotation cannot be decoded'),
+        *((how, 'which is no path below') for how in list(PHOTOS)[:3]),
+        *((how, 'a photo has a name of one word, and 1 to') for how in list(PHOTOS)[3:]),
     ],
 )
 def test_pascal_context_from_a_broken_json(release, how, words):
@@ -169,7 +210,81 @@ def test_pascal_context_from_a_broken_json(release, how, words):
     assert ended.returncode == 1 and words in ended.stderr, ended.stderr
     assert ended.stderr.strip().splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in ended.stderr
-    assert not list(release.rglob('*.part*'))
+    assert not list(release.rglob('*.part*')) and not list(release.parents[2].rglob('x.png'))
+
+
+@pytest.mark.parametrize('name', ['two words.jpg', os.fsdecode(b'\xff.jpg')])
+def test_names_that_a_list_cannot_hold(name, tmp_path):
+    for folder in ('training', 'validation'):
+        photo_and_mask(tmp_path, f'images/{folder}/{name}', f'annotations/{folder}/1.png', [0])
+    ended = run('ade20k', tmp_path, '--partial', '--processes', 0)
+    assert ended.returncode == 1
+    assert 'train.txt cannot hold ' in ended.stderr and 'rename the file' in ended.stderr
+
+
+def test_what_a_killed_converter_left_is_swept(release):
+    folder = release / 'SegmentationClassContext'
+    folder.mkdir()
+    left = folder / f'.a.{"0" * 22}.part.png'
+    left.touch()
+    os.utime(left, (0, 0))
+    assert run('pascal_context', release, '--partial', '--processes', 0).returncode == 0
+    assert not left.exists()
+
+
+def test_outlines_of_every_kind_are_painted(release):
+    """COCO's own three: compressed runs, lists of runs, polygons."""
+    photo = Photo('a', 'train', 20, 30)
+    inside = np.zeros((20, 30), np.uint8)
+    inside[5:15, 10:25] = 1
+    runs = coco.encode(np.asfortranarray(inside))
+    starts = np.flatnonzero(np.diff(inside.ravel('F'), prepend=0, append=0))
+    lengths = np.diff([0, *starts, inside.size]).tolist()
+    for outline in (
+        (*runs['size'], runs['counts']),
+        dict(size=runs['size'], counts=lengths),
+        [[10, 5, 25, 5, 25, 15, 10, 15]],
+    ):
+        assert np.array_equal(paint(photo, [(1, outline)]), inside)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        dict(LabelMap=np.zeros((2, 2))),
+        dict(LabelMap=np.full((2, 2), -1, np.int16)),
+        dict(LabelMap=np.zeros((0, 0), np.uint8)),
+        dict(LabelMap=np.zeros((2, 2, 2), np.uint8)),
+        dict(LabelMap='text'),
+        dict(LabelMap=dict(a=1)),
+        dict(LabelMap=np.array([[1, 'x']], object)),
+        dict(LabelMap=np.full((2, 2), 460, np.uint16)),
+        dict(Other=1),
+        b'',
+        b'no .mat',
+    ],
+)
+def test_odd_mat_files(content, tmp_path):
+    path = tmp_path / 'a.mat'
+    if isinstance(content, dict):
+        scipy.io.savemat(path, content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match='a.mat (cannot be read|holds|has category 460)'):
+        read_mat(path)
+
+
+def test_damaged_mat_files(tmp_path):
+    path, rng = tmp_path / 'a.mat', np.random.default_rng(0)
+    scipy.io.savemat(path, dict(LabelMap=np.ones((9, 9), np.uint8)), do_compression=True)
+    whole = path.read_bytes()
+    for _ in range(100):
+        data = bytearray(whole)
+        for place in rng.integers(120, len(data), 2):
+            data[place] = rng.integers(0, 256)
+        path.write_bytes(data[: rng.integers(1, 2 * len(data))])
+        with contextlib.suppress(UserError):
+            assert read_mat(path).ndim == 2
 
 
 @pytest.mark.parametrize('how', ['mask size', 'value', 'photo', 'mask', 'in both lists'])

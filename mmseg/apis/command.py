@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmseg.errors import UserError
 
+# Errors of the operating system that are the user's to mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
 PACKAGE = Path(__file__).resolve().parents[1]
 REPORT = (

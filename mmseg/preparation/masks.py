@@ -112,17 +112,16 @@ def start_masks(layout, source, *, overwrite=False):
     Raises:
         UserError: the folder holds masks of another source.
     """
-    folder = layout.root / layout.ann_dir
+    folder = output_dir(layout.root / layout.ann_dir)
     note, said = folder / SOURCE_NOTE, f'{Path(source).name} {_size(source)}\n'
     if not overwrite and any(folder.glob(f'*{layout.mask_suffix}')):
-        if not note.is_file() or note.read_text() != said:
+        if not note.is_file() or note.read_text(errors='replace') != said:
             raise UserError(
                 f'{folder} holds masks that were not made from {source}; move them away, check '
                 'them with --verify, or replace them with --overwrite'
             )
     for path in folder.glob(f'*{layout.mask_suffix}') if overwrite else ():
         path.unlink()
-    output_dir(folder)
     note.write_text(said)
 
 
@@ -133,7 +132,14 @@ def _size(source):
 
 
 def write_list(path, names):
-    """Names, one a line."""
+    """Write names, one a line.
+
+    Raises:
+        UserError: a name with blanks, or of bytes that are no UTF-8.
+    """
+    for name in names:
+        if len(name.split()) != 1 or name.encode(errors='replace').decode() != name:
+            raise UserError(f'{path} cannot hold {name!r}: a name is one word; rename the file')
     with atomic_path(path) as temporary:
         temporary.write_text(''.join(f'{name}\n' for name in names))
 

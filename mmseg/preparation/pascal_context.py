@@ -74,10 +74,11 @@ def _photo(row, path):
     """An element of 'images' -> Photo"""
     name = str(path_below('', row['file_name'], path).with_suffix(''))
     sides = row['height'], row['width']
-    if len(name.split()) != 1 or not all(type(s) is int and 0 < s < SIDE for s in sides):
+    known = isinstance(row['phase'], str) and len(name.split()) == 1
+    if not known or not all(type(side) is int and 0 < side < SIDE for side in sides):
         raise UserError(
-            f'{path}: {name!r} is {sides[1]!r}x{sides[0]!r}; a photo has a name of one word, and '
-            f'1 to {SIDE - 1} pixels a side'
+            f'{path}: {name!r} ({row["phase"]!r}) is {sides[1]!r}x{sides[0]!r}; a photo has a name '
+            f'of one word, and 1 to {SIDE - 1} pixels a side'
         )
     return Photo(name, row['phase'], *sides)
 

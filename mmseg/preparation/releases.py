@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmseg.errors import UserError
+from mmseg.utils import output_dir
 from mmseg.vocabularies import load_vocabulary
 
 from .masks import (
@@ -164,6 +165,8 @@ def _convert(release, layout, names, overwrite, processes):
         for name in names
         if overwrite or not layout.mask(name).is_file()
     ]
+    for folder in {target.parent for _, target, *_ in jobs}:
+        output_dir(folder)
     for _ in in_parallel(_recode, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
         pass
 

@@ -24,6 +24,7 @@ from mmseg.preparation.masks import (
     write_list,
     write_mask,
 )
+from mmseg.utils import output_dir
 from mmseg.vocabularies import load_vocabulary
 
 ROOT, INSIDE = 'data/VOCdevkit/VOC2012', 'VOCdevkit/VOC2012/'
@@ -73,6 +74,7 @@ def augment(args, own, augmented):
         for name in names
         if args.overwrite or not augmented.mask(name).is_file()
     ]
+    output_dir(augmented.root / augmented.ann_dir)
     done = in_parallel(convert_one, jobs, len(jobs), 'masks', processes=args.processes, unit='mask')
     for _ in done:
         pass
