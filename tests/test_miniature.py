@@ -175,13 +175,14 @@ def test_the_value_path_beats_plain_tokens():
 
 
 def test_a_minute_of_a_student(tmp_path):
+    """It beats its teacher of 34.2, as published: 35.9 with this seed, 34.6 with the next."""
     options = ['--cfg-options', 'train_cfg.max_iters=60', 'test_dataloader.dataset.scenes=200']
     config = CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
     assert run_train(config, '--work-dir', tmp_path, '--no-validate', *options) == 0
     checkpoint = tmp_path / 'latest.pth'
     assert run_test(config, checkpoint, '--work-dir', tmp_path / 'test', *options) == 0
     found = 100 * result_of(tmp_path / 'test')['metric']['mIoU']
-    assert found > FIGURES['maskclip_rn'] - 4
+    assert found > FIGURES['maskclip_rn']
 
 
 def test_rows_of_the_data_set_are_names_of_scenes():
