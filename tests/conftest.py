@@ -49,6 +49,7 @@ def group_environment(**variables):
 
 def pytest_addoption(parser):
     parser.addoption('--leaf-iterations', type=int, default=2, help='of tests/test_leaves.py')
+    parser.addoption('--fuzz', type=int, default=60, help='of tests/test_weight_files.py')
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -307,11 +307,11 @@ def test_bad_files(tiny_clip, tmp_path):
             load_clip(TINY['vit'], str(tmp_path / name))
     for name, message in (
         ('cut.safetensors', 'damaged'),
-        ('cut.pt', 'damaged'),
-        ('text.pt', 'damaged'),
+        ('cut.pt', 'cut short'),
+        ('text.pt', 'cut short'),
         ('pickle.pt', 'would run code'),
     ):
-        with pytest.raises(UserError, match=f'{name} is .*{message}'):
+        with pytest.raises(UserError, match=f'{name} .*{message}'):
             load_clip(TINY['vit'], str(tmp_path / name))
     trunk, _ = maskclip_layout(state)
     torch.save(
@@ -388,5 +388,5 @@ def test_text_files(tmp_path):
         read_text_embeddings(tmp_path / 'a.npy', load_vocabulary(['a', 'b', 'c']))
     with pytest.raises(UserError, match='8 wide, but the image tower gives 512'):
         read_text_embeddings(tmp_path / 'a.npy', words, dim=512)
-    with pytest.raises(UserError, match='no such file'):
+    with pytest.raises(UserError, match='no weights file'):
         read_text_embeddings(tmp_path / 'b.npy', words)

@@ -84,7 +84,15 @@ def test_seed_students_carry_the_quirks_and_their_siblings_do_not():
     right = load_config(ROOT / STUDENTS.format('segformer_b5_clip_numerics', '8k'))
     assert seed.model.loss_over == 'all' and seed.model.resize_twice
     assert seed.model.decode_head.dropout == 0.0 and right.model.decode_head.dropout == 0.1
-    assert not {'loss_over', 'resize_twice'} & set(right.model)
+    assert not {'loss_over', 'resize_twice', 'pad_to'} & set(right.model)
+    voc = 'maskclip_plus_vit16_deeplabv2_r101-d8_512x512_20k_voc12aug_20.py'
+    for config in (seed, load_config(ROOT / 'configs' / 'maskclip_plus' / 'zero_shot' / voc)):
+        crop = next(
+            step
+            for step in config.train_dataloader.dataset.pipeline
+            if step['type'] == 'RandomCrop'
+        )
+        assert config.model.pad_to == crop['size']
     assert seed.optim_wrapper.constructor == 'DefaultOptimWrapperConstructor'
     assert right.optim_wrapper.constructor == 'MatrixDecayConstructor'
     assert seed.model.teacher.backbone.act == 'gelu' and 'act' not in right.model.teacher.backbone

@@ -22,7 +22,7 @@ from transformers import SegformerConfig, SegformerForImageClassification
 from mmseg.clip import load_clip
 from mmseg.errors import UserError
 from mmseg.models import build_mit
-from mmseg.preparation.manifest import read_manifest
+from mmseg.preparation.manifest import problems, read_manifest
 from mmseg.utils import download
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
@@ -218,6 +218,30 @@ def test_script_fetches_a_mit_and_verifies_it(server, tmp_path, monkeypatch, cap
     assert run_script('download_weights', *verify) == 1
     told = capfd.readouterr()
     assert 'bytes, not' in told.out and told.err.strip().startswith('error: 1 of 1 files')
+
+
+@pytest.mark.parametrize('content', [b'<html>sign in first</html>', b''])
+def test_what_is_no_weights_file_is_not_kept(content, server, tmp_path, monkeypatch, capsys):
+    """A server that answers 200 with a page; the same page, put there by hand."""
+    server.files['/timm/resnet10t.c3_in1k/resolve/main/model.safetensors'] = content
+    monkeypatch.setenv('HF_ENDPOINT', server.address)
+    options = ['--models', '--students', 'resnet10t', '--dir', tmp_path]
+    assert run_script('download_weights', *options) == 1
+    assert 'it is no weights file: it is a' in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    (tmp_path / 'resnet10t.c3_in1k.safetensors').write_bytes(content)
+    assert run_script('download_weights', *options) == 1
+    assert 'kept as resnet10t.c3_in1k.safetensors.wrong' in capsys.readouterr().out
+    assert [path.suffix for path in tmp_path.iterdir()] == ['.wrong']
+
+
+@pytest.mark.parametrize(
+    'junk', ['', '[]', '3', '{"a": 1}', '{"a": {"size": "x"}}', b'\xff', '{"a": {"sha256": "0"}}']
+)
+def test_a_junk_manifest_is_one_line(junk, tmp_path):
+    (tmp_path / 'MANIFEST.json').write_bytes(junk if isinstance(junk, bytes) else junk.encode())
+    with pytest.raises(UserError, match='MANIFEST.json is damaged .*; delete it and fetch again'):
+        problems(tmp_path)
 
 
 def test_script_offline_names_every_source(tmp_path, monkeypatch, capsys):

@@ -147,7 +147,7 @@ def test_other_photos_and_words_from_the_command_line(tiny_config, tmp_path, pho
         (['{tmp}/nowhere.pth'], 'no weights file'),
         (['--cfg-options', 'vocabulary=[a,b]'], 'have 3 rows, but the vocabulary .* has 2 classes'),
         (['--cfg-options', 'test_dataloader.dataset.split=gone.txt'], 'split list .*gone.txt'),
-        (['--cfg-options', 'model.decode_head.text.file=gone.pth'], 'gone.pth cannot be read'),
+        (['--cfg-options', 'model.decode_head.text.file=gone.pth'], 'no weights file gone.pth'),
         (['--launcher', 'pytorch'], 'needs the variables of torchrun'),
     ],
 )

@@ -1,6 +1,8 @@
 """tools/train.py on a tiny random teacher and made-up photos without masks."""
 
+import contextlib
 import json
+import os
 import random
 import re
 import signal
@@ -175,15 +177,14 @@ def test_a_leaked_label_stops_the_training(zero_shot_config, tmp_path, capsys):
     assert re.search(r'p\d.jpg shows (cat|sky|cat, sky), which', capsys.readouterr().err)
 
 
-def test_validation_keeps_the_best_checkpoint(student_config, tmp_path, capsys):
+def test_validation_prints_its_table(student_config, tmp_path, capsys):
     with student_config.open('a') as file:
         file.write('val_dataloader, val_cfg = test_dataloader, dict()\n')
-        file.write('val_evaluator = dict(type="IoUMetric")\ntrain_cfg = dict(max_iters=4, ')
-        file.write('val_interval=2)\ndefault_hooks = dict(checkpoint=dict(save_best="mIoU"))\n')
+        file.write('val_evaluator = dict(type="IoUMetric")\n')
+        file.write('train_cfg = dict(max_iters=2, val_interval=2)\n')
     assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
-    assert len(list((tmp_path / 'run').glob('best_mIoU_iter_*.pth'))) == 1
     printed = capsys.readouterr().out
-    assert 'validation at iteration 2' in printed and printed.count('mIoU over the') == 2
+    assert 'validation at iteration 2' in printed and printed.count('mIoU over the') == 1
 
 
 EMA = "custom_hooks=[{'type':'NonFiniteLossHook'},{'type':'EMAHook','momentum':0.1}]"
@@ -229,48 +230,40 @@ def test_a_truncated_checkpoint_is_passed_over(student_config, tmp_path):
     assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
     last = tmp_path / 'run' / 'iter_6.pth'
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.warns(UserWarning, match='iter_6.pth is damaged .* the one before it is used'):
+    with pytest.warns(UserWarning, match='iter_6.pth .* cut short.* the one before it is used'):
         assert newest_checkpoint(tmp_path / 'run') == tmp_path / 'run' / 'iter_4.pth'
 
 
-def test_sigterm_saves_and_says_how_to_go_on(student_config, tmp_path):
-    command = [sys.executable, 'tools/train.py', student_config, '--work-dir', tmp_path / 'run']
+def test_two_processes_train_and_stop_together(student_config, tmp_path):
+    """SIGTERM reaches one of them alone; both leave behind the same iteration."""
+    run = tmp_path / 'run'
+    command = ['bash', 'tools/dist_train.sh', student_config, 2, '--work-dir', run]
+    command += ['--device', 'cpu', '--cfg-options', 'train_cfg.max_iters=10000']
     process = subprocess.Popen(
-        [*map(str, command), '--cfg-options', 'train_cfg.max_iters=10000'],
+        list(map(str, command)),
         cwd=ROOT,
-        stderr=subprocess.PIPE,
+        env=group_environment(MARK=str(run)),
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    while not (tmp_path / 'run' / 'iter_2.pth').exists() and process.poll() is None:
+    while not (run / 'iter_2.pth').exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    line = errors.strip().splitlines()[-1]
-    assert process.returncode == 0 and line.startswith('stopped behind iteration')
-    assert '--resume' in line and newest_checkpoint(tmp_path / 'run') is not None
-
-
-def test_two_processes_train(student_config, tmp_path):
-    done = subprocess.run(
-        [
-            'bash',
-            'tools/dist_train.sh',
-            str(student_config),
-            '2',
-            '--work-dir',
-            str(tmp_path / 'run'),
-            '--device',
-            'cpu',
-        ],
-        cwd=ROOT,
-        env=group_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
+    os.kill(process_of(f'MARK={run}', 'LOCAL_RANK=1'), signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors[-2000:]
+    done = re.search(
+        r'stopped behind iteration (\d+) of 10000; the same command with --resume', errors
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / 'run' / 'iter_6.pth').is_file()
+    assert newest_checkpoint(run) == run / f'iter_{done[1]}.pth'
+
+
+def process_of(*variables):
+    """-> the id of the process that has these variables in its environment"""
+    for file in Path('/proc').glob('[0-9]*/environ'):
+        with contextlib.suppress(OSError):
+            if {v.encode() for v in variables} <= set(file.read_bytes().split(b'\0')):
+                return int(file.parent.name)
 
 
 def test_slurm_starts_the_same_training(student_config, tmp_path):

@@ -16,12 +16,13 @@ import open_clip
 import torch
 
 from mmseg.apis.command import run_command
-from mmseg.clip import load_clip, read_state, text_embeddings, write_text_embeddings
+from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
 from mmseg.errors import UserError
-from mmseg.models.mit_names import to_mmseg
+from mmseg.models.mit_names import read_mit
 from mmseg.preparation.manifest import NAME, problems, read_manifest, record
 from mmseg.preparation.sources import clip_weights, located, student_weights
 from mmseg.utils import atomic_path, digest_file, download, output_dir
+from mmseg.utils.checkpoint import read_state
 from mmseg.vocabularies import load_vocabulary
 
 
@@ -31,6 +32,7 @@ def main():
         verify(args.dir)
         return
     folder, failed = output_dir(args.dir), 0
+    read_manifest(folder)  # a damaged one is said first
     vocabularies = [load_vocabulary(name) for name in args.vocabularies]
     clips = [clip_weights(name) for name in args.models]
     students = [student_weights(name) for name in args.students]
@@ -98,26 +100,30 @@ def fetch(item, folder):
 
 
 def fetch_from(source, target, mit):
-    """-> the address; a MiT is kept in our names, and that file alone"""
+    """-> the address of a file that was opened; a MiT is kept in our names, and that file alone"""
     url, digest = located(source)
     if not mit:
-        return download([url], target, sha256=digest)
+        return download([url], target, sha256=digest, recognise=read_state)
     raw = target.with_name(f'{target.stem}.raw{Path(source.filename).suffix}')
-    download([url], raw, sha256=digest)
-    state = to_mmseg(read_state(raw), raw)
+    download([url], raw, sha256=digest, recognise=read_mit)
     with atomic_path(target) as temporary:
-        torch.save({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+        torch.save(read_mit(raw), temporary)
     raw.unlink()
     return url
 
 
 def is_right(item, file, folder):
-    """A known digest counts; else what the manifest says; a file put there by hand is taken."""
+    """A known digest counts; else what the manifest says; a file put there by hand is opened."""
     known = dict(item.choices)[file].sha256 or read_manifest(folder).get(file, {}).get('sha256')
-    if known is None or digest_file(folder / file) == known:
-        return True
-    print(f'{folder / file}: its sha256 is not what it should be; it is kept as {file}.wrong')
-    return False
+    try:
+        if known is None:
+            read_state(folder / file)
+        elif digest_file(folder / file) != known:
+            raise UserError(f'{folder / file}: its sha256 is not what it should be')
+    except UserError as error:
+        print(f'{error}; it is kept as {file}.wrong')
+        return False
+    return True
 
 
 def embed(item, vocabulary, folder):

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from mmseg.apis.command import add_config_arguments, run_command
 from mmseg.apis.test import require_data
-from mmseg.clip.compact import compact
+from mmseg.clip.compact import ROWS, compact
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
-from mmseg.utils.checkpoint import read_checkpoint
+from mmseg.utils.checkpoint import read_state
 
 PREFIX = 'clip.'
 SCENES = 2000  # whose captions are read for their words
@@ -31,8 +31,10 @@ def main():
         raise UserError(f'{args.config} trains no CLIP')
     dataset = require_data(config.train_dataloader)
     captions = [dataset[i]['data_samples'].caption for i in range(min(SCENES, len(dataset)))]
-    state = read_checkpoint(args.checkpoint)['state_dict']
+    state = read_state(args.checkpoint)
     own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+    if ROWS not in own:
+        raise UserError(f'{args.checkpoint} is no checkpoint of {args.config}')
     small = compact(own, captions)
     with atomic_path(args.out) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in small.items()}, temporary)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import mmengine
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 import mmseg
@@ -60,10 +59,3 @@ def _read_metrics(path):
         raise UserError(
             f'{path} is no eval_single_scale_*.json of tools/test.py: {error}'
         ) from error
-
-
-def read_metadata(path):
-    """A published file -> {'vocabulary', 'metrics': dicts, 'config', 'mmseg', ...: text}"""
-    with safe_open(path, 'pt') as file:
-        known = dict(file.metadata())
-    return {k: json.loads(v) if k in ('vocabulary', 'metrics') else v for k, v in known.items()}

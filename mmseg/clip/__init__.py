@@ -2,7 +2,6 @@
 
 from .extractor import CLIPDenseExtractor, DenseFeatures
 from .proxy import ProxyViT, load_proxy
-from .state_dict import read_state
 from .text import embed_prompts, read_text_embeddings, text_embeddings, write_text_embeddings
 from .weights import LoadedCLIP, fetched_names, load_clip
 
@@ -15,7 +14,6 @@ __all__ = [
     'fetched_names',
     'load_clip',
     'load_proxy',
-    'read_state',
     'read_text_embeddings',
     'text_embeddings',
     'write_text_embeddings',

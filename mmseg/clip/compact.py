@@ -14,10 +14,13 @@ def compact(state, sentences):
 
 def expand(state, words=49408):
     """What `compact` made -> rows for all words, 0 for unknown ones; other states as they are."""
-    if IDS not in state:
+    known, ids = state.get(ROWS), state.get(IDS)
+    if ids is None or known is None or known.ndim != 2 or ids.shape != known.shape[:1]:
         return state
-    rows = state[ROWS].new_zeros(words, state[ROWS].shape[1])
-    rows[state[IDS].long()] = state[ROWS]
+    if not ((0 <= ids) & (ids < words)).all():
+        return state
+    rows = known.new_zeros(words, known.shape[1])
+    rows[ids.long()] = known
     return {name: t for name, t in state.items() if name != IDS} | {ROWS: rows}
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from pathlib import Path
 
 import timm
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import nearest
+from mmseg.utils import nearest, shown
+from mmseg.utils.checkpoint import misfit, read_state
 
 from .positions import check_rule, resize_positions
 from .readout.attention import similarity
-from .state_dict import read_state
 
 logger = logging.getLogger(__name__)
 HEADS = ('head.', 'fc_norm.', 'attn_pool.')
@@ -171,15 +170,16 @@ def _create(model, fetch):
 
 def _load(vit, model, file):
     """All of a file's weights into a timm ViT; heads that it has besides are left."""
-    state = checkpoint_filter_fn(read_state(Path(file)), vit)
+    state = read_state(file)
+    try:
+        state = checkpoint_filter_fn(state, vit)
+    except Exception as error:  # timm's, for weights of its own models
+        raise UserError(f'{file} does not fit the proxy {model}: {shown(error)}') from error
     state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
-    own = vit.state_dict()
-    wrong = sorted(set(own) ^ set(state))
-    wrong += sorted(n for n in set(own) & set(state) if own[n].shape != state[n].shape)
-    if wrong:
+    reason = misfit(vit.state_dict(), state)
+    if reason:
         raise UserError(
-            f'{file} does not fit the proxy {model} ({len(wrong)} names or shapes differ: '
-            f'{", ".join(wrong[:3])}); name the model that it is of'
+            f'{file} does not fit the proxy {model} ({reason}); name the model that it is of'
         )
     vit.load_state_dict(state)

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, digest_state
+from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import resolve_templates
 
 from .compact import unknown_words
@@ -53,18 +54,14 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         _cache_dir(cache_dir)
         / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
     )
-    try:
-        rows, width = load_file(path)['text'], clip.embed_dim
-        if rows.shape == (len(vocabulary), width or rows.shape[-1]) and rows.isfinite().all():
-            return rows
-    except (OSError, SafetensorError, KeyError):
-        pass  # not cached yet, or not readable: computed again
+    rows = stored_text(path)
+    if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[-1]):
+        return rows
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             save_file({'text': rows}, temporary)
-    except OSError:
+    except (UserError, SafetensorError):
         pass  # a read-only home: computed again next time
     return rows
 
@@ -214,32 +211,14 @@ def read_text_embeddings(path, vocabulary, *, dim=None):
     Raises:
         UserError: the file is missing, is no single matrix, or has other rows or columns.
     """
-    path = Path(path)
-    try:
-        if path.suffix == '.npy':
-            rows = torch.from_numpy(np.load(path, allow_pickle=False))
-        elif path.suffix == '.safetensors':
-            rows = load_file(path)
-        else:
-            rows = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # three readers, three families of errors
-        reason = 'it holds no plain tensors' if path.exists() else 'there is no such file'
+    cure = 'make them with tools/embed_text.py'
+    rows = _matrix_of(read_file(path, cure=cure))
+    if rows is None:
         raise UserError(
-            f'the text embeddings {path} cannot be read: {reason}; make them with '
-            'tools/embed_text.py'
-        ) from error
-    if isinstance(rows, dict) and len(rows) == 1:
-        rows = next(iter(rows.values()))
-    if not torch.is_tensor(rows) or rows.ndim != 2:
-        raise UserError(
-            f'the text embeddings {path} are no single matrix of classes x width; '
-            'make them with tools/embed_text.py'
+            f'the text embeddings {path} are no single matrix of classes x width; {cure}'
         )
-    if not rows.float().isfinite().all() or (rows == 0).all(dim=1).any():
-        raise UserError(
-            f'the text embeddings {path} hold rows that are zero or no numbers; make them '
-            'again with tools/embed_text.py'
-        )
+    if (rows == 0).all(dim=1).any():
+        raise UserError(f'the text embeddings {path} hold rows that are zero; {cure}')
     if len(rows) != len(vocabulary):
         raise UserError(
             f'the text embeddings {path} have {len(rows)} rows, but the vocabulary '
@@ -251,6 +230,22 @@ def read_text_embeddings(path, vocabulary, *, dim=None):
             f'gives {dim}; they belong to another CLIP'
         )
     return rows.float()
+
+
+def _matrix_of(content):
+    """What a file holds -> its (C, D) of floating point, or None"""
+    if isinstance(content, dict) and len(content) == 1:
+        (content,) = content.values()
+    single = torch.is_tensor(content) and content.ndim == 2 and content.is_floating_point()
+    return content if single else None
+
+
+def stored_text(path):
+    """A file that this project wrote -> (C, D); None where there is none, or none to be read"""
+    try:
+        return _matrix_of(read_file(path))
+    except UserError:
+        return None
 
 
 def write_text_embeddings(path, rows):

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmseg.errors import UserError
 from mmseg.utils import nearest
+from mmseg.utils.checkpoint import misfit, require_finite
 
 from .state_dict import read_clip_state
 
@@ -176,33 +177,15 @@ def _build(config):
 
 
 def _load_strictly(network, state, problem):
-    """Load a state; return the names that it may lack and does; any other is an error."""
+    """Load a state -> the names that it lacks: of the text tower, and POOL_ONLY."""
     own = network.state_dict()
-    missing, unexpected = set(own) - set(state), set(state) - set(own)
-    image_only = all(name.startswith('visual.') for name in state)
-    needed = [
-        name for name in missing - set(POOL_ONLY) if name.startswith('visual.') or not image_only
-    ]
-    wrong = [
-        f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
-        for name in set(own) & set(state)
-        if state[name].shape != own[name].shape
-    ]
-    reasons = [
-        f'{what}: {_some(names)}'
-        for what, names in (('missing', needed), ('unexpected', unexpected), ('shapes', wrong))
-        if names
-    ]
-    if reasons:
-        raise UserError(f'{problem}: {"; ".join(reasons)}; name the architecture that they are of')
+    text = {name for name in own if not name.startswith('visual.')}
+    optional = {*POOL_ONLY} if text & set(state) else {*POOL_ONLY, *text}
+    reason = misfit(own, state, optional)
+    if reason:
+        raise UserError(f'{problem}: {reason}; name the architecture that they are of')
     network.load_state_dict(state, strict=False)
-    return missing
-
-
-def _some(names, most=3):
-    names = sorted(names)
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more
+    return set(own) - set(state)
 
 
 def _from_tag(name, tag, config):
@@ -232,6 +215,8 @@ def _from_tag(name, tag, config):
         ) from error
     finally:
         logging.disable(logging.NOTSET)
+    for key, tensor in network.state_dict().items():
+        require_finite(tensor, f'{name}:{tag} holds {key}', 'use other weights')
     preprocess = open_clip.get_model_preprocess_cfg(network)
     return LoadedCLIP(
         network.eval(),

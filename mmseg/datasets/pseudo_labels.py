@@ -3,11 +3,8 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import IGNORE
 
 from .transforms.loading import read_gray, read_mask
 
@@ -62,7 +59,7 @@ def _require_files(folder, paths, confidence):
 
 @TRANSFORMS.register_module()
 class LoadPseudoLabels:
-    """pseudo_path -> pseudo_sem_seg (H, W), photo size, 255 for none; nothing for no path.
+    """pseudo_path -> pseudo_sem_seg (H, W), photo size, as by `LoadAnnotations`; none for no path.
 
     Where `x.conf.png` lies beside `x.png`, pseudo_confidence (H, W) uint8 too, 255 for certain.
     """
@@ -72,10 +69,9 @@ class LoadPseudoLabels:
         if path is None:
             return results
         shape, number = results['ori_shape'], results['num_classes']
-        labels = read_mask(path, shape, num_classes=number, reduce_zero_label=False)
-        if number > IGNORE:  # 65535 in the file
-            labels = np.where(labels >= number, IGNORE, labels).astype(np.int16)  # as OpenCV can
-        results['pseudo_sem_seg'] = labels
+        results['pseudo_sem_seg'] = read_mask(
+            path, shape, num_classes=number, reduce_zero_label=False
+        )
         confidence = Path(path).with_suffix(CONFIDENCE)
         if confidence.is_file():
             results['pseudo_confidence'] = read_gray(confidence, shape)

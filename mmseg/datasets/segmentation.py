@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS
-from mmseg.utils import require_choice
+from mmseg.utils import path_below, require_choice
 from mmseg.vocabularies import load_vocabulary
 
 from .base import PhotoDataset
@@ -53,14 +53,14 @@ class SegDataset(PhotoDataset):
     def load_data_list(self):
         """-> one `PhotoDataset.row` a photo"""
         root = Path(self.data_root)
-        rows = []
-        for name in _read_split(root / self.split):
+        split, rows = root / self.split, []
+        for name in _read_split(split):
             mask = None
             if self.ann_dir is not None:
-                mask = root / self.ann_dir / f'{name}{self.seg_map_suffix}'
-            photo = root / self.img_dir / f'{name}{self.img_suffix}'
+                mask = path_below(root / self.ann_dir, f'{name}{self.seg_map_suffix}', split)
+            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', split)
             rows.append(self.row(photo, mask, reduce_zero_label=self.reduce_zero_label))
-        _require_files(rows, root / self.split)
+        _require_files(rows, split)
         return rows
 
 

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from mmseg.apis.inference import RESIZING
+from mmseg.clip.text import stored_text
 from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
@@ -85,7 +85,7 @@ def keep_record(out, record, text):
     Raises:
         UserError: the folder's labels are another model's, or of other words; which keys differ.
     """
-    old, rows = _read_record(out / RECORD), _read_text(out / TEXT)
+    old, rows = _read_record(out / RECORD), stored_text(out / TEXT)
     other = [] if old is None else differing(old, record)
     if rows is not None and not alike(rows, text):
         other.append(TEXT)
@@ -123,11 +123,3 @@ def _read_record(path):
         return None
     except ValueError as error:
         raise UserError(f'{path} is damaged; remove it if its folder is yours to add to') from error
-
-
-def _read_text(path):
-    """-> (C, D), or None where there is none, or none that can be read"""
-    try:
-        return load_file(path)['text']
-    except (OSError, SafetensorError, KeyError):
-        return None

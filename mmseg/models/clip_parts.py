@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from mmseg.clip import (
@@ -16,6 +15,7 @@ from mmseg.clip.readout import readout_of
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import nearest, require_choice, require_number
+from mmseg.utils.checkpoint import read_file
 
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
@@ -133,7 +133,7 @@ def build_class_weight(
         )
     rows = build_part(build_text, 'text', text, clip, vocabulary)
     if isinstance(usual, (str, Path)):
-        usual = _read_usual(usual)
+        usual = read_file(usual, cure='make it with tools/analysis/usual_cosines.py')
     always = [i for label in always for i in vocabulary.ids_of(label)]
     weight = ClassWeight(rows, usual=usual, always=always, groups=groups, **options)
     return weight, extractor
@@ -141,16 +141,6 @@ def build_class_weight(
 
 build_class_weight.options_of = ClassWeight
 build_class_weight.not_from_config = {'clip', 'vocabulary', 'groups'}
-
-
-def _read_usual(path):
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'class_weight.usual {path} cannot be read as .npy; make it with '
-            'tools/analysis/usual_cosines.py'
-        ) from error
 
 
 def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormalize=True):

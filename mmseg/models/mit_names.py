@@ -2,10 +2,9 @@
 
 import re
 
-import torch
-
 from mmseg.errors import UserError
 from mmseg.utils import kind_of
+from mmseg.utils.checkpoint import joined, read_state
 
 # transformers' name -> NVIDIA's; places count from 0 there, from 1 at NVIDIA's.
 HUB_STAGES = (
@@ -31,11 +30,19 @@ PARTS = (
     ('.mlp.fc2.', '.ffn.layers.4.'),
 )
 CONVOLVED = ('.ffn.layers.0.weight', '.ffn.layers.4.weight')  # linear at NVIDIA, 1 x 1 here
+KEY, VALUE = '.attention.self.key.', '.attention.self.value.'
 Q, KV, BOTH = '.attn.q.', '.attn.kv.', '.attn.attn.in_proj_'
+
+
+def read_mit(path):
+    """A file in any of the three layouts -> {name: tensor} in mmsegmentation's, contiguous"""
+    return {name: t.contiguous() for name, t in to_mmseg(read_state(path), path).items()}
 
 
 def to_mmseg(state, source='the file'):
     """{name: tensor} in any of the three layouts -> in mmsegmentation's; no tensor is lost.
+
+    Names without a counterpart stay as they are, and so fit no network.
 
     Raises:
         UserError: the names are of no MiT.
@@ -50,43 +57,19 @@ def to_mmseg(state, source='the file'):
     return _from_nvidia(state)
 
 
-def to_nvidia(state):
-    """What `to_mmseg` made of NVIDIA's names -> those again, bit for bit."""
-    back = {}
-    for name, tensor in state.items():
-        stage = re.match(r'layers\.(\d)\.(\d)\.', name)
-        if stage is None:
-            back[name] = tensor
-            continue
-        kind = ('patch_embed', 'block', 'norm')[int(stage[2])]
-        theirs = f'{kind}{int(stage[1]) + 1}.{name[stage.end() :]}'.replace(
-            '.projection.', '.proj.'
-        )
-        if BOTH in theirs:
-            width = tensor.shape[0] // 3
-            back[theirs.replace(BOTH, Q)], back[theirs.replace(BOTH, KV)] = (
-                part.clone() for part in tensor.split([width, 2 * width])
-            )
-            continue
-        if name.endswith(CONVOLVED):
-            tensor = tensor[:, :, 0, 0]
-        for part, ours in PARTS:
-            theirs = theirs.replace(ours, part)
-        back[theirs] = tensor
-    return back
-
-
 def _from_nvidia(state):
     ours = {}
     for name, tensor in state.items():
-        if KV in name:
+        if KV in name and name.replace(KV, Q) in state:
             continue  # taken with its queries
-        if Q in name:
-            tensor, name = torch.cat([tensor, state[name.replace(Q, KV)]]), name.replace(Q, BOTH)
+        both = joined(tensor, state.get(name.replace(Q, KV))) if Q in name else None
+        if both is not None:
+            tensor, name = both, name.replace(Q, BOTH)
         name = _stage_name(name)
         for part, own in PARTS:
             name = name.replace(part, own)
-        ours[name] = tensor[:, :, None, None] if name.endswith(CONVOLVED) else tensor
+        convolved = name.endswith(CONVOLVED) and tensor.ndim == 2
+        ours[name] = tensor[:, :, None, None] if convolved else tensor
     return ours
 
 
@@ -105,11 +88,13 @@ def _stage_name(name):
 def _from_hub(state):
     theirs = {}
     for name, tensor in state.items():
-        if '.attention.self.value.' in name:
+        if VALUE in name and name.replace(VALUE, KEY) in state:
             continue  # taken with its keys
-        if '.attention.self.key.' in name:
-            tensor = torch.cat([tensor, state[name.replace('.key.', '.value.')]])
-            name = name.replace('.attention.self.key.', KV)
+        if (
+            KEY in name
+            and (both := joined(tensor, state.get(name.replace(KEY, VALUE)))) is not None
+        ):
+            tensor, name = both, name.replace(KEY, KV)
         for pattern, stage in HUB_STAGES:
             name = re.sub('^' + pattern, lambda found, s=stage: s.format(int(found[1]) + 1), name)
         for part, own in HUB_PARTS:

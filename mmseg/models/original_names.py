@@ -2,7 +2,7 @@
 
 import re
 
-import torch
+from mmseg.utils.checkpoint import joined
 
 # The frozen teacher, the weigher and counters, which a student's checkpoint need not carry.
 DROPPED = re.compile(
@@ -23,11 +23,11 @@ def from_original(state):
         for name, tensor in state.items()
         if not DROPPED.match(name) and not name.startswith('decode_head.decode_module.conv_seg.')
     }
-    background = own.pop('decode_head.bg_embeddings', None)
-    if background is not None:  # a learned class 0 before the text's
-        text = own['decode_head.conv_seg.embeddings']
-        own['decode_head.conv_seg.embeddings'] = torch.cat([background, text])
-        own['decode_head.conv_seg.learned'] = background
+    text, background = 'decode_head.conv_seg.embeddings', 'decode_head.bg_embeddings'
+    rows = joined(own.get(background), own.get(text))
+    if rows is not None:  # a learned class 0 before the text's
+        own['decode_head.conv_seg.learned'] = own.pop(background)
+        own[text] = rows
     return own
 
 

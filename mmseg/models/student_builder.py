@@ -5,11 +5,11 @@ from pathlib import Path
 
 import timm
 
-from mmseg.clip import read_state, read_text_embeddings
+from mmseg.clip import read_text_embeddings
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import kind_of, nearest
-from mmseg.utils.checkpoint import read_checkpoint
+from mmseg.utils.checkpoint import misfit, read_state
 from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
@@ -107,14 +107,12 @@ def _text_of(state, teacher, file, vocabulary):
 
 
 def read_student(path):
-    """A student's checkpoint -> {name: tensor} in this project's names, but of its loss."""
-    if Path(path).suffix == '.safetensors':  # of tools/publish_model.py
-        state = read_state(path)
-    else:
-        state = read_checkpoint(path).get('state_dict', {})
+    """A student's weights or checkpoint -> {name: tensor} in our names, without its loss's."""
+    state = read_state(path)
     if is_original(state):
         state = from_original(state)
-    if 'decode_head.conv_seg.embeddings' not in state:
+    text = state.get('decode_head.conv_seg.embeddings')
+    if text is None or text.ndim != 2:
         raise UserError(f'{path} is no checkpoint of a MaskCLIP+ student: it holds no text')
     return {name: t for name, t in state.items() if not name.startswith(LOSS_STATE)}
 
@@ -126,12 +124,11 @@ def _load_student(model, state, path, vocabulary):
             f'the student of {path} knows {rows} classes, the vocabulary {vocabulary.name} has '
             f'{len(vocabulary)}'
         )
-    own = {name: t for name, t in model.state_dict().items() if name.startswith(LOSS_STATE)}
-    try:
-        model.load_state_dict(own | state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()[:160]
-        raise UserError(f'{path} does not fit this student: {reason}') from error
+    own = model.state_dict()
+    reason = misfit(own, state, {name for name in own if name.startswith(LOSS_STATE)})
+    if reason:
+        raise UserError(f'{path} does not fit this student: {reason}')
+    model.load_state_dict(state, strict=False)
 
 
 build_maskclip_plus.options_of = MaskClipPlus
@@ -195,13 +192,10 @@ def _start_from(network, file, name, prefix='', rename=None):
     if rename is not None:
         state = rename(state, file)
     own = body.state_dict()
-    missing = sorted(set(own) - set(state))
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if missing or wrong:
-        reasons = [f'missing {", ".join(missing[:3])}'] if missing else []
-        reasons += [f'other shapes: {wrong[0]}'] if wrong else []
-        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {"; ".join(reasons)}')
-    body.load_state_dict({k: state[k] for k in own})
+    reason = misfit(own, {key: tensor for key, tensor in state.items() if key in own})
+    if reason:
+        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {reason}')
+    body.load_state_dict({key: state[key] for key in own})
     return network
 
 

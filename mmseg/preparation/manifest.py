@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, digest_file
+from mmseg.utils import atomic_path, digest_file, shown
 
 NAME = 'MANIFEST.json'
 
@@ -16,9 +16,14 @@ def read_manifest(folder):
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}); delete it and fetch again') from error
+        manifest = json.loads(path.read_text())
+        for entry in manifest.values():
+            if type(entry['size']) is not int or type(entry['sha256']) is not str:
+                raise TypeError('an entry has no size or sha256')
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = shown(error)
+        raise UserError(f'{path} is damaged ({reason}); delete it and fetch again') from error
+    return manifest
 
 
 def record(folder, file, source, licence):

@@ -1,35 +1,238 @@
-"""Checkpoints that appear whole, are read without running code, and tell when they are damaged."""
+"""Read weights, text rows and checkpoints from files of any layout, and refuse what is damaged."""
 
-import pickle
+import re
 import warnings
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from mmseg.errors import UserError
 
+from .describe import shown, what_is
 
-def read_checkpoint(path, map_location='cpu'):
-    """A file that `SegRunner` wrote -> its content.
+NUMBERS = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)
+# Entries of OpenAI's archives that are no weights.
+NO_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
+UNPACKED = 8  # a zip of weights hardly shrinks: one that claims more of its size is refused
+
+
+def read_file(path, *, cure='fetch it again'):
+    """Read a file of tensors, of whatever name, without running code from it.
+
+    The layout is recognised by content: PyTorch's zip or older pickle, a TorchScript archive,
+    safetensors, or a NumPy array.
+
+    Args:
+        cure: what the user can do about a file that cannot be read, for the message.
+
+    Returns:
+        What the file holds: a dict, a list, a tensor. Its tensors are finite and on the CPU.
 
     Raises:
-        UserError: it is missing, damaged, or holds more than a checkpoint of ours.
+        UserError: the file is missing, damaged, of another kind, would run code when read, or
+            holds NaN, Inf or tensors that are not plain numbers.
     """
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f'no checkpoint {path}') from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else 'cut short'
+    path = Path(path)
+    if not path.is_file():
         raise UserError(
-            f'the checkpoint {path} is damaged or not of this project ({reason})'
-        ) from error
+            f'no weights file {path}; `bash download_weights.sh` fetches what the configs need'
+        )
+    try:
+        kind = what_is(path)
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror or error}') from error
+    if kind not in READERS:
+        raise UserError(f'{path} is no weights file: it is {kind}; {cure}')
+    try:
+        content = READERS[kind](path)
+    except Exception as error:  # parsers of other projects: damage makes them raise anything
+        if 'Unsupported ' in str(error):
+            raise UserError(
+                f'{path} holds Python objects that would run code when read; save its state_dict '
+                'alone, best as .safetensors'
+            ) from error
+        reason = shown(str(error).strip().split('\n')[0] or type(error).__name__)
+        raise UserError(f'{path} is damaged: {kind} ({reason}); {cure}') from error
+    for name, tensor in _tensors_in(content):
+        _require_numbers(tensor, f'{path} holds {name or "a tensor"}', path.stat().st_size, cure)
+    return content
+
+
+def _read_torch(path):
+    _check_zip(path)
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def _read_script(path):
+    _check_zip(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch.jit is deprecated, OpenAI's archives are not
+        return dict(torch.jit.load(path, map_location='cpu').state_dict())
+
+
+def _read_array(path):
+    return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+READERS = {
+    'a PyTorch file': _read_torch,
+    'a pickle': _read_torch,
+    'a TorchScript archive': _read_script,
+    'a safetensors file': load_file,
+    'a NumPy array': _read_array,
+}
+
+
+def _check_zip(path):
+    """Compare a zip's members with their checksums, which PyTorch does not."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(m.file_size for m in members) > UNPACKED * path.stat().st_size + 2**20:
+            raise zipfile.BadZipFile('it would unpack to far more than its size')
+        for member in members:
+            if member.CRC:  # torch.save can leave checksums out
+                with archive.open(member) as file:
+                    while file.read(2**20):
+                        pass
+
+
+def _tensors_in(content):
+    """Nested dicts, lists and tuples -> (name, tensor) of each tensor: 'state_dict.conv1.weight'"""
+    stack, seen = [('', content)], set()
+    while stack:
+        name, item = stack.pop()
+        if torch.is_tensor(item):
+            yield shown(name), item
+        elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))  # a damaged pickle can hold itself
+            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            stack += [(f'{name}.{key}' if name else str(key), value) for key, value in pairs]
+
+
+def _require_numbers(tensor, what, size, cure):
+    plain = type(tensor) is torch.Tensor or isinstance(tensor, nn.Parameter)
+    plain = plain and not tensor.is_nested and tensor.layout == torch.strided
+    if not plain or tensor.device.type != 'cpu' or tensor.dtype not in NUMBERS:
+        raise UserError(f'{what}, which is no tensor of plain numbers; {cure}')
+    if tensor.nbytes > UNPACKED * size:
+        raise UserError(f'{what}, which claims to be larger than the file; {cure}')
+    require_finite(tensor, what, cure)
+
+
+def require_finite(tensor, what, cure):
+    """
+    Raises:
+        UserError: NaN or Inf in the tensor that `what` names.
+    """
+    if tensor.is_floating_point() and tensor.numel():
+        low, high = tensor.detach().aminmax()  # NaN propagates; ten times as fast as isfinite()
+        if not (low.isfinite() and high.isfinite()):
+            raise UserError(f'{what} with NaN or Inf in it; {cure}')
+
+
+def read_state(path):
+    """A file of weights, or a checkpoint -> its {name: tensor}; see `read_file`.
+
+    Raises:
+        UserError: as `read_file`, or there are no weights in it.
+    """
+    return state_of(read_file(path), path)
+
+
+def state_of(content, path):
+    """What `read_file` gave -> {name: tensor}, without 'state_dict' and 'module.' around them."""
+    if not isinstance(content, dict):
+        raise UserError(f'{path} holds a {type(content).__name__}, not the weights of a network')
+    state = content.get('state_dict', content)
+    if not isinstance(state, dict):
+        raise UserError(f'{path} has a state_dict that is no dict of weights')
+    state = {
+        name.removeprefix('module.'): tensor
+        for name, tensor in state.items()
+        if isinstance(name, str) and torch.is_tensor(tensor) and name not in NO_WEIGHTS
+    }
+    if not state:
+        raise UserError(f'{path} holds no weights (found: {_some(content) or "nothing"})')
+    return state
+
+
+def misfit(own, state, optional=()):
+    """Say why the weights of a file do not fit a network.
+
+    Args:
+        own, state: {name: tensor} of the network and of the file.
+        optional: names that the file may lack.
+
+    Returns:
+        'missing: a, b, c and 3 more; shapes: ...', or '' where all of it fits.
+    """
+    both = sorted(set(own) & set(state))
+    reasons = dict(
+        missing=set(own) - set(state) - set(optional),
+        unexpected=set(state) - set(own),
+        shapes=[
+            f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
+            for name in both
+            if state[name].shape != own[name].shape
+        ],
+        types=[
+            f'{name} is {state[name].dtype}, expected {own[name].dtype}'
+            for name in both
+            if own[name].is_floating_point() and not state[name].is_floating_point()
+        ],
+    )
+    return '; '.join(f'{what}: {_some(names)}' for what, names in reasons.items() if names)
+
+
+def joined(first, second):
+    """Two tensors, or None for one that is not there -> one behind the other, or None"""
+    if first is None or second is None or first.ndim == 0 or first.shape[1:] != second.shape[1:]:
+        return None
+    return torch.cat([first, second])
+
+
+def _some(names, most=3):
+    names = sorted(map(shown, names))
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
+
+
+def read_checkpoint(path, map_location=None):
+    """Read a checkpoint that `SegRunner` wrote, to go on from it.
+
+    Args:
+        map_location: ignored; mmengine passes it. Model and optimizer move what they load.
+
+    Raises:
+        UserError: as `read_file`, or it is no checkpoint of a training.
+    """
+    content = read_file(path, cure='name an earlier one, or start a new run')
+    state_of(content, path)
+    meta = content.get('meta')
+    counted = isinstance(meta, dict) and all(
+        type(meta.get(key)) is int and meta[key] >= 0 for key in ('iter', 'epoch')
+    )
+    if not counted or not isinstance(content.get('message_hub'), dict):
+        raise UserError(
+            f'{path} holds weights, but no state of a training to resume; start a new run from '
+            'them with --load-from'
+        )
+    return content
 
 
 def newest_checkpoint(folder):
     """Folder -> its newest checkpoint that can be read, or None; a damaged one is passed over."""
-    files = sorted(Path(folder).glob('iter_*.pth'), key=lambda path: int(path.stem[5:]))
-    for path in reversed(files):
+    files = [p for p in Path(folder).glob('iter_*.pth') if re.fullmatch(r'iter_\d+', p.stem)]
+    for path in sorted(files, key=lambda path: int(path.stem[5:]), reverse=True):
         try:
             read_checkpoint(path)
         except UserError as error:

@@ -11,6 +11,8 @@ MAGIC = (
     (b'\x89png', 'a PNG picture'),
     (b'\xff\xd8\xff', 'a JPEG picture'),
     (b'\x1f\x8b', 'a gzip archive'),
+    (b'\x93numpy', 'a NumPy array'),
+    (b'pk\x03\x04', 'a zip archive that was cut short'),
     (b'\x80', 'a pickle'),
     (b'{', 'JSON text'),
     (b'[', 'JSON text'),
@@ -36,11 +38,7 @@ def what_is(path):
     if not start:
         return 'an empty file'
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith('/constants.pkl') for name in names):
-            return 'a TorchScript archive'
-        return 'a PyTorch file' if any(n.endswith('data.pkl') for n in names) else 'a zip archive'
+        return _kind_of_zip(path)
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size:
         return 'a safetensors file'
     if start[257:262] == b'ustar':
@@ -51,9 +49,26 @@ def what_is(path):
     return 'cut short, or a file of another kind'
 
 
+def _kind_of_zip(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # damage makes zipfile raise anything
+        return 'a damaged zip archive'
+    if any(name.endswith('/constants.pkl') for name in names):
+        return 'a TorchScript archive'
+    return 'a PyTorch file' if any(n.endswith('data.pkl') for n in names) else 'a zip archive'
+
+
 def kind_of(names):
     """Names of tensors -> words: 'a ResNet', "a CLIP's image tower", ..."""
     for words, parts in KINDS:
         if all(any(part in name for name in names) for part in parts):
             return words
-    return f'weights named {", ".join(sorted(names)[:3])}'
+    return f'weights named {", ".join(sorted(map(shown, names))[:3])}'
+
+
+def shown(text, most=100):
+    """Any object -> text that fits into a line and can be printed anywhere"""
+    text = str(text)
+    return text[:most] if text.isprintable() else ascii(text)[1:-1][:most]

@@ -32,7 +32,7 @@ class _Broken(http.client.HTTPException):
     """The connection ended, or was silent for too long."""
 
 
-def download(urls, target, *, sha256=None, attempts=5, timeout=30.0):
+def download(urls, target, *, sha256=None, recognise=None, attempts=5, timeout=30.0):
     """Addresses of one and the same file, tried in this order -> the one that gave it.
 
     What arrived of a broken download stays beside the target and is continued next time. Proxies
@@ -41,6 +41,7 @@ def download(urls, target, *, sha256=None, attempts=5, timeout=30.0):
     Args:
         target: where the file goes; it appears there whole.
         sha256: hex digest that it must have; None for any.
+        recognise: reads a whole file and raises a UserError if it is of another kind; None for any.
         attempts: to go on after a break, each time that nothing more arrived.
         timeout: seconds of silence that count as a break.
 
@@ -54,7 +55,7 @@ def download(urls, target, *, sha256=None, attempts=5, timeout=30.0):
         with _only_one(target):
             try:
                 _fetch(url, part, target.name, attempts, timeout)
-                _check(part, sha256)
+                _check(part, sha256, recognise)
             except DownloadError as error:
                 reasons.append(f'{url}: {error}')
                 continue
@@ -161,14 +162,16 @@ def _writing(path):
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
 
 
-def _check(part, sha256):
-    if sha256 is None:
-        return
-    found = digest_file(part)
-    if found != sha256:
+def _check(part, sha256, recognise):
+    try:
+        if sha256 is not None and (found := digest_file(part)) != sha256:
+            raise DownloadError(f'its sha256 is {found[:12]}..., not {sha256[:12]}...')
+        if recognise is not None:
+            recognise(part)
+    except (DownloadError, UserError) as error:
         part.unlink()
         _tag_file(part).unlink(missing_ok=True)
-        raise DownloadError(f'its sha256 is {found[:12]}..., not {sha256[:12]}...')
+        raise DownloadError(str(error).replace(str(part), 'it')) from error
 
 
 def _size(path):

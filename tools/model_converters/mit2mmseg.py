@@ -16,9 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import _checkout  # noqa: F401  first: it decides which mmseg is found
 
 from mmseg.apis.command import run_command
-from mmseg.clip import read_state
 from mmseg.errors import UserError
-from mmseg.models.mit_names import to_mmseg
+from mmseg.models.mit_names import read_mit
 from mmseg.utils import atomic_path, output_dir
 
 
@@ -33,7 +32,7 @@ def main():
         raise UserError(f'{args.dst} ends neither in .pth nor in .safetensors')
     if args.src.resolve() == args.dst.resolve():
         raise UserError(f'SRC and DST are both {args.src}')
-    state = {k: v.contiguous() for k, v in to_mmseg(read_state(args.src), args.src).items()}
+    state = read_mit(args.src)
     output_dir(args.dst.parent)
     with atomic_path(args.dst) as temporary:
         (save_file if args.dst.suffix == '.safetensors' else torch.save)(state, temporary)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.structures import UNLABELED, ignore_label
 from mmseg.utils import require_number, require_pair
 
 from .resize import fit_inside
@@ -60,7 +60,7 @@ class RandomCrop:
     def __call__(self, results):
         for _ in range(11):
             window = self._draw(results['img'].shape[:2], results['rng'])
-            if self._varied(results['gt_sem_seg'][window]):
+            if self.cat_max_ratio >= 1 or self._varied(results, window):
                 break
         for key in {'img', *MAPS} & set(results):
             results[key] = results[key][window]
@@ -70,11 +70,10 @@ class RandomCrop:
         starts = [rng.integers(0, max(side - self.size, 0) + 1) for side in shape]
         return tuple(slice(start, start + self.size) for start in starts)
 
-    def _varied(self, target):
-        if self.cat_max_ratio >= 1:
-            return True
-        skip = (IGNORE,) if self.count_unlabeled else (IGNORE, UNLABELED)
-        labels, counts = np.unique(target, return_counts=True)
+    def _varied(self, results, window):
+        ignore = ignore_label(results['num_classes'])
+        skip = (ignore,) if self.count_unlabeled else (ignore, UNLABELED)
+        labels, counts = np.unique(results['gt_sem_seg'][window], return_counts=True)
         counts = counts[~np.isin(labels, skip)]
         if not self.count_unlabeled and not len(counts):
             return True
