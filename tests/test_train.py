@@ -328,6 +328,11 @@ val_evaluator = dict(type='IoUMetric')
             'val_dataloader.dataset.pipeline makes no gt_sem_seg: .*LoadAnnotations',
         ),
         ('default_hooks.checkpoint.save_best=mIou', r"gives no 'mIou' \(nearest: 'mIoU'\)"),
+        (
+            'optim_wrapper.optimizer.lr=-1',
+            'a setting that cannot be used: Invalid learning rate: -1',
+        ),
+        ('param_scheduler.0.begin=9', 'cannot be used: end should be larger than begin'),
         ('val_evaluator=[]', 'val_evaluator names no metric'),
     ],
 )

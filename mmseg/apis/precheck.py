@@ -61,6 +61,13 @@ def require_table(evaluator: Evaluator) -> None:
         raise UserError(f'test_evaluator begins with IoUMetric, not {found}')
 
 
+def build_optimizer(runner: Runner) -> None:
+    """Build optimizer and schedules, as mmengine would when the training starts."""
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if runner.param_schedulers:
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+
+
 def require_best(runner: Runner) -> None:
     """
     Raises:

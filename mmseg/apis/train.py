@@ -26,7 +26,7 @@ from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import add_config_arguments, settings_of
-from .precheck import require_best, try_pipeline, types_of
+from .precheck import build_optimizer, require_best, try_pipeline, types_of
 from .record import bare, write_record
 from .test import require_data
 
@@ -84,6 +84,7 @@ def train(
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
+        build_optimizer(runner)
         require_best(runner)
     runner.register_hook(CheckpointContentHook(settings))
     _say_what_trains(runner)
