@@ -481,9 +481,10 @@ def test_a_checkpoint_of_other_classes_is_refused(student_config, tmp_path, caps
     assert run_train(student_config, '--work-dir', run, *options) == 0
     message = "other classes: class 0 is 'cat', in given as a list 'sky'"
     publish(load_config(student_config), run / 'iter_1.pth', file)
-    starts = [['--resume'], ['--load-from', run / 'iter_1.pth'], ['--load-from', file]]
+    new = tmp_path / 'new'
+    starts = [(run, '--resume'), *((new, '--load-from', f) for f in (run / 'iter_1.pth', file))]
     for start in starts:
-        assert run_train(student_config, '--work-dir', run, *start, '--cfg-options', REVERSED) == 1
+        assert run_train(student_config, '--work-dir', *start, '--cfg-options', REVERSED) == 1
         assert message in capsys.readouterr().err.splitlines()[-1]
     for checkpoint in (run / 'iter_1.pth', file):
         assert run_test(student_config, checkpoint, '--cfg-options', REVERSED) == 1
