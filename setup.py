@@ -19,7 +19,6 @@ setup(
         'torch>=2.6',
         'torchvision',
         'huggingface_hub',
-        'ijson',
         'open_clip_torch>=3.0',
         'timm>=1.0.15',
         'mmengine-lite>=0.10.7',

@@ -1,12 +1,12 @@
 import torch
 from mmengine.structures import BaseDataElement
 
-UNLABELED, IGNORE = -1, 255
+UNLABELED = -1
 
 
 def ignore_label(num_classes):
-    """The label that is not judged: 255, or 65535 where 255 is a class."""
-    return IGNORE if num_classes <= IGNORE else 65535
+    """The label that is neither learned nor judged: 255, or 65535 where 255 is a class."""
+    return 255 if num_classes <= 255 else 65535
 
 
 class SegDataSample(BaseDataElement):
@@ -14,7 +14,7 @@ class SegDataSample(BaseDataElement):
 
     Fields, each only where it exists:
         gt_sem_seg: (H, W) labels, `ignore_label` ignored; photo size at test.
-        pseudo_sem_seg: (H, W) labels of a teacher, 255 for none.
+        pseudo_sem_seg: (H, W) labels of a teacher, `ignore_label` for none.
         pseudo_confidence: (H, W) uint8, how sure it was: 255 for certain.
         pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
         seg_logits: (C, h, w) scores at the network's resolution.

@@ -23,15 +23,15 @@ def test_a_readout_on_a_student_is_its_teachers():
 
 
 @pytest.mark.parametrize('readout', READOUTS)
-def test_leaves_are_the_published_students_on_other_teachers(readout):
+def test_leaves_are_students_with_clean_numerics_on_other_teachers(readout):
     for student, length in (('segformer_b5', '8k'), ('deeplabv2_r101-d8', '4k')):
-        name = f'{student}_480x480_{length}_pascal_context_59.py'
+        name = f'{student}_clip_numerics_480x480_{length}_pascal_context_59.py'
         found = load_config(BEYOND / f'{readout}_vit16_{name}')
-        published = load_config(BEYOND.parent / 'anno_free' / f'maskclip_plus_vit16_{name}')
+        clean = load_config(BEYOND.parent / 'anno_free' / f'maskclip_plus_vit16_{name}')
         assert found.model.teacher.backbone.readout == readout
-        for config in (found, published):
+        for config in (found, clean):
             del config.model['teacher'], config._cfg_dict['teacher']
-        assert found.to_dict() == published.to_dict()
+        assert found.to_dict() == clean.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_leaf_trains(name, pascal_context, tmp_path):  # noqa: F811
         options += ['model.start_clip_guided=(1,1)', 'model.start_self_train=(2,-1)']
         options += ['model.teacher.backbone.proxy.model=vit_tiny_patch16_224']
         options += ['model.teacher.backbone.proxy.pretrained=random']
-    leaf = BEYOND / f'{name}_480x480_8k_pascal_context_59.py'
+    leaf = BEYOND / f'{name}_clip_numerics_480x480_8k_pascal_context_59.py'
     arguments = ['--work-dir', tmp_path / 'run', '--no-validate', '--cfg-options', *options]
     assert run_train(leaf, *arguments) == 0
     found = losses(tmp_path / 'run')

@@ -367,6 +367,16 @@ def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path, monkeypatch):
     assert text_embeddings(clip, words, 'plain', cache_dir=tmp_path).isfinite().all()
 
 
+def test_a_cached_file_of_another_shape_is_computed_again(tiny_clip, tmp_path):
+    clip = dataclasses.replace(tiny_clip('vit'), source='a file')  # random weights are not cached
+    words = load_vocabulary(['cat', 'dog', 'sky'])
+    rows = text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
+    (path,) = tmp_path.iterdir()
+    for wrong in (rows[:1], rows[:, :8], rows * torch.nan):
+        save_file({'text': wrong.contiguous()}, path)
+        assert torch.equal(text_embeddings(clip, words, 'plain', cache_dir=tmp_path), rows)
+
+
 def test_text_files(tmp_path):
     words, rows = load_vocabulary(['cat', 'dog']), torch.randn(2, 8)
     np.save(tmp_path / 'a.npy', rows.numpy())

@@ -1,4 +1,7 @@
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,10 @@ def test_every_leaf_is_valid_and_short(leaf):
     assert all(s.end == config.train_cfg.max_iters + 1 for s in schedules[-1:])
     assert len(leaf.read_text().splitlines()) <= 10
     assert 'pipeline' not in leaf.read_text()
+    if leaf.relative_to(ROOT / 'configs').parts[0].startswith('maskclip'):
+        published = 'clip_numerics' not in leaf.stem  # of the student, and of its teacher
+        for model in (config.model, config.model.get('teacher')):
+            assert model is None or bool(model.get('resize_twice')) == published
 
 
 def test_published_names():
@@ -77,7 +84,15 @@ def test_seed_students_carry_the_quirks_and_their_siblings_do_not():
     right = load_config(ROOT / STUDENTS.format('segformer_b5_clip_numerics', '8k'))
     assert seed.model.loss_over == 'all' and seed.model.resize_twice
     assert seed.model.decode_head.dropout == 0.0 and right.model.decode_head.dropout == 0.1
-    assert not {'loss_over', 'resize_twice'} & set(right.model)
+    assert not {'loss_over', 'resize_twice', 'pad_to'} & set(right.model)
+    voc = 'maskclip_plus_vit16_deeplabv2_r101-d8_512x512_20k_voc12aug_20.py'
+    for config in (seed, load_config(ROOT / 'configs' / 'maskclip_plus' / 'zero_shot' / voc)):
+        crop = next(
+            step
+            for step in config.train_dataloader.dataset.pipeline
+            if step['type'] == 'RandomCrop'
+        )
+        assert config.model.pad_to == crop['size']
     assert seed.optim_wrapper.constructor == 'DefaultOptimWrapperConstructor'
     assert right.optim_wrapper.constructor == 'MatrixDecayConstructor'
     assert seed.model.teacher.backbone.act == 'gelu' and 'act' not in right.model.teacher.backbone
@@ -174,6 +189,75 @@ def test_configs_of_others(tmp_path, name, text, message):
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         load_config(tmp_path / name)
+
+
+def test_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
+    """A path is looked for beside the file that says it, inherited or not; then as it stands."""
+    own, base = tmp_path / 'own', tmp_path / 'base'
+    for folder in (own / 'scenes', base / 'teachers', tmp_path / 'here' / 'data'):
+        folder.mkdir(parents=True)
+    leaf = ROOT / STUDENTS.format('segformer_b0', '8k')
+    (base / 'teachers' / 'sclip.py').write_text(
+        f"_base_ = '{ROOT}/configs/_base_/teachers/sclip_vit16.py'\ndefault_scope = 'mmseg'"
+    )
+    (base / 'rows.pth').touch()
+    (base / 'base.py').write_text(
+        f"_base_ = '{leaf}'\nteacher = 'teachers/sclip.py'\n"
+        "model = dict(teacher=dict(decode_head=dict(text=dict(file='rows.pth'))))"
+    )
+    (own / 'inherits.py').write_text(f"_base_ = '{leaf}'")
+    (own / 'leaf.py').write_text(
+        "_base_ = '../base/base.py'\n"
+        "train_dataloader = dict(dataset=dict(data_root='scenes'))\n"
+        "test_dataloader = dict(dataset=dict(data_root='data', ann_dir='scenes'))"
+    )
+    monkeypatch.chdir(tmp_path / 'here')
+    published, ours = load_config(leaf), load_config('../own/inherits.py')
+    assert ours.model == published.model and Path(ours.teacher).samefile(published.teacher)
+    found = load_config('../own/leaf.py')
+    assert found.model.teacher.backbone.readout == 'sclip'
+    assert found.model.teacher.decode_head.text.file == str(base / 'rows.pth')
+    assert found.train_dataloader.dataset.data_root == str(own / 'scenes')
+    assert found.test_dataloader.dataset.data_root == 'data'  # of the current folder, as it stands
+    assert found.test_dataloader.dataset.ann_dir == 'scenes'  # below data_root
+    option = {'test_dataloader.dataset.data_root': 'scenes'}  # a command's are the shell's
+    option['teacher'] = '../base/teachers/sclip.py'
+    found = load_config('../own/inherits.py', option)
+    assert found.test_dataloader.dataset.data_root == 'scenes'
+    assert found.model.teacher.backbone.readout == 'sclip'
+    found.dump('dumped.py')  # as in a run's folder
+    assert load_config('dumped.py').model == found.model
+
+
+INSTALLED = """
+import mmseg
+from mmseg.apis import init_model
+from mmseg.apis.inference import CONFIGS
+from mmseg.engine import load_config
+config = load_config('own.py')
+print(mmseg.__file__, config.teacher, config.model.teacher.type, CONFIGS.is_dir())
+print(len(init_model(CONFIGS / 'miniature' / 'maskclip_rn.py', device='cpu').vocabulary))
+"""
+
+
+def test_an_installed_package_finds_its_configs(tmp_path):
+    site, own = tmp_path / 'site', tmp_path / 'own'
+    for name in ('mmseg', 'configs'):
+        ignore = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(ROOT / name, site / name, ignore=ignore)
+    own.mkdir()
+    (own / 'own.py').write_text(f"_base_ = '{site}/{STUDENTS.format('segformer_b5', '8k')}'")
+    command = [
+        sys.executable,
+        '-P',
+        '-c',
+        f'import sys; sys.path[0:0] = [{str(site)!r}]{INSTALLED}',
+    ]
+    done = subprocess.run(command, cwd=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    package, teacher, kind, there, classes = done.stdout.split()
+    assert Path(package).is_relative_to(site) and Path(teacher).is_relative_to(site)
+    assert (kind, there, classes) == ('MaskClip', 'True', '14')
 
 
 def test_every_leaf_is_in_the_model_zoo():

@@ -159,6 +159,9 @@ def test_bad_lists(photos):
     (photos / 'empty.txt').write_text('\n')
     with pytest.raises(UserError, match='empty.txt is empty'):
         dataset(photos, split='empty.txt')
+    (photos / 'twice.txt').write_text('p0\np1\np0\n')
+    with pytest.raises(UserError, match='twice.txt names twice: p0'):
+        dataset(photos, split='twice.txt')
     (photos / 'many.txt').write_text('\n'.join(f'q{i}' for i in range(8)))
     with pytest.raises(UserError, match='names 16 files that do not exist: .* and 6 more'):
         dataset(photos, split='many.txt')
@@ -169,3 +172,5 @@ def test_bad_folders(tmp_path):
         ImageFolderDataset(['a'], str(tmp_path / 'gone'))
     with pytest.raises(UserError, match='no photo in'):
         ImageFolderDataset(['a'], str(tmp_path))
+    with pytest.raises(UserError, match='ImageFolderDataset needs data_root, a folder of photos'):
+        ImageFolderDataset(['a'], None)

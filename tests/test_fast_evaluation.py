@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from test_tools import result_of, run_test
 
 from mmseg.datasets import SegDataset
 from mmseg.engine import SizeSampler, autocast_of
 from mmseg.errors import UserError
-from mmseg.models import upsample
+from mmseg.models import MaskClip, Scoring
+from mmseg.models.upsample import photo_matrices, slabs
 
 
 def shares(dataset, processes):
@@ -75,9 +77,19 @@ def test_batches_and_workers_change_nothing(tiny_config, tmp_path):
             np.testing.assert_array_equal(its_labels[name], labels[name])
 
 
-def test_precision_is_chosen(tiny_config, tmp_path, capsys):
+def test_precision_is_chosen(tiny_config, tmp_path, capsys, monkeypatch):
+    """In it the network runs, and labels only move a little."""
+    inside, queries = [], MaskClip.queries
+
+    def watched(network, *given):
+        inside.append((torch.eye(2) @ torch.eye(2)).dtype)
+        return queries(network, *given)
+
+    monkeypatch.setattr(MaskClip, 'queries', watched)
     assert run_test(tiny_config, '--precision', 'bf16', '--work-dir', tmp_path / 'half') == 0
+    assert set(inside) == {torch.bfloat16}
     assert run_test(tiny_config, '--work-dir', tmp_path / 'full') == 0
+    assert inside[-1] == torch.float32
     half, full = (result_of(tmp_path / name)['metric']['aAcc'] for name in ('half', 'full'))
     assert half == pytest.approx(full, abs=0.02)
     option = ['--cfg-options', 'test_cfg.precision=half']
@@ -96,18 +108,25 @@ def test_precision_of_a_device():
         autocast_of(5, 'cpu')
 
 
-def test_autocast_does_not_reach_the_labels():
+@pytest.fixture
+def resized():
+    """(7, 5, 6) scores and the matrices that resize them to 40 x 50"""
     scores = torch.randn(7, 5, 6, generator=torch.manual_seed(0))
-    sizes = dict(photo_size=(40, 50), input_size=(80, 96), stride=16)
-    expected = upsample.labels_at_photo_size(scores, **sizes)
+    return scores, *photo_matrices(scores, (40, 50), input_size=(80, 96), stride=16)
+
+
+def test_autocast_does_not_reach_the_labels(resized):
+    expected = Scoring().labels(*resized)
     with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(upsample.labels_at_photo_size(scores, **sizes), expected)
+        assert torch.equal(Scoring().labels(*resized), expected)
 
 
-def test_slabs_change_nothing(monkeypatch):
-    scores = torch.randn(7, 5, 6, generator=torch.manual_seed(0))
-    sizes = dict(photo_size=(40, 50), input_size=(80, 96), stride=16)
-    expected = upsample.labels_at_photo_size(scores, **sizes)
-    for rows in (1, 7, 100):
-        monkeypatch.setattr(upsample, 'ROWS', rows)
-        assert torch.equal(upsample.labels_at_photo_size(scores, **sizes), expected)
+@pytest.mark.parametrize('rows', [1, 7, 40, 100])
+def test_slabs_change_nothing(resized, rows):
+    """However many rows at a time: together they are the whole map, each of the size asked for."""
+    whole = F.interpolate(resized[0][None], (40, 50), mode='bilinear')[0]
+    for expected, given in ((whole, resized), (resized[0], resized[:1])):  # resized, and as it is
+        parts = list(slabs(*given, rows=rows))
+        assert max(map(len, parts)) == min(rows, expected.shape[1])
+        found = torch.cat(parts).transpose(0, 1)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

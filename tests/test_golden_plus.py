@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmseg.datasets import LoadImage
 from mmseg.engine import load_config
-from mmseg.models import build_maskclip_plus, count_parameters, labels_at_photo_size
+from mmseg.models import build_maskclip_plus, count_parameters
 from mmseg.models.original_names import from_original, is_original
 from mmseg.structures import SegDataSample
 
@@ -96,15 +96,15 @@ def view(golden):
 def test_student_at_test(golden, photo, view, build, student, teacher):
     expected = np.load(golden / f'p1_plus_{student}_{teacher}.npz')
     model = build(student, teacher)
+    sample = SegDataSample(metainfo=dict(ori_shape=(375, 500)))
+    sample.view = view
     with torch.no_grad():
-        scores = model.scores(photo[None], view[None])[0]
+        (sample,) = model([photo], [sample], mode='predict')
+    scores = sample.seg_logits
     assert tuple(scores.shape) == tuple(expected['scores_shape'])
     step = int(expected['scores_stride'])
     np.testing.assert_allclose(scores[:, ::step, ::step], expected['scores'], rtol=0, atol=2e-4)
-    labels = labels_at_photo_size(
-        scores, (375, 500), input_size=(390, 520), stride=None, twice=True
-    )
-    assert (labels.numpy() == expected['label']).mean() >= 0.999
+    assert (sample.pred_sem_seg.numpy() == expected['label']).mean() >= 0.999
 
 
 @pytest.mark.parametrize(

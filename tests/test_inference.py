@@ -22,7 +22,7 @@ from mmseg.clip.text import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
-from mmseg.models.windows import slide, starts
+from mmseg.models import Windows
 from mmseg.vocabularies import load_vocabulary
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
@@ -140,19 +140,22 @@ def test_confidence_behind_pamr_is_of_the_refined_scores():
     assert not np.allclose(*sure, atol=1e-3) and sure[1].max() <= 1
 
 
-def test_windows():
-    assert starts(10, 4, 3) == [0, 3, 6] and starts(3, 4, 3) == [0] and starts(9, 4, 4) == [0, 4, 5]
+def slide(network, image, *settings):
+    """(3, H, W), those of `Windows` -> (C, h, w) mean scores"""
+    windows = Windows(*settings)
+    (maps,) = network.maps([image], windows=windows)
+    return network.on_grid(maps, image.shape[1:], windows)
 
 
 def test_one_window_is_the_whole_photo_and_more_cover_all(model):
     network = model.network(words_of(model))
     image = torch.from_numpy(scene(0)[0]).permute(2, 0, 1).float()
     image = torch.nn.functional.interpolate(image[None], (128, 160))[0]
-    once = slide(network, image, window=160, stride=160)
+    once = slide(network, image, 160, 160)
     torch.testing.assert_close(once, network.scores(image[None])[0])
-    many = slide(network, image, window=96, stride=32, batch=3)
+    many = slide(network, image, 96, 32, 3)
     assert many.shape == once.shape and many.isfinite().all()
-    flat = slide(network, torch.full((3, 128, 160), 90.0), window=96, stride=32)
+    flat = slide(network, torch.full((3, 128, 160), 90.0), 96, 32)
     assert flat.std(dim=(1, 2)).max() < 0.05
 
 

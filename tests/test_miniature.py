@@ -102,6 +102,20 @@ def test_the_autoencoder_draws_from_what_it_sees_and_is_judged_on_the_rest():
     torch.testing.assert_close(targets[0, 1], F.layer_norm(first, first.shape))
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_the_autoencoder_trains_in_mixed_precision(dtype):
+    model = build_masked_autoencoder('test_vit', patch=4, side=4)
+    images = [*torch.randint(0, 256, (2, 3, 16, 16), generator=torch.manual_seed(0))]
+    seen = torch.tensor([[0, 5, 10], [3, 4, 15]])
+    model.choose = lambda image: seen
+    expected = model(images)['loss_drawn']
+    with torch.autocast('cpu', dtype):
+        loss = model(images)['loss_drawn']
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+    assert model.hidden.grad.any() and model.proxy.vit.patch_embed.proj.weight.grad.any()
+
+
 def nearest_pixels(image):
     """(N, 3, 16, 16) -> (N, 3, 64, 64)"""
     return image.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)

@@ -9,12 +9,13 @@ from mmseg.models import (
     ClassWeight,
     MaskClip,
     MaskClipHead,
+    Scoring,
     TextClassifier,
     key_smooth,
-    labels_at_photo_size,
     prompt_denoise,
     reweight,
 )
+from mmseg.models.upsample import photo_matrices
 from mmseg.structures import SegDataSample
 
 
@@ -184,13 +185,18 @@ def test_adding_multiplies_the_probabilities():
 # Labels at the photo's size
 
 
+def labels_at(photo_size, scores, **grid):
+    """(H, W), (C, h, w), where the grid lies -> (H, W) labels"""
+    return Scoring().labels(scores, *photo_matrices(scores, photo_size, **grid))
+
+
 @pytest.mark.parametrize('grid, photo', [((4, 6), (37, 53)), ((9, 9), (5, 4)), ((1, 1), (3, 2))])
 def test_labels_against_interpolate(grid, photo):
     scores = random(7, *grid)
     stride = 16
     size = tuple(stride * cells for cells in grid)
     plain = F.interpolate(scores[None], photo, mode='bilinear')[0].argmax(dim=0)
-    once = labels_at_photo_size(scores, photo, input_size=size, stride=stride)
+    once = labels_at(photo, scores, input_size=size, stride=stride)
     assert torch.equal(once.long(), plain)
 
 
@@ -198,7 +204,7 @@ def test_resized_twice_as_the_original():  # Q15
     scores = random(7, 4, 6)
     plain = F.interpolate(scores[None], (60, 90), mode='bilinear')
     plain = F.interpolate(plain, (37, 53), mode='bilinear')[0].argmax(dim=0)
-    found = labels_at_photo_size(scores, (37, 53), input_size=(60, 90), stride=16, twice=True)
+    found = labels_at((37, 53), scores, input_size=(60, 90), stride=16, twice=True)
     assert (found.long() == plain).float().mean() > 0.999
 
 
@@ -206,14 +212,14 @@ def test_padding_is_not_stretched_over_the_photo():  # Q15
     """A grid of 2 x 3 cells over 24 x 40 pixels, padded to 32 x 48: the photo is its upper left."""
     scores = random(7, 2, 3)
     padded = F.interpolate(scores[None], (32, 48), mode='bilinear')[0, :, :24, :40].argmax(dim=0)
-    found = labels_at_photo_size(scores, (24, 40), input_size=(24, 40), stride=16)
+    found = labels_at((24, 40), scores, input_size=(24, 40), stride=16)
     assert torch.equal(found.long(), padded)
 
 
 def test_more_than_256_classes():
     scores = torch.zeros(300, 1, 1)
     scores[299] = 1
-    found = labels_at_photo_size(scores, (2, 2), input_size=(16, 16), stride=16)
+    found = labels_at((2, 2), scores, input_size=(16, 16), stride=16)
     assert found.dtype == torch.int16 and (found == 299).all()
 
 

@@ -212,22 +212,6 @@ def test_class_token_out_of_the_attention(extractor):
     assert (among_two - alone).abs().max() > 1e-3
 
 
-def test_neighbours_alone(extractor):
-    """Whatever the queries and keys: so it is k-k whose keys are 0, which a bias of 0 makes too."""
-    readout = dict(preset='naclip', terms=['near'])
-    made, image = extractor(readout), pixels(48, 80)
-    attn = made.tower.visual.transformer.resblocks[-1].attn
-    weight, bias = attn.in_proj_weight.detach().clone(), attn.in_proj_bias.detach().clone()
-    found = patches_of(made, image)
-    with torch.no_grad():
-        for rows in (attn.in_proj_weight, attn.in_proj_bias):
-            rows[: 2 * len(rows) // 3] = 0
-        expected = patches_of(extractor('naclip'), image)
-        attn.in_proj_weight.copy_(weight), attn.in_proj_bias.copy_(bias)
-    assert_close(found, expected, atol=1e-5, rtol=0)
-    assert not torch.allclose(found, patches_of(extractor('naclip'), image), atol=1e-4)
-
-
 @pytest.mark.parametrize('readout', ['maskclip', 'sclip', 'proxyclip'])
 def test_what_is_no_whole_patch_is_dropped_where_nothing_is_padded(extractor, readout):
     """As in SCLIP's code: 50 x 90 pixels are 48 x 80 to patches of 16."""
@@ -417,7 +401,7 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number, .*, not 3.5'),
         (dict(gaussian=5.0), "readout.gaussian is of terms such as 'k-k'"),
         (dict(feedback={}), "readout.feedback steers terms such as 'k-k'"),
-        (dict(terms='near'), "'near' needs a readout.gaussian above 0"),
+        (dict(preset='naclip', terms='near'), "readout.terms 'near' is not known"),
         (
             dict(preset='scclip', repair=dict(quantile=95)),
             'quantile is a number, 0 or more, at most 1, not 95',

@@ -45,9 +45,9 @@ def test_confidence_weights():
 def test_labels_of_a_folder_fill_what_nobody_labelled():
     labels = torch.tensor([[[1, 1, 1], [2, 1, 0]]])
     assert fill_from(TARGET, labels).tolist() == [[[1, 0, 255], [2, 2, 0]]]
-    assert fill_from(TARGET, labels, candidates=[1, 2]).tolist() == [[[1, 0, 255], [2, 2, 255]]]
+    assert fill_from(TARGET, labels, candidates=[1, 2]).tolist() == [[[1, 0, 255], [2, 2, -1]]]
     sure = torch.tensor([[[0.9, 0.0, 0.0], [0.4, 0.0, 0.5]]])
-    assert fill_from(TARGET, labels, sure, threshold=0.5).tolist() == [[[1, 0, 255], [255, 2, 0]]]
+    assert fill_from(TARGET, labels, sure, threshold=0.5).tolist() == [[[1, 0, 255], [-1, 2, 0]]]
 
 
 # Class balance
@@ -145,7 +145,7 @@ def test_the_average_labels_in_its_phase_and_by_its_own_threshold():
     model = MaskClipPlus(None, None, None, ema_momentum=0.1, **options)
     model.aside['average'] = Average()
     labels, _ = model.label_by_itself(target, own, None, None)
-    assert labels.tolist() == [[[1, 255], [0, 0]]]
+    assert labels.tolist() == [[[1, -1], [0, 0]]]
     labels, _ = MaskClipPlus(None, None, None, **options).label_by_itself(target, own, None, None)
     assert labels.tolist() == [[[0, 0], [0, 0]]]
 

@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, group_environment, run_script
+from PIL import Image
 from test_tools import run_test
 from test_train import (
     losses,
@@ -18,8 +20,13 @@ from test_train import (
 )
 
 from mmseg.apis.publish import publish
+from mmseg.datasets import LoadAnnotations, LoadImage, LoadPseudoLabels, PackSegInputs, SegDataset
+from mmseg.datasets.transforms import RandomCrop
 from mmseg.engine import load_config
+from mmseg.engine.train_hooks import leaked_classes
+from mmseg.models import MaskClipPlus, RobustLoss
 from mmseg.utils.checkpoint import read_checkpoint
+from mmseg.vocabularies import load_vocabulary
 
 
 @pytest.fixture
@@ -217,3 +224,60 @@ def test_photos_of_a_config(student, tiny_config, tmp_path, capsys):
     assert 'student.py has no val_dataloader' in capsys.readouterr().err
     options = ['--cfg-options', f'pseudo_labels={out}', 'train_cfg.max_iters=1']
     assert run_train(student, '--work-dir', tmp_path / 'run', *options) == 0
+
+
+MANY = 'pascal_context_459'
+
+
+@pytest.fixture
+def many_classes(photos):
+    """Photos with classes 255 and 0, void, and 7 unseen, which a teacher calls 300 or nothing."""
+    folders = [photos / 'SegmentationClass', photos / 'labels']
+    folders[1].mkdir()
+    for path in folders[0].glob('*.png'):
+        ids, labels = (np.zeros(Image.open(path).size[::-1], np.uint16) for _ in range(2))
+        ids[:30], ids[30:40], ids[40:50], labels[:], labels[:, 25:] = 256, 8, 1, 65535, 300
+        for values, folder in zip((ids, labels), folders):
+            Image.fromarray(values).save(folder / path.name)
+    classes = load_vocabulary(MANY).labels
+    (folders[1] / 'labels.json').write_text(json.dumps(dict(classes=classes)))
+    options = dict(img_dir='JPEGImages', ann_dir='SegmentationClass', reduce_zero_label=True)
+    options |= dict(split='ImageSets/val.txt', pseudo_labels=folders[1], unseen=[classes[7]])
+    steps = [LoadImage(), LoadAnnotations('unseen'), LoadPseudoLabels(), RandomCrop(56, 0.75)]
+    return SegDataset(MANY, str(photos), pipeline=[*steps, PackSegInputs()], **options)
+
+
+class Colours(torch.nn.Conv2d):
+    """A decode head that classifies each pixel by its colour."""
+
+    def __init__(self, classes):
+        super().__init__(3, classes, 1)
+
+    def forward_features(self, image):
+        return image
+
+    classify = torch.nn.Conv2d.forward
+
+
+def test_a_student_of_459_classes_trains(many_classes):
+    """Class 255 is learned, 65535 is not: by all that a target passes on its way."""
+    options = dict(mean=(0.5,) * 3, std=(0.2,) * 3, pad_to=64)
+    loss = RobustLoss(459, balance=0.5, balance_memory=0.0)
+    model = MaskClipPlus(torch.nn.Identity(), Colours(459), None, robust_loss=loss, **options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    batch, found = [many_classes[i] for i in range(4)], []
+    images, samples = ([item[key] for item in batch] for key in ('inputs', 'data_samples'))
+    assert not any(leaked_classes(sample.gt_sem_seg, [7]) for sample in samples)
+    for step in (1, 2):
+        optimizer.zero_grad()
+        losses = model.loss(images, samples, step=step)
+        losses['loss_ce'].backward()
+        optimizer.step()
+        found.append(losses['loss_ce'].item())
+    assert found[1] < found[0] and np.isfinite(found).all()
+    expected = torch.zeros(459)
+    for sample in samples:
+        target = sample.gt_sem_seg.where(sample.gt_sem_seg != -1, sample.pseudo_sem_seg).long()
+        expected += torch.bincount(target[target != 65535], minlength=459)
+    assert expected.nonzero().flatten().tolist() == [0, 255, 300]
+    torch.testing.assert_close(loss.balance.seen, expected / expected.sum())

@@ -35,10 +35,11 @@ from mmseg.models import (
 )
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
-from mmseg.models.mit_names import to_mmseg, to_nvidia
+from mmseg.models.mit_names import _from_hub, to_mmseg
 from mmseg.models.original_names import from_original
-from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_images, stack_targets
+from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_padded
 from mmseg.models.segmentors.maskclip_plus import distance, within
+from mmseg.structures import SegDataSample
 from mmseg.utils.checkpoint import read_state
 
 
@@ -68,11 +69,11 @@ def test_candidates_restrict_pseudo_labels():
 
 def test_a_threshold_erases_unsure_pseudo_labels_and_nothing_else():  # Q10
     found = fill_unlabeled(TARGET, SCORES, threshold=0.9)
-    assert found.tolist() == [[[255, 0, 255], [2, 2, 2]]]
+    assert found.tolist() == [[[-1, 0, 255], [2, 2, 2]]]
     logits = fill_unlabeled(TARGET, 4 * SCORES, threshold=0.9, scale=1.0)  # e^2 of e^2 + 2
-    assert logits.tolist() == [[[255, 0, 255], [255, 2, 255]]]
+    assert logits.tolist() == [[[-1, 0, 255], [-1, 2, -1]]]
     given = fill_unlabeled(TARGET, SCORES, threshold=0.5, scale=None)
-    assert given.tolist() == [[[255, 0, 255], [2, 2, 2]]]
+    assert given.tolist() == [[[-1, 0, 255], [2, 2, 2]]]
 
 
 @pytest.mark.parametrize(
@@ -106,12 +107,37 @@ def test_a_batch_without_labels_has_no_loss():
 
 def test_padding_is_zero_behind_the_normalisation():
     model, images = student(), [torch.zeros(3, 2, 4).byte(), torch.zeros(3, 3, 2).byte()]
-    batch = (stack_images(images, fill=model.mean) - model.mean) / model.std
+    batch = (stack_padded(images, model.mean) - model.mean) / model.std
     assert batch.shape == (2, 3, 3, 4)
     assert (batch[0, :, 2] == 0).all() and (batch[1, :, :, 2:] == 0).all()
     assert (batch[0, :, :2] != 0).all()
-    targets = stack_targets([torch.zeros(2, 4), torch.zeros(3, 2)])
-    assert (targets == 255).sum() == 4 + 6
+    targets = stack_padded([torch.zeros(2, 4), torch.zeros(3, 2)], torch.full((1, 1), 255))
+    assert targets.dtype == torch.int64 and (targets == 255).sum() == 4 + 6
+
+
+class Pixels(torch.nn.Module):
+    """A backbone and a head whose scores are the normalised image."""
+
+    def forward(self, image):
+        return image
+
+    forward_features = classify = forward
+
+
+@pytest.mark.parametrize('pad_to', [None, 8])
+def test_published_crops_are_padded_to_the_crop_size(pad_to):  # Q23
+    model = EncoderDecoder(
+        Pixels(), Pixels(), mean=(0.5,) * 3, std=(0.2,) * 3, loss_over='all', pad_to=pad_to
+    )
+    images = list(torch.randint(0, 256, (2, 3, 4, 6), generator=torch.manual_seed(0)).byte())
+    samples = [SegDataSample() for _ in images]
+    for sample, target in zip(samples, torch.randint(0, 3, (2, 4, 6))):
+        sample.gt_sem_seg = target
+    scores = (torch.stack(images) / 255 - 0.5) / 0.2
+    target = torch.stack([sample.gt_sem_seg for sample in samples])
+    expected = F.cross_entropy(scores, target, reduction='sum') / (2 * (8 * 8 if pad_to else 4 * 6))
+    torch.testing.assert_close(model.loss(images, samples)['loss_ce'], expected)
+    assert model.training_input(images, samples)[0].shape[2:] == ((8, 8) if pad_to else (4, 6))
 
 
 # Random transforms
@@ -121,7 +147,7 @@ def sample(height=60, width=80, labels=(0, 1)):
     values = np.resize(np.array(labels, np.int16), (height, width))
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = values * 100
-    return dict(img=image, gt_sem_seg=values, ori_shape=(height, width), rng=rng())
+    return dict(img=image, gt_sem_seg=values, ori_shape=(height, width), num_classes=2, rng=rng())
 
 
 def test_unlabeled_reads_no_mask():  # Q11
@@ -228,7 +254,7 @@ def test_mit_against_transformers(size):
 
 
 def test_mit_files_of_every_layout(tmp_path):
-    """transformers' own writer, NVIDIA's names, ours: one network; and NVIDIA's come back."""
+    """transformers' own writer, NVIDIA's names, ours: one network."""
     width, depths = SIZES['b0']
     config = SegformerConfig(
         depths=list(depths),
@@ -237,8 +263,9 @@ def test_mit_files_of_every_layout(tmp_path):
         sr_ratios=list(REDUCTIONS),
     )
     SegformerForImageClassification(config).save_pretrained(tmp_path)
-    ours = to_mmseg(read_state(tmp_path / 'model.safetensors'))
-    theirs = to_nvidia(ours)
+    hub = read_state(tmp_path / 'model.safetensors')
+    ours = to_mmseg(hub)
+    theirs = _from_hub({name.removeprefix('segformer.'): t for name, t in hub.items()})
     assert theirs['block1.0.attn.kv.weight'].shape == (2 * width, width)
     assert theirs['block1.0.mlp.fc1.weight'].shape == (4 * width, width)
     for name in ('patch_embed1.proj.weight', 'block2.1.mlp.dwconv.dwconv.bias', 'norm4.weight'):
@@ -367,11 +394,11 @@ def test_unseen_classes_are_hidden_and_counted_apart():
 def test_distance_to_the_teachers_unit_features():
     features, dense = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     dense[:, 0] = 5.0  # unit length: (1, 0)
-    target = torch.tensor([[[0, 255], [0, 0]]])
-    assert distance(features, dense, target) == pytest.approx(0.5)  # |(0, 0) - (1, 0)| / 2
+    labelled = torch.tensor([[[True, False], [True, True]]])
+    assert distance(features, dense, labelled) == pytest.approx(0.5)  # |(0, 0) - (1, 0)| / 2
     features[:, 0, 0, 1] = 100.0  # void
-    assert distance(features, dense, target) == pytest.approx(0.5)
-    assert distance(features, dense, torch.full((1, 2, 2), 255)) == 0
+    assert distance(features, dense, labelled) == pytest.approx(0.5)
+    assert distance(features, dense, torch.zeros_like(labelled)) == 0
 
 
 def test_only_matrices_decay_and_the_head_learns_faster():

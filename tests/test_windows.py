@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mmseg.clip import CLIPDenseExtractor
 from mmseg.errors import UserError
-from mmseg.models import ClassWeight, MaskClip, MaskClipHead, TextClassifier, Windows
+from mmseg.models import ClassWeight, MaskClip, MaskClipHead, TextClassifier, Windows, key_smooth
 from mmseg.models.upsample import resize
 from mmseg.models.windows import photo_window_matrices, starts, window_scores
 from mmseg.structures import SegDataSample
@@ -31,8 +31,8 @@ def build(tiny_clip):
     extractor = CLIPDenseExtractor(clip.model.visual, mean=clip.mean, std=clip.std)
     text = F.normalize(random(5, 32), dim=1)
 
-    def make(weight=None, **options):
-        head = MaskClipHead(TextClassifier(text, normalize=True), weight)
+    def make(weight=None, head=None, **options):
+        head = MaskClipHead(TextClassifier(text, normalize=True), weight, **(head or {}))
         return MaskClip(extractor, head, weigher_view='image', **options)
 
     make.text = text
@@ -101,17 +101,49 @@ def test_photos_share_passes_and_none_sees_another(build):
         assert (alone.pred_sem_seg == found.pred_sem_seg).float().mean() > 0.999
 
 
+@pytest.mark.parametrize('smoothed', [0.0, 0.9])
+def test_prompt_denoising_judges_the_photo_not_its_windows(build, smoothed):
+    """A class whose best probability in all windows is low is absent from each, and no other.
+
+    The referee works on every window's cosines and keys, one window at a time.
+    """
+    images = [photo(64, 96, 3), photo(40, 96, 4), photo(64, 96, 5)]
+    windows, threshold = Windows(32, 16, batch=5), 0.9
+    weight = ClassWeight(build.text, tau=0.5)
+    plain, absent_somewhere = build(weight), 0
+    model = build(weight, dict(pd_thresh=threshold, ks_thresh=smoothed), windows=windows)
+    for image, found in zip(images, model.maps(images)):
+        corners = [
+            (top, left) for top in starts(image.shape[1], 32, 16) for left in range(0, 65, 16)
+        ]
+        pieces = [image[None, :, top : top + 32, left : left + 32] for top, left in corners]
+        embedding = plain.backbone.embed(image[None])
+        dense = [plain.backbone(piece, plain.decode_head.conv_seg) for piece in pieces]
+        cosines = [plain.decode_head(features, embedding) for features in dense]
+        best = torch.stack([(100 * c).softmax(dim=1).amax(dim=(0, 2, 3)) for c in cosines])
+        absent = best.amax(dim=0) < threshold
+        assert not absent.all()
+        absent_somewhere += ((best < threshold) & ~absent).any().item()
+        expected = []
+        for scores, features in zip(cosines, dense):
+            scores = scores.masked_fill(absent[None, :, None, None], -100)
+            expected.append(key_smooth(scores, features.keys, threshold=smoothed)[0])
+        rows = [torch.cat(expected[i : i + 5], dim=2) for i in range(0, len(expected), 5)]
+        torch.testing.assert_close(found, torch.cat(rows, dim=1), rtol=0, atol=1e-5)
+    assert absent_somewhere > 0  # windows alone would have decided otherwise
+
+
 def test_no_pass_is_larger_than_the_batch():
     passes = []
 
     def run(crops, seen):
         passes.append(len(crops))
         assert torch.equal(crops[:, :1, 0, 0], seen)  # every window with its own photo's
-        return crops[:, :1, ::16, ::16]
+        return crops[:, :1, ::16, ::16], None
 
     images = [torch.full((3, 64, 96), float(i)) for i in range(3)]
     seen = [torch.tensor([float(i)]) for i in range(3)]
-    found = window_scores(run, images, seen, Windows(32, 16, batch=4))
+    found = window_scores(run, lambda scores, _: scores, images, seen, Windows(32, 16, batch=4))
     assert max(passes) == 4 and sum(passes) == 3 * 3 * 5 and len(passes) == 12
     assert all((maps == i).all() and maps.shape == (1, 6, 10) for i, maps in enumerate(found))
 

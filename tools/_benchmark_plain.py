@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmseg.engine import keep_freed_memory
 from mmseg.kernels import plain
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.structures import UNLABELED, ignore_label
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def plain_pseudo_labels(model):
         best = full if scale is None else (full * scale).softmax(dim=1)
         sure, label = best.max(dim=1)
         label = target.new_tensor(ids)[label]
-        label[sure < model.conf_thresh] = IGNORE
+        label[sure < model.conf_thresh] = UNLABELED
         return torch.where(target == UNLABELED, label, target)
 
     return torch.no_grad()(pseudo_labels)
@@ -81,9 +81,10 @@ def plain_loss(model):
 
     def loss_against(scores, target):
         full = F.interpolate(scores.float(), target.shape[1:], mode='bilinear')
-        kept = target != IGNORE
+        ignore = ignore_label(scores.shape[1])
+        kept = target != ignore
         pixels = target.numel() if model.loss_over == 'all' else kept.sum().clamp_min(1)
-        loss = F.cross_entropy(full, target, ignore_index=IGNORE, reduction='none').sum() / pixels
+        loss = F.cross_entropy(full, target, ignore_index=ignore, reduction='none').sum() / pixels
         right = ((full.argmax(dim=1) == target) & kept).sum()
         return dict(loss_ce=loss, acc_seg=100 * right / pixels)
 

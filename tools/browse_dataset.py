@@ -15,7 +15,6 @@ from mmseg.apis.result import write_image
 from mmseg.apis.test import require_data
 from mmseg.engine import load_config
 from mmseg.errors import UserError
-from mmseg.structures import IGNORE
 from mmseg.visualization import beside, blend, grid, legend, shares_of
 
 UNKNOWN = 65535  # ignored, or not labelled
@@ -34,7 +33,8 @@ def main():
     names, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
     cells = [cell(sample, palette, args.size) for sample in samples]
     sheet = grid(cells, [title(sample) for sample in samples], columns=args.columns)
-    shares = shares_of(np.concatenate([labels_of(s).ravel() for s in samples]), len(names))
+    labels = np.concatenate([labels_of(s, len(names)).ravel() for s in samples])
+    shares = shares_of(labels, len(names))
     if shares:
         sheet = beside([sheet, legend(shares, names, palette, height=len(sheet))])
     out = Path(args.out or f'{Path(args.config).stem}_{args.split}.png')
@@ -62,22 +62,22 @@ def parse_arguments():
 def cell(sample, palette, size):
     """A sample -> (size, size or 2 * size, 3) uint8: the photo, and where it has labels, they"""
     photo = sample['inputs'].permute(1, 2, 0).numpy()
-    if not (labels_of(sample) != UNKNOWN).any():
+    labels = labels_of(sample, len(palette))
+    if not (labels != UNKNOWN).any():
         return fitted(photo, size)
-    labels = np.asarray(
-        Image.fromarray(labels_of(sample)).resize(photo.shape[1::-1], Image.NEAREST)
-    )
+    labels = np.asarray(Image.fromarray(labels).resize(photo.shape[1::-1], Image.NEAREST))
     return np.concatenate(
         [fitted(photo, size), fitted(blend(photo, labels, palette), size)], axis=1
     )
 
 
-def labels_of(sample):
+def labels_of(sample, num_classes):
     """A sample -> (H, W) uint16, UNKNOWN where nothing is known; all of it without a mask"""
     if 'gt_sem_seg' not in sample['data_samples']:
         return np.full(sample['inputs'].shape[1:], UNKNOWN, np.uint16)
     labels = sample['data_samples'].gt_sem_seg.numpy().astype(np.int64)
-    return np.where((labels < 0) | (labels == IGNORE), UNKNOWN, labels).astype(np.uint16)
+    known = (labels >= 0) & (labels < num_classes)
+    return np.where(known, labels, UNKNOWN).astype(np.uint16)
 
 
 def fitted(picture, size):

@@ -21,6 +21,7 @@ from mmseg.apis.command import run_command
 from mmseg.apis.test import require_data, test
 from mmseg.apis.train import train
 from mmseg.engine import load_config
+from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 from mmseg.visualization import contact_sheet
@@ -40,6 +41,8 @@ def main():
     parser.add_argument('--iterations', type=int, help="of a student; default the config's")
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
     args = parser.parse_args()
+    if args.iterations is not None and args.iterations < 1:
+        raise UserError(f'--iterations is 1 or more, not {args.iterations}')
     root = output_dir(args.work_dir)
     rows = []
     for name, config in (('MaskCLIP', 'maskclip'), ('+ class weight', 'maskclip_text')):
@@ -48,7 +51,7 @@ def main():
     for student in args.students:
         path = CONFIGS / f'maskclip_plus_{args.tower}_{student}.py'
         seconds = train_student(path, root / path.stem, args)
-        checkpoint = newest_checkpoint(root / path.stem)
+        checkpoint = newest_checkpoint(root / path.stem)  # of the last iteration
         found = evaluate(path, root, args.device, checkpoint)
         rows.append((STUDENTS[student], *found, seconds))
         weighed = path.with_stem(f'{path.stem}_class_weight')
@@ -73,18 +76,20 @@ def evaluate(path, root, device, checkpoint=None):
 
 
 def train_student(path, folder, args):
-    """Train, or go on where a stopped run is -> seconds"""
-    started, config = time.monotonic(), load_config(path)
-    if args.iterations:
-        config.train_cfg.max_iters = args.iterations
-        config.param_scheduler[-1].end = args.iterations + 1
-    last = folder / f'iter_{config.train_cfg.max_iters}.pth'
+    """Train, or go on where a stopped or shorter run is -> seconds"""
+    started, options = time.monotonic(), {}
+    if args.iterations is not None:
+        options['train_cfg.max_iters'] = args.iterations
     print(f'training {path.stem} ...', flush=True)
-    if not last.exists():
-        resume = 'auto' if any(folder.glob('iter_*.pth')) else None
-        runner = train(config, work_dir=folder, resume=resume, validate=False, device=args.device)
-        if runner.iter < runner.max_iters:
-            raise SystemExit(130)
+    runner = train(
+        load_config(path, options),
+        work_dir=folder,
+        resume=newest_checkpoint(folder),
+        validate=False,
+        device=args.device,
+    )
+    if runner.iter < runner.max_iters:
+        raise SystemExit(130)
     return time.monotonic() - started
 
 

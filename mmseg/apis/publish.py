@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 import mmseg
 from mmseg.errors import UserError
+from mmseg.models.provenance import require_same_training, switches_of
 from mmseg.models.student_builder import read_student
 from mmseg.utils import atomic_path, digest_file
 from mmseg.vocabularies import load_vocabulary
@@ -30,12 +31,14 @@ def publish(config, checkpoint, path, *, metrics=None):
     if config.model.type != 'MaskClipPlus':
         raise UserError(f'{config.filename} is no student; only students are published')
     state, vocabulary = read_student(checkpoint), load_vocabulary(config.model.vocabulary)
+    require_same_training(checkpoint, vocabulary, config.model.get('class_weight'))
     rows = len(state['decode_head.conv_seg.embeddings'])
     if rows != len(vocabulary):
         raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')
     words = dict(labels=vocabulary.labels, prompts=vocabulary.prompts, palette=vocabulary.palette)
     described = dict(
         vocabulary=json.dumps(words),
+        class_weight=json.dumps(switches_of(config.model.get('class_weight'))),
         config=config.pretty_text,
         metrics=json.dumps(_read_metrics(metrics)),
         mmseg=mmseg.__version__,

@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -99,11 +98,8 @@ def write_image(image, path):
     Raises:
         UserError: an unknown suffix, or the disk refuses.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
+        try:
             image.save(temporary)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise UserError(f'cannot write {path}: {reason}') from error
+        except ValueError as error:  # a suffix that Pillow does not know
+            raise UserError(f'cannot write {path}: {error}') from error

@@ -5,16 +5,20 @@ import signal
 import sys
 from pathlib import Path
 
-import torch
 from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
 
 from mmseg.engine import (
+    CheckpointContentHook,
     SegRunner,
     accumulate_gradients,
+    changes,
     device_of,
     end_processes,
     init_processes,
     load_config,
+    read_settings,
+    training_settings,
 )
 from mmseg.errors import UserError
 from mmseg.models import MaskClipPlus, count_parameters
@@ -33,7 +37,7 @@ def train(
     resume=None,
     load_from=None,
     amp=False,
-    accumulate=1,
+    accumulate=None,
     seed=None,
     deterministic=False,
     validate=True,
@@ -49,6 +53,7 @@ def train(
         load_from: weights to start a new run from.
         amp: autocast (float16 with loss scaling on accelerators, bfloat16 on the CPU).
         accumulate: parts that a batch is read in, one after the other; the recipe stays the same.
+            None keeps the config's `train_cfg.parts`, by default 1.
         seed: of everything random; None keeps the config's.
         deterministic: ask PyTorch for repeatable operators.
         validate: run the validation of the config.
@@ -61,14 +66,11 @@ def train(
     config.device = init_processes(launcher, device_of(device))
     config.launcher = launcher
     _set_randomness(config, seed, deterministic)
-    _set_start(config, resume, load_from)
-    if not validate:
-        config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    _set_validation(config, validate)
     _keep_average(config)
-    if accumulate != 1:
-        accumulate_gradients(config, accumulate)
-    if amp:
-        config.optim_wrapper.update(_amp_wrapper(config.device))
+    _set_step(config, accumulate, amp)
+    settings = training_settings(config, load_from)
+    _set_start(config, resume, load_from, settings)
     for name in ('train_dataloader', 'val_dataloader'):
         if config.get(name):
             with settings_of(config):
@@ -79,6 +81,7 @@ def train(
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
+    runner.register_hook(CheckpointContentHook(settings))
     _say_what_trains(runner)
     record = write_record(runner, config) if is_main_process() else {}
     with _stopping_on_signals(runner):
@@ -101,15 +104,21 @@ def _set_randomness(config, seed, deterministic):
     randomness.deterministic = deterministic
     config.train_dataloader.dataset.seed = randomness.seed
     config.train_dataloader.sampler.seed = randomness.seed
-    if deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _set_start(config, resume, load_from):
+def _set_start(config, resume, load_from, settings):
+    folder = Path(config.work_dir)
     if resume == 'auto':
-        resume = newest_checkpoint(config.work_dir)
+        resume = newest_checkpoint(folder)
         if resume is None:
-            raise UserError(f'{config.work_dir} holds no checkpoint to resume from')
+            raise UserError(f'{folder} holds no checkpoint to resume from')
+    elif resume is None and any(folder.glob('iter_*.pth')):
+        changed = changes(read_settings(folder), settings)
+        if changed:
+            raise UserError(
+                f'{folder} holds checkpoints of a run with other settings ({changed}); go on with '
+                'it by --resume, or choose another --work-dir'
+            )
     start = resume or load_from
     if start is not None and not Path(start).is_file():
         raise UserError(f'no checkpoint {start}')
@@ -118,6 +127,14 @@ def _set_start(config, resume, load_from):
         config.model.backbone.pretrained = False
     if resume is None and load_from is not None:
         config.model.checkpoint = str(load_from)
+
+
+def _set_validation(config, validate):
+    if not validate:
+        config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    elif not config.get('val_dataloader') and 'val_interval' in config.train_cfg:
+        if is_main_process():
+            print('no validation: the config has no val_dataloader, so val_interval means nothing')
 
 
 def _keep_average(config):
@@ -129,10 +146,13 @@ def _keep_average(config):
         config.custom_hooks = [*hooks, dict(type='AverageStudentHook', momentum=momentum)]
 
 
-def _amp_wrapper(device):
-    if device == 'cpu':
-        return dict(type='CpuAmpOptimWrapper')
-    return dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+def _set_step(config, accumulate, amp):
+    parts = config.train_cfg.get('parts', 1) if accumulate is None else accumulate
+    accumulate_gradients(config, parts)
+    if amp and config.device == 'cpu':
+        config.optim_wrapper.update(type='CpuAmpOptimWrapper')
+    elif amp:
+        config.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
 def _say_what_trains(runner):
@@ -172,15 +192,16 @@ class _stopping_on_signals:
 
 
 def _save_if_stopped(runner, config):
+    """By the hook that counts which checkpoints to keep."""
     done, last = runner.iter, runner.max_iters
-    if done >= last:
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    if done >= last or not hooks:
         return
-    name = f'iter_{done}.pth'
-    runner.save_checkpoint(config.work_dir, name, by_epoch=False, meta=dict(iter=done, epoch=0))
+    hooks[0]._save_checkpoint_with_step(runner, done, dict(iter=done, epoch=0))
     if is_main_process():
         print(
-            f'stopped behind iteration {done} of {last}; go on with: python tools/train.py '
-            f'{config.filename} --work-dir {config.work_dir} --resume',
+            f'stopped behind iteration {done} of {last}; the same command with --resume goes on '
+            f'from {config.work_dir}',
             file=sys.stderr,
         )
 
@@ -200,9 +221,7 @@ def parse_arguments(argv=None):
         '--load-from', metavar='CHECKPOINT', help='start a new run from its weights'
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument(
-        '--accumulate', type=int, default=1, metavar='N', help='read each batch in N parts'
-    )
+    parser.add_argument('--accumulate', type=int, metavar='N', help='read each batch in N parts')
     parser.add_argument('--seed', type=int)
     parser.add_argument('--deterministic', action='store_true')
     parser.add_argument('--no-validate', action='store_true')

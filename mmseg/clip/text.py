@@ -13,6 +13,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -54,14 +55,13 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
         / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
     )
     rows = stored_text(path)
-    if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[1]):
+    if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[-1]):
         return rows
     rows = embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             save_file({'text': rows}, temporary)
-    except OSError:
+    except (UserError, SafetensorError):
         pass  # a read-only home: computed again next time
     return rows
 

@@ -41,6 +41,11 @@ class PhotoDataset(BaseDataset):
         pipeline=(),
         **kwargs,
     ):
+        if data_root is None:
+            raise UserError(
+                f'{type(self).__name__} needs data_root, a folder of photos; such as --cfg-options '
+                'test_dataloader.dataset.data_root=FOLDER'
+            )
         self.vocabulary, self.clip_view = load_vocabulary(vocabulary), clip_view
         self.pseudo_labels, self.seed, self.skip_bad = pseudo_labels, seed, skip_bad
         self.unseen = self.vocabulary.ids(unseen or ())

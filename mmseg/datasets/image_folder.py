@@ -2,18 +2,9 @@ from pathlib import Path
 
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS
+from mmseg.utils.images import SUFFIXES
 
 from .base import PhotoDataset
-
-try:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    HEIF = {'.heic', '.heif'}
-except ImportError:  # an option: pip install pillow-heif
-    HEIF = set()
-
-SUFFIXES = HEIF | {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif'}
 
 
 @DATASETS.register_module()

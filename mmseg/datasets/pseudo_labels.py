@@ -3,11 +3,8 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import IGNORE
 
 from .transforms.loading import read_gray, read_mask
 
@@ -31,8 +28,8 @@ def require_labels(folder, vocabulary, paths, *, confidence=False):
         raise UserError(
             f'{folder} holds no labels of tools/pseudo_label.py: its {RECORD} cannot be read'
         ) from error
-    if list(classes) != list(vocabulary.labels):
-        difference = _differ(classes, vocabulary)
+    difference = vocabulary.difference(classes)
+    if difference:
         raise UserError(f'the labels of {folder} are of another vocabulary: {difference}')
     if confidence and not has_confidence:
         raise UserError(
@@ -60,16 +57,9 @@ def _require_files(folder, paths, confidence):
         )
 
 
-def _differ(classes, vocabulary):
-    if len(classes) != len(vocabulary):
-        return f'{len(classes)} classes, {vocabulary.name} has {len(vocabulary)}'
-    place = next(i for i, pair in enumerate(zip(classes, vocabulary.labels)) if pair[0] != pair[1])
-    return f'class {place} is {classes[place]!r}, in {vocabulary.name} {vocabulary.labels[place]!r}'
-
-
 @TRANSFORMS.register_module()
 class LoadPseudoLabels:
-    """pseudo_path -> pseudo_sem_seg (H, W), photo size, 255 for none; nothing for no path.
+    """pseudo_path -> pseudo_sem_seg (H, W), photo size, as by `LoadAnnotations`; none for no path.
 
     Where `x.conf.png` lies beside `x.png`, pseudo_confidence (H, W) uint8 too, 255 for certain.
     """
@@ -79,10 +69,9 @@ class LoadPseudoLabels:
         if path is None:
             return results
         shape, number = results['ori_shape'], results['num_classes']
-        labels = read_mask(path, shape, num_classes=number, reduce_zero_label=False)
-        if number > IGNORE:  # 65535 in the file
-            labels = np.where(labels >= number, IGNORE, labels).astype(np.int16)  # as OpenCV can
-        results['pseudo_sem_seg'] = labels
+        results['pseudo_sem_seg'] = read_mask(
+            path, shape, num_classes=number, reduce_zero_label=False
+        )
         confidence = Path(path).with_suffix(CONFIDENCE)
         if confidence.is_file():
             results['pseudo_confidence'] = read_gray(confidence, shape)

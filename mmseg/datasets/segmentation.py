@@ -1,9 +1,11 @@
 """Data sets laid out as a folder of photos, a folder of index masks and a split list."""
 
+from collections import Counter
 from pathlib import Path
 
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS
+from mmseg.utils import path_below, require_choice
 from mmseg.vocabularies import load_vocabulary
 
 from .base import PhotoDataset
@@ -21,7 +23,8 @@ class SegDataset(PhotoDataset):
         kwargs: see `PhotoDataset`.
 
     Raises:
-        UserError: a missing list or folder, an empty list, or listed files that do not exist.
+        UserError: a missing list or folder, an empty list, a name listed twice, or listed files
+            that do not exist.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class SegDataset(PhotoDataset):
         reduce_zero_label=False,
         **kwargs,
     ):
+        require_choice('reduce_zero_label', reduce_zero_label, (True, False))
         self.img_dir, self.ann_dir, self.split = img_dir, ann_dir, split
         self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
         self.reduce_zero_label = reduce_zero_label
@@ -49,14 +53,14 @@ class SegDataset(PhotoDataset):
     def load_data_list(self):
         """-> one `PhotoDataset.row` a photo"""
         root = Path(self.data_root)
-        rows = []
-        for name in _read_split(root / self.split):
+        split, rows = root / self.split, []
+        for name in _read_split(split):
             mask = None
             if self.ann_dir is not None:
-                mask = root / self.ann_dir / f'{name}{self.seg_map_suffix}'
-            photo = root / self.img_dir / f'{name}{self.img_suffix}'
+                mask = path_below(root / self.ann_dir, f'{name}{self.seg_map_suffix}', split)
+            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', split)
             rows.append(self.row(photo, mask, reduce_zero_label=self.reduce_zero_label))
-        _require_files(rows, root / self.split)
+        _require_files(rows, split)
         return rows
 
 
@@ -70,6 +74,12 @@ def _read_split(path):
         ) from error
     if not names:
         raise UserError(f'the split list {path} is empty')
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        raise UserError(
+            f'the split list {path} names twice: {", ".join(double[:5])}; such photos would count '
+            'twice: name each once'
+        )
     return names
 
 

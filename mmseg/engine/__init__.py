@@ -6,6 +6,7 @@ from .late_info import LateInfoHook
 from .launch import device_of, end_processes, init_processes, keep_freed_memory
 from .param_groups import MatrixDecayConstructor
 from .protocol import apply_protocol, protocol_of
+from .resume import CheckpointContentHook, changes, read_settings, training_settings
 from .runner import SegRunner
 from .sampler import StreamSampler
 from .size_sampler import SizeSampler
@@ -16,6 +17,8 @@ from .train_loop import CpuAmpOptimWrapper, StreamTrainLoop
 __all__ = [
     'AverageStudentHook',
     'accumulate_gradients',
+    'changes',
+    'CheckpointContentHook',
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
     'LabelWriterHook',
@@ -41,4 +44,6 @@ __all__ = [
     'keep_freed_memory',
     'load_config',
     'protocol_of',
+    'read_settings',
+    'training_settings',
 ]

@@ -1,5 +1,6 @@
 """Config files: Python, so code: run only those you trust."""
 
+import os
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,6 +9,10 @@ from mmseg.errors import UserError
 
 from .check_config import check_config
 from .hand_out import hand_out
+
+# Keys whose text may name a file, or a folder.
+FILES = {'teacher', 'vocabulary', 'checkpoint', 'pretrained', 'model', 'text', 'file', 'usual'}
+FOLDERS = {'data_root', 'pseudo_labels'}
 
 # --cfg-options of mmsegmentation 0.x -> ours; whole keys, or what they start with.
 MMSEG_0 = {
@@ -27,8 +32,9 @@ MMSEG_0 = {
 def load_config(path, options=None):
     """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
 
-    Some top-level keys concern several parts and are said once: see `hand_out`. Options in
-    mmsegmentation 0.x's names mean what they meant there.
+    Some top-level keys concern several parts and are said once: see `hand_out`. A relative path in
+    a file is looked for beside the file that says it, then in the current folder; options are as
+    the shell has them. Options in mmsegmentation 0.x's names mean what they meant there.
 
     Raises:
         UserError: no such file, not a config of this project, an unknown key or type.
@@ -39,6 +45,7 @@ def load_config(path, options=None):
         raise UserError(f'the config {path} {what}; the configs of this project are below configs/')
     try:
         config = Config.fromfile(path)
+        _make_paths_absolute(config, _files_of(config))
         config.merge_from_dict(from_mmseg_0(options or {}))
     except UserError:
         raise
@@ -49,6 +56,30 @@ def load_config(path, options=None):
     hand_out(config, path, load_config)
     check_config(config)
     return config
+
+
+def _files_of(config):
+    """A Config -> [(folder, text)] of its file and of those that it inherits, its own first.
+
+    mmengine keeps each file's absolute path and its text, one behind the other.
+    """
+    lines = [line for line in config.text.splitlines() if line.endswith('.py')]
+    files = [path for path in map(Path, reversed(lines)) if path.is_absolute() and path.is_file()]
+    return [(path.parent, path.read_text(encoding='utf-8')) for path in files]
+
+
+def _make_paths_absolute(node, files):
+    """Replace each relative path below a node that lies beside the file that says it, in place."""
+    for key, value in list(node.items() if hasattr(node, 'items') else enumerate(node)):
+        if isinstance(value, (dict, list)):
+            _make_paths_absolute(value, files)
+        elif isinstance(value, str) and key in FILES | FOLDERS:
+            for folder, text in files:
+                path = folder / value
+                said = repr(value) in text or f'"{value}"' in text
+                if said and (path.is_file() or (key in FOLDERS and path.is_dir())):
+                    node[key] = os.path.normpath(path)
+                    break
 
 
 def _require_ours(config, path):

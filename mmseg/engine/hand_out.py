@@ -19,7 +19,7 @@ def hand_out(config, path, load):
     `vocabulary`: which classes there are, for model and data. `unseen`: labels of the classes that
     no mask may show in training, or 'all', for data (which hide them), model (whose pseudo-labels
     name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
-    cut. `teacher`: the file, relative to this one, of the MaskCLIP that labels for a student.
+    cut. `teacher`: the config file of the MaskCLIP that labels for a student.
     `pseudo_labels`: a folder of tools/pseudo_label.py, whose labels and text stand for the teacher.
     `readout`: how the CLIP of a MaskCLIP, or of a student's teacher, is read out. `protocol`: see
     `apply_protocol`.
@@ -40,7 +40,7 @@ def hand_out(config, path, load):
         config.model.update(teacher=None, text=str(Path(config.pseudo_labels, TEXT)))
         config.train_dataloader.dataset.pseudo_labels = config.pseudo_labels
     elif with_teacher:
-        config.model.teacher = _teacher_of(config, path, load)
+        config.model.teacher = _teacher_of(config, load)
     for key, parts in (('vocabulary', [config.model]), ('unseen', [config.model] * with_teacher)):
         if key in config:
             for part in (*parts, *datasets.values()):
@@ -113,9 +113,9 @@ def _ask_for_views(model, datasets):
                 dataset.clip_view = weight.get('view_size', CLIP_VIEW)
 
 
-def _teacher_of(config, path, load):
+def _teacher_of(config, load):
     """The model of the teacher's config, with what the student's config says of `model.teacher`."""
-    leaf = load(path.parent / config.teacher)
+    leaf = load(config.teacher)
     changed = Config(dict(model=leaf.model))
     changed.merge_from_dict({'model': config.model.get('teacher') or {}})
     changed.model.pop('vocabulary', None)

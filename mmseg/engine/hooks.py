@@ -8,7 +8,6 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from PIL import Image
 
-from mmseg.errors import UserError
 from mmseg.models.scoring import checksum, require_finite_scores
 from mmseg.registry import HOOKS
 from mmseg.utils import Progress, atomic_path, unique_names
@@ -123,7 +122,7 @@ class LabelWriterHook(_OutputHook):
                 image.putpalette(np.asarray(self.meta['palette'], np.uint8).tobytes())
             _save_image(image, self.target(sample, '.png'))
             if self.save_scores:
-                with _writing(self.target(sample, '.npz')) as path:
+                with atomic_path(self.target(sample, '.npz')) as path:
                     np.savez_compressed(
                         path,
                         scores=sample.seg_logits.half().cpu().numpy(),
@@ -139,22 +138,5 @@ def _labels(sample):
 
 
 def _save_image(image, target):
-    with _writing(target) as path:
+    with atomic_path(target) as path:
         image.save(path)
-
-
-class _writing:
-    """`atomic_path` that makes the folder and names the file when the disk refuses."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __enter__(self):
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self.context = atomic_path(self.target)
-        return self.context.__enter__()
-
-    def __exit__(self, kind, error, trace):
-        self.context.__exit__(kind, error, trace)
-        if isinstance(error, OSError):
-            raise UserError(f'cannot write {self.target}: {error.strerror or error}') from error

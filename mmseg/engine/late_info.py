@@ -30,10 +30,10 @@ class LateInfoHook(RuntimeInfoHook):
             self._read(runner.message_hub)
 
     def after_train(self, runner):
-        self._read(runner.message_hub, alone=True)  # stopped by a signal, maybe not all at once
+        self._read(runner.message_hub)  # the rest of a run that was stopped
         super().after_train(runner)
 
-    def _read(self, hub, *, alone=False):
+    def _read(self, hub):
         waiting, self.waiting = self.waiting, []
         names = [name for outputs in waiting for name in outputs]
         values = [value for outputs in waiting for value in outputs.values()]
@@ -41,8 +41,7 @@ class LateInfoHook(RuntimeInfoHook):
         if not tensors:
             return
         together = torch.stack(tensors)
-        if not alone:
-            all_reduce(together, 'mean')
+        all_reduce(together, 'mean')
         read = iter(together.tolist())
         for name, value in zip(names, values):
             hub.update_scalar(f'train/{name}', next(read) if torch.is_tensor(value) else value)

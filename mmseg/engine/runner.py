@@ -1,15 +1,15 @@
 import logging
-from collections import OrderedDict
+import warnings
 from pathlib import Path
 
 import torch
 from mmengine.dist import get_world_size, master_only
-from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from timm.layers import convert_sync_batchnorm
 
 from mmseg.errors import UserError
+from mmseg.models.provenance import require_same_run
 from mmseg.utils import atomic_path, point_to
 from mmseg.utils.checkpoint import read_checkpoint
 
@@ -24,14 +24,6 @@ CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True
 def _is_for_users(record):
     """mmengine warns of its own deprecated parts, which nobody here can change."""
     return not any(name in record.getMessage() for name in ('HardDiskBackend', 'FileClient'))
-
-
-class PlainCheckpointHook(Hook):
-    """Keep the log's histories out of checkpoints, which then hold plain values and tensors."""
-
-    def before_save_checkpoint(self, runner, checkpoint):
-        names = ('log_scalars', 'runtime_info', 'resumed_keys')
-        checkpoint['message_hub'] = {name: OrderedDict() for name in names}
 
 
 class SegRunner(Runner):
@@ -89,18 +81,39 @@ class SegRunner(Runner):
 
     def register_hooks(self, default_hooks=None, custom_hooks=None):
         super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(PlainCheckpointHook())
         self.register_hook(FiniteScoresHook())
+
+    def resume(self, filename: str, **options) -> None:
+        """As mmengine's, but the schedules follow from the config and the iteration alone.
+
+        So a resumed run has the learning rates that it would have had without the stop, and one
+        with another length or rate those of that config.
+        """
+        super().resume(filename, **options)
+        schedules = [s for s in self.param_schedulers or [] if not s.by_epoch]
+        with warnings.catch_warnings():  # of schedules that step before the optimizer
+            warnings.simplefilter('ignore', UserWarning)
+            for _ in range(self.iter):
+                for schedule in schedules:
+                    schedule.step()
+
+    def set_randomness(self, seed, diff_rank_seed=False, deterministic=False) -> None:
+        """As mmengine's; an operator that has no repeatable form warns instead of raising."""
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+        if deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, **kwargs):
         """As mmengine's, but every weight must find its place."""
         try:
-            return super().load_checkpoint(filename, map_location, strict, **kwargs)
+            checkpoint = super().load_checkpoint(filename, map_location, strict, **kwargs)
         except RuntimeError as error:
             reason = ' '.join(str(error).split())[:200]
             raise UserError(
                 f'the checkpoint {filename} is of another model than the config: {reason}'
             ) from error
+        require_same_run(filename, checkpoint, self)
+        return checkpoint
 
     @master_only
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):

@@ -1,14 +1,13 @@
 """Label files that are whole or missing, whoever else writes them, and no remains of kills."""
 
 import os
-import re
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmseg.errors import UserError
 from mmseg.utils import atomic_path
-
-PART = re.compile(r'\.(.+?)(?:\.[0-9a-f]{12})?\.part(\.[^.]+)')  # of `x.png`: .x.<token>.part.png
+from mmseg.utils.files import PART
 
 
 @contextmanager
@@ -20,8 +19,8 @@ def whole_file(path):
     try:
         with atomic_path(path) as temporary:
             yield temporary
-    except FileNotFoundError:
-        if not Path(path).exists():
+    except UserError as error:
+        if not (isinstance(error.__cause__, FileNotFoundError) and Path(path).exists()):
             raise
 
 
@@ -36,5 +35,5 @@ def remove_parts(paths):
         with os.scandir(folder) as entries:
             for entry in entries:
                 found = PART.fullmatch(entry.name)
-                if found and ''.join(found.groups()) in names:
+                if found and found['stem'] + found['suffix'] in names:
                     Path(entry.path).unlink(missing_ok=True)

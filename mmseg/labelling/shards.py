@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmseg.datasets.image_folder import SUFFIXES
 from mmseg.errors import UserError
+from mmseg.utils import path_below
 
 
 class DamagedShard(UserError):
@@ -37,11 +38,14 @@ def photos_of(path):
     try:
         with tarfile.open(path, 'r|*', tarinfo=_Header) as shard:
             for member in shard:
+                path_below('', member.name, path)
                 folder, name = str(Path(member.name).parent), Path(member.name).name
                 key = str(Path(folder, name.partition('.')[0]))
                 photo = Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
                 if member.isfile() and photo and key not in keys:
                     keys.add(key)
                     yield key, member.name, shard.extractfile(member).read()
+    except UserError as error:
+        raise DamagedShard(str(error)) from error
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DamagedShard(f'the shard {path} cannot be read: {error}') from error

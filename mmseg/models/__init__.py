@@ -17,7 +17,7 @@ from .segmentors import EncoderDecoder, MaskClip, MaskClipPlus
 from .student_builder import build_maskclip_plus, build_mit, build_timm_backbone
 from .superpixels import Superpixels
 from .text_classifier import TextClassifier
-from .upsample import bilinear_matrix, labels_at_photo_size, resize_argmax
+from .upsample import bilinear_matrix
 from .windows import Windows
 
 __all__ = [
@@ -59,8 +59,6 @@ __all__ = [
     'fill_from',
     'fill_unlabeled',
     'key_smooth',
-    'labels_at_photo_size',
     'prompt_denoise',
-    'resize_argmax',
     'reweight',
 ]

@@ -56,7 +56,7 @@ class MaskedAutoencoder(BaseModel):
         kept = tokens[:, prefix:].gather(1, as_rows(seen, tokens))
         found = self.enter(self.proxy.encode(torch.cat([tokens[:, :prefix], kept], dim=1)))
         every = self.hidden.expand(len(tokens), self.side**2, -1)
-        every = every.scatter(1, as_rows(seen, tokens), found) + self.positions
+        every = every.scatter(1, as_rows(seen, tokens), found.to(every)) + self.positions
         return self.leave(self.block(every))
 
     def targets(self, image):

@@ -57,32 +57,6 @@ def to_mmseg(state, source='the file'):
     return _from_nvidia(state)
 
 
-def to_nvidia(state):
-    """What `to_mmseg` made of NVIDIA's names -> those again, bit for bit."""
-    back = {}
-    for name, tensor in state.items():
-        stage = re.match(r'layers\.(\d)\.(\d)\.', name)
-        if stage is None:
-            back[name] = tensor
-            continue
-        kind = ('patch_embed', 'block', 'norm')[int(stage[2])]
-        theirs = f'{kind}{int(stage[1]) + 1}.{name[stage.end() :]}'.replace(
-            '.projection.', '.proj.'
-        )
-        if BOTH in theirs:
-            width = tensor.shape[0] // 3
-            back[theirs.replace(BOTH, Q)], back[theirs.replace(BOTH, KV)] = (
-                part.clone() for part in tensor.split([width, 2 * width])
-            )
-            continue
-        if name.endswith(CONVOLVED):
-            tensor = tensor[:, :, 0, 0]
-        for part, ours in PARTS:
-            theirs = theirs.replace(ours, part)
-        back[theirs] = tensor
-    return back
-
-
 def _from_nvidia(state):
     ours = {}
     for name, tensor in state.items():

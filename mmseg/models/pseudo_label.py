@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.structures import UNLABELED
 
 from .resized import resized_slabs
 
@@ -12,11 +12,10 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
     """(N, H, W), (N, C, h, w) -> (N, H, W): pixels at -1 take the teacher's best class.
 
     Args:
-        target: labels; -1 unlabelled, 255 ignored. It is not edited.
+        target: labels; -1 unlabelled. It is not edited.
         scores: the teacher's, of any resolution.
         candidates: ids of the classes that may be given; None for all.
-        threshold: pixels whose best probability, among the candidates, stays below it become 255;
-            labelled pixels never do.
+        threshold: pixels whose best probability, among the candidates, is below it stay at -1.
         scale: probabilities are softmax(scale * scores); 100 is for cosines, 1 for a student's
             logits, None for scores that are probabilities.
     """
@@ -29,13 +28,13 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
 
 
 def _best(scores, size, ids, threshold, scale):
-    """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or 255 where it is not sure"""
+    """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or -1 where it is not sure"""
     labels = []
     for slab in resized_slabs(scores, size):
         best, label = slab.max(dim=1)
         label = label if ids is None else ids[label]
         if threshold > 0:
-            label = label.where(_probability(slab, best, scale) >= threshold, IGNORE)
+            label = label.where(_probability(slab, best, scale) >= threshold, UNLABELED)
         labels.append(label)
     return torch.cat(labels)
 
@@ -53,7 +52,7 @@ def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
         parts = [_probability(s, s.amax(dim=1), scale) for s in resized_slabs(one, size)]
         rows.append(torch.cat(parts))
     sure = torch.stack(rows)
-    return sure.where(target == UNLABELED, sure.new_tensor(1.0))
+    return sure.where(target == UNLABELED, 1.0)
 
 
 def _probability(scores, best, scale):
@@ -70,13 +69,12 @@ def fill_from(target, labels, confidence=None, candidates=None, *, threshold=0.0
     """(N, H, W), (N, H, W) -> (N, H, W): pixels at -1 take labels that were made before.
 
     Args:
-        labels: 255 where there is none.
-        confidence: (N, H, W) in 0..1; pixels below `threshold` become 255. None where unknown.
-        candidates: ids of the classes that may be given; other labels become 255. None for all.
+        labels: ids of classes, or of none.
+        confidence: (N, H, W) in 0..1; pixels below `threshold` stay at -1. None where unknown.
+        candidates: ids of the classes that may be given; other pixels stay at -1. None for all.
     """
-    none = labels.new_tensor(IGNORE)
     if candidates is not None:
-        labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), none)
+        labels = labels.where(torch.isin(labels, labels.new_tensor(list(candidates))), UNLABELED)
     if threshold > 0 and confidence is not None:
-        labels = labels.where(confidence >= threshold, none)
+        labels = labels.where(confidence >= threshold, UNLABELED)
     return labels.to(target.dtype).where(target == UNLABELED, target)

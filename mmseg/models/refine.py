@@ -9,19 +9,24 @@ ABSENT = -100.0  # far below any cosine
 KEY_AXES = {'channels': 2, 'positions': 1}  # of keys (N, h*w, K)
 
 
-def prompt_denoise(scores, *, threshold, spare_empty=True) -> Tensor:
-    """(N, C, h, w) cosines -> the same, classes that convince nowhere in the image at -100.
+def prompt_denoise(
+    scores: Tensor, *, threshold: float, spare_empty: bool = True, one_photo: bool = False
+) -> Tensor:
+    """(N, C, h, w) cosines -> the same, with the classes that an image lacks at -100.
 
-    A class stays when its best probability over the places reaches the threshold.
+    An image has a class if the best probability of the class over all places reaches the threshold.
+    With several prompts a class, each prompt is judged by itself.
 
     Args:
         threshold: in 0..1; 0 changes nothing.
         spare_empty: leave an image alone in which no class reaches it (the original sets all
             classes to -100 there, and the label map to class 0).
+        one_photo: the N maps are the windows of one photo, and the decision is the photo's.
     """
     if threshold <= 0:
         return scores
-    best = F.softmax(scores * LOGIT_SCALE, dim=1).amax(dim=(2, 3), keepdim=True)
+    places = (0, 2, 3) if one_photo else (2, 3)
+    best = F.softmax(scores * LOGIT_SCALE, dim=1).amax(dim=places, keepdim=True)
     absent = best < threshold
     if spare_empty:
         absent = absent & ~absent.all(dim=1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmseg import kernels
-from mmseg.structures import IGNORE
+from mmseg.structures import ignore_label
 
 from .upsample import bands, photo_matrices, slabs
 
@@ -40,7 +40,7 @@ def cross_entropy(scores, target, weight=None, *, smoothing=0.0, gce=0.0):
         return _CrossEntropy.apply(scores.float(), target, weight, smoothing, gce)
 
 
-def averaged(total, right, target, over):
+def averaged(total, right, target, num_classes, over):
     """What `cross_entropy` gives -> {'loss_ce': (), 'acc_seg': () in 0..100}
 
     Args:
@@ -48,20 +48,20 @@ def averaged(total, right, target, over):
     """
     pixels = target.numel()
     if over == 'labelled':
-        pixels = (target != IGNORE).sum().clamp_min(1)
+        pixels = (target != ignore_label(num_classes)).sum().clamp_min(1)
     return dict(loss_ce=total / pixels, acc_seg=100 * right / pixels)
 
 
 def plain_cross_entropy(scores, target, weight=None, *, smoothing=0.0, gce=0.0):
     """`cross_entropy` in PyTorch's own words"""
     scores = F.interpolate(scores.float(), target.shape[1:], mode='bilinear', align_corners=False)
-    right = (scores.argmax(dim=1) == target) & (target != IGNORE)
+    right = (scores.argmax(dim=1) == target) & (target != ignore_label(scores.shape[1]))
     loss = pixel_loss(scores, target, smoothing=smoothing, gce=gce)
     return (loss if weight is None else loss * weight).sum(), right.sum()
 
 
 def pixel_loss(scores, target, *, smoothing=0.0, gce=0.0):
-    """(N, C, H, W) logits, (N, H, W) -> (N, H, W): 0 where the target is 255.
+    """(N, C, H, W) logits, (N, H, W) -> (N, H, W): 0 where the target is ignored.
 
     Args:
         smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
@@ -69,8 +69,9 @@ def pixel_loss(scores, target, *, smoothing=0.0, gce=0.0):
             Zhang and Sabuncu, NeurIPS 2018, eq. 6): cross entropy for q towards 0, mean absolute
             error for 1; what the student finds improbable weighs less than in cross entropy.
     """
+    ignore = ignore_label(scores.shape[1])
     loss = F.cross_entropy(
-        scores, target, ignore_index=IGNORE, reduction='none', label_smoothing=smoothing
+        scores, target, ignore_index=ignore, reduction='none', label_smoothing=smoothing
     )
     return -torch.expm1(-gce * loss) / gce if gce else loss
 
@@ -113,7 +114,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _slab_loss(slab, truth, weight, smoothing, gce):
     """(R, C, W), (R, W) -> loss (), right (); in the place of the scores stands their gradient"""
-    labelled = truth != IGNORE
+    labelled = truth != ignore_label(slab.shape[1])
     counted = labelled if weight is None else labelled * weight
     place = truth.where(labelled, 0)[:, None]
     best, label = slab.max(dim=1)

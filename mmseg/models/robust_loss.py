@@ -5,7 +5,6 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.structures import IGNORE
 from mmseg.utils import count_unasked
 
 from .resized import averaged, cross_entropy
@@ -73,7 +72,7 @@ class RobustLoss(nn.Module):
 
         Args:
             scores: (N, C, h, w) logits.
-            target: (N, H, W) labels, 255 ignored.
+            target: (N, H, W) labels, `ignore_label` ignored.
             confidence: (N, H, W) in 0..1, 1 where somebody labelled; None for 1 everywhere.
             over: 'labelled' or 'all', the pixels of the mean; weights do not change their number,
                 so that a batch of unsure labels counts less.
@@ -87,7 +86,7 @@ class RobustLoss(nn.Module):
             rarity = self.balance(target)
             weight = rarity if weight is None else weight * rarity
         sums = cross_entropy(scores, target, weight, smoothing=self.smoothing, gce=self.gce)
-        return averaged(*sums, target, over)
+        return averaged(*sums, target, scores.shape[1], over)
 
 
 RobustLoss.not_from_config = {'num_classes'}
@@ -124,15 +123,15 @@ class ClassBalance(nn.Module):
         self.register_buffer('seen', torch.zeros(num_classes))
 
     def forward(self, target) -> Tensor:
-        """(N, H, W) labels -> (N, H, W) weights, after counting them; any where it is 255"""
+        """(N, H, W) labels -> (N, H, W) weights, after counting them; any where it is ignored"""
         self.count(target)
         return self.weights()[target.clamp(0, len(self.seen) - 1)]
 
     @torch.no_grad()
     def count(self, target):
         """Add the shares of a batch of labels, of all processes."""
-        index = target.where((target >= 0) & (target != IGNORE), len(self.seen)).flatten()
-        counts = count_unasked(index, len(self.seen) + 1)[:-1].to(self.seen)
+        counts = count_unasked(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
+        counts = counts[:-1].to(self.seen)
         all_reduce(counts)
         self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))
 

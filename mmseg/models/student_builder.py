@@ -21,6 +21,7 @@ from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead
 from .mit_names import to_mmseg
 from .original_names import from_original, is_original
 from .part import build_part, without_type
+from .provenance import require_same_training
 from .robust_loss import RobustLoss
 from .segmentors import MaskClipPlus
 from .text_classifier import TextClassifier, class_rows
@@ -65,6 +66,8 @@ def build_maskclip_plus(
         teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
     elif options.get('distill_weight') and checkpoint is None:
         raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
+    if checkpoint is not None:
+        require_same_training(checkpoint, vocabulary, class_weight)
     state = None if checkpoint is None else read_student(checkpoint)
     text = _text_of(state, teacher, text, vocabulary)
     network = MODELS.build(backbone)

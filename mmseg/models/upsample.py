@@ -13,14 +13,6 @@ ROWS = 16  # rows of the photo at a time on CPUs: with 59 classes a slab fits a 
 SLAB = 2**25  # scores at a time elsewhere (128 MiB): few and large steps
 
 
-def labels_at_photo_size(scores, photo_size, *, input_size, stride, twice=False) -> Tensor:
-    """(C, h, w) -> (H, W) labels of the photo; see `photo_matrices`"""
-    return resize_argmax(
-        scores,
-        *photo_matrices(scores, photo_size, input_size=input_size, stride=stride, twice=twice),
-    )
-
-
 def photo_matrices(scores, photo_size, *, input_size, stride, twice=False):
     """(C, h, w) -> (H, h), (W, w): what resizes the grid to the photo's size.
 
@@ -115,16 +107,6 @@ def _product(a, b):
     """a @ b in their own precision, within autocast too"""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
-
-
-def resize_argmax(scores, down, across) -> Tensor:
-    """(C, h, w), (H, h), (W, w) -> (H, W): the best class of `resize`.
-
-    Returns:
-        uint8 for up to 256 classes, int16 beyond.
-    """
-    kind = label_type(len(scores))
-    return torch.cat([slab.max(dim=1).indices.to(kind) for slab in slabs(scores, down, across)])
 
 
 def label_type(num_classes):

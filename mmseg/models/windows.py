@@ -84,38 +84,49 @@ def starts(size, window, stride) -> list[int]:
     return [*range(0, size - window, stride), size - window]
 
 
-def window_scores(run, images, seen, windows):
+def window_scores(run, refine, images, seen, windows) -> list[Tensor]:
     """[(3, H_i, W_i)] -> [(Q, m_i, n_i)]: the scores of each photo's windows, side by side.
 
-    Windows of one shape share passes, whatever photos they are of.
+    Windows of one shape share passes, whatever photos they are of. A photo is refined once, as soon
+    as all its windows are through.
 
     Args:
-        run: (N, 3, h, w) windows and their rows of `seen` -> (N, Q, h', w') scores.
+        run: (N, 3, h, w) windows and their rows of `seen` -> (N, Q, h', w') scores, and (N, ...)
+            what `refine` needs besides or None.
+        refine: both, of all W windows of a photo -> (W, Q, h', w') scores.
         seen: a tensor for each photo that its windows share, or None.
     """
-    jobs = defaultdict(list)
+    jobs, columns, totals = defaultdict(list), [], []
     for i, image in enumerate(images):
         tops, lefts = (windows.starts(side) for side in image.shape[1:])
         shape = tuple(min(windows.size, side) for side in image.shape[1:])
         jobs[shape] += [(i, top, left) for top in tops for left in lefts]
-    found = [[] for _ in images]
+        columns.append(len(lefts))
+        totals.append(len(tops) * len(lefts))
+    parts, found = defaultdict(list), [None] * len(images)
     for shape, places in jobs.items():
         for first in range(0, len(places), windows.batch):
             part = places[first : first + windows.batch]
             crops = torch.stack([crop(images[i], top, left, *shape) for i, top, left in part])
             context = None if seen is None else torch.stack([seen[i] for i, _, _ in part])
-            for (i, _, _), scores in zip(part, run(crops, context)):
-                found[i].append(scores)
-    return [
-        _side_by_side(scores, len(windows.starts(image.shape[2])))
-        for scores, image in zip(found, images)
-    ]
+            scores, besides = run(crops, context)
+            for k, (i, _, _) in enumerate(part):
+                parts[i].append((scores[k], None if besides is None else besides[k]))
+                if len(parts[i]) == totals[i]:
+                    found[i] = _side_by_side(refine(*_stacked(parts.pop(i))), columns[i])
+    return found
+
+
+def _stacked(pairs):
+    """[((Q, h, w), (...) or None)] of W windows -> (W, Q, h, w), (W, ...) or None"""
+    scores, besides = zip(*pairs)
+    return torch.stack(scores), None if besides[0] is None else torch.stack(besides)
 
 
 def _side_by_side(scores, columns):
-    """[(Q, h, w)] row by row -> (Q, rows * h, columns * w)"""
-    rows = [torch.cat(scores[i : i + columns], dim=2) for i in range(0, len(scores), columns)]
-    return torch.cat(rows, dim=1)
+    """(W, Q, h, w) row by row -> (Q, rows * h, columns * w)"""
+    grid = scores.unflatten(0, (-1, columns))  # (rows, columns, Q, h, w)
+    return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
 
 def photo_window_matrices(maps, photo_size, *, input_size, stride, windows):
@@ -145,19 +156,6 @@ def mean_on_grid(maps, *, input_size, stride, windows) -> Tensor:
         at = centres.clamp_max(pixels - 1)
         matrices.append(windows.matrix(at, pixels, cells, stride))
     return resize(maps, *matrices)
-
-
-@torch.no_grad()
-def slide(model, image, view=None, *, window, stride, batch=8) -> Tensor:
-    """(3, H, W) in 0..255, (3, S, S) for a view or None -> (C, h, w) scores, means over windows.
-
-    Args:
-        model: a Segmentor; the grid of the result has a cell per `cell_of(model)` pixels.
-        window, stride, batch: see `Windows`.
-    """
-    windows = Windows(window, min(stride, window), batch)
-    (maps,) = model.maps([image.float()], None if view is None else [view], windows)
-    return model.on_grid(maps, tuple(image.shape[1:]), windows)
 
 
 def crop(maps, top, left, height, width):

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, download, output_dir, what_is
+from mmseg.utils import Progress, atomic_path, download, output_dir, path_below, what_is
 
 
 def fetch_release(urls, folder, *, mirror=None, sha256=None):
@@ -28,22 +28,20 @@ def fetch_release(urls, folder, *, mirror=None, sha256=None):
 def unpack(archive, root, wanted):
     """Write the regular files of a tar below `root` whose paths start with one of `wanted`.
 
-    Files that are there in their full size are left as they are, so a stopped run goes on. Nothing
-    is written outside `root`, whatever the archive says.
+    Files that are there in their full size are left as they are, so a stopped run goes on.
 
     Raises:
-        UserError: it is no tar, is cut short, or holds nothing of what is wanted.
+        UserError: it is no tar, is cut short, holds nothing of what is wanted, or names a path
+            outside `root`.
     """
     archive, root, found = Path(archive), Path(root), 0
     size = archive.stat().st_size
     try:
         with tarfile.open(archive) as tar, Progress(size // 10**6, 'unpack', unit='MB') as progress:
             for member in tar:
-                path = PurePosixPath(member.name)
-                if '..' in path.parts or path.is_absolute() or not member.isreg():
-                    continue
-                if any(str(path).startswith(prefix) for prefix in wanted):
-                    _write(tar.extractfile(member), root / path, member.size)
+                name = str(PurePosixPath(member.name))
+                if member.isreg() and name.startswith(tuple(wanted)):
+                    _write(tar.extractfile(member), path_below(root, name, archive), member.size)
                     found += 1
                 progress.update(member.offset // 10**6 - progress.done)
     except (tarfile.TarError, EOFError) as error:
@@ -58,12 +56,8 @@ def unpack(archive, root, wanted):
 def _write(source, target, size):
     if target.is_file() and target.stat().st_size == size:
         return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary, temporary.open('wb') as file:
-            shutil.copyfileobj(source, file)
-            file.flush()
-            if os.path.getsize(temporary) != size:
-                raise EOFError(f'{target.name} ends early')
-    except OSError as error:
-        raise UserError(f'cannot write {target}: {error.strerror or error}') from error
+    with atomic_path(target) as temporary, temporary.open('wb') as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        if os.path.getsize(temporary) != size:
+            raise EOFError(f'{target.name} ends early')

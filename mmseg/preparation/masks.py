@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.io
 from PIL import Image
 
+from mmseg.datasets.transforms.loading import photo_size
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir
+from mmseg.utils import Progress, atomic_path, output_dir, path_below, read_image, reason_of
 
 UNLABELLED = 255
 SHOWN = 20  # shortfalls that are printed; all are saved
@@ -37,7 +41,7 @@ def in_parallel(function, jobs, total, label, *, processes=None, unit='photo'):
                 progress.update()
             return
         context = multiprocessing.get_context('fork')
-        pool = ProcessPoolExecutor(processes, context, _ignore_interrupt)
+        pool = ProcessPoolExecutor(processes, context, _start_worker, (os.getpid(),))
         try:
             for result in pool.map(function, jobs, chunksize=4):
                 yield result
@@ -50,10 +54,17 @@ def in_parallel(function, jobs, total, label, *, processes=None, unit='photo'):
             pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupt():
-    """Ctrl-C ends the process that the others work for, which then ends them."""
+def _start_worker(parent):
+    """Leave Ctrl-C to the parent, which ends its workers, and end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def write_mask(path, labels, palette):
@@ -62,12 +73,8 @@ def write_mask(path, labels, palette):
     colours[: len(palette)] = palette
     image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            image.save(temporary)
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    with atomic_path(path) as temporary:
+        image.save(temporary)
 
 
 def read_labels(path):
@@ -76,15 +83,27 @@ def read_labels(path):
     Raises:
         UserError: missing, damaged, or of colours.
     """
+    image = read_image(path, lambda opened: opened.copy())
+    if image.mode not in ('L', 'P'):
+        raise UserError(f'{path} has {image.mode} pixels, not one class index each')
+    return np.asarray(image)
+
+
+def mat_labels(path, find, release):
+    """A .mat file, content -> array, the release's name -> (H, W) int64 from 0 on.
+
+    Raises:
+        UserError: damaged, or not of this release.
+    """
     try:
-        with Image.open(path) as image:
-            if image.mode not in ('L', 'P'):
-                raise UserError(f'{path} has {image.mode} pixels, not one class index each')
-            return np.asarray(image)
-    except FileNotFoundError as error:
-        raise UserError(f'{path} is missing') from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f'{path} cannot be read: {error}') from error
+        labels = np.asarray(find(scipy.io.loadmat(path)))
+    except Exception as error:  # scipy's errors about damaged files have no common type
+        raise UserError(f'{path} cannot be read as a .mat file of {release}: {error!r}') from error
+    if labels.ndim != 2 or not labels.size or labels.dtype.kind not in 'iu' or labels.min() < 0:
+        raise UserError(
+            f'{path} holds {labels.dtype} {labels.shape}; a mask of {release} is (H, W) of ids'
+        )
+    return labels.astype(np.int64)
 
 
 def start_masks(layout, source, *, overwrite=False):
@@ -115,12 +134,8 @@ def _size(source):
 
 def write_list(path, names):
     """Names, one a line."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(''.join(f'{name}\n' for name in names))
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    with atomic_path(path) as temporary:
+        temporary.write_text(''.join(f'{name}\n' for name in names))
 
 
 def read_list(path):
@@ -128,10 +143,9 @@ def read_list(path):
     try:
         return Path(path).read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or error
         raise UserError(
-            f'the split list {path} cannot be read ({reason}); is this the root of a data set that '
-            'was unpacked and, for --verify, prepared?'
+            f'the split list {path} cannot be read ({reason_of(error)}); is this the root of a '
+            'data set that was unpacked and, for --verify, prepared?'
         ) from error
 
 
@@ -151,10 +165,13 @@ class Layout(NamedTuple):
     values: tuple
 
     def photo(self, name):
-        return self.root / self.img_dir / f'{name}{self.img_suffix}'
+        return self._below(self.img_dir, f'{name}{self.img_suffix}')
 
     def mask(self, name):
-        return self.root / self.ann_dir / f'{name}{self.mask_suffix}'
+        return self._below(self.ann_dir, f'{name}{self.mask_suffix}')
+
+    def _below(self, folder, name):
+        return path_below(self.root / folder, name, 'the data set')
 
     def list(self, split):
         return self.root / self.list_dir / f'{split}.txt'
@@ -204,15 +221,9 @@ def check(job):
     photo, path, values = job
     none = np.zeros(256, np.int64)
     try:
-        labels = read_labels(path)
-        with Image.open(photo) as image:
-            size = image.size[::-1]
+        labels, size = read_labels(path), photo_size(photo)
     except UserError as error:
         return none, str(error)
-    except FileNotFoundError:
-        return none, f'{photo} is missing'
-    except (OSError, SyntaxError, ValueError) as error:
-        return none, f'{photo} cannot be read: {error}'
     if labels.shape != size:
         return none, f'{path} is {labels.shape[1]}x{labels.shape[0]}, its photo {size[1]}x{size[0]}'
     counts = np.bincount(labels.ravel(), minlength=256)
@@ -242,9 +253,6 @@ def save_report(path, report, layout, problems):
         }
         for split, found in report.items()
     }
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(dict(content, problems=problems), indent=1) + '\n')
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(dict(content, problems=problems), indent=1) + '\n')
     print(f'saved: {path}')

@@ -3,15 +3,18 @@
 from collections import defaultdict
 from typing import NamedTuple
 
-import ijson
 import numpy as np
-import scipy.io
 from pycocotools import mask as coco
 
 from mmseg.errors import UserError
+from mmseg.utils import path_below, reason_of
+from mmseg.utils.json_stream import json_elements
 from mmseg.vocabularies import load_vocabulary
 
+from .masks import mat_labels
+
 CATEGORIES = 460  # ids 0 to 459, of which 0 is 'nothing'
+SIDE = 2**15  # pixels that no side of a photo has
 
 
 class Photo(NamedTuple):
@@ -43,38 +46,47 @@ def read_annotations(path):
     Raises:
         UserError: cut short, of another layout, or with a category that nobody knows.
     """
-    table, segments = label_table(), defaultdict(list)
+    images, segments = {}, defaultdict(list)
     try:
-        with open(path, 'rb') as file:
-            images = {
-                row['id' if 'id' in row else 'image_id']: Photo(
-                    row['file_name'].rpartition('.')[0], row['phase'], row['height'], row['width']
-                )
-                for row in ijson.items(file, 'images.item')
-            }
-            file.seek(0)
-            for row in ijson.items(file, 'annos_segmentation.item'):
-                label = _label(table, row, images)
-                segments[row['image_id']].append((label, _outline(row['segmentation'])))
+        for key, row in json_elements(path):
+            if key == 'images':
+                images[row['id' if 'id' in row else 'image_id']] = _photo(row, path)
+            elif key == 'annos_segmentation':
+                outline = _outline(row['segmentation'])
+                segments[row['image_id']].append((row['category_id'], outline))
     except FileNotFoundError as error:
         raise UserError(
             f'no such file: {path}; fetch it with --download, or name it with --json'
         ) from error
-    except (ijson.JSONError, KeyError, AttributeError, TypeError) as error:
-        what = f'it lacks {error}' if isinstance(error, KeyError) else 'it is cut short or damaged'
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        what = f'it lacks {error}' if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f'{path} is not the whole JSON of Pascal Context: {what}') from error
     if not images or not segments:
         raise UserError(f'{path} names no image or no annotation: it is not Pascal Context')
+    table = label_table()
+    for key, rows in segments.items():
+        name = images[key].name if key in images else key
+        segments[key] = [(_label(table, category, name), outline) for category, outline in rows]
     return images, dict(segments)
 
 
-def _label(table, row, images):
-    category = row['category_id']
-    if not 0 <= category < CATEGORIES:
-        name = images[row['image_id']].name if row['image_id'] in images else row['image_id']
+def _photo(row, path):
+    """An element of 'images' -> Photo"""
+    name = str(path_below('', row['file_name'], path).with_suffix(''))
+    sides = row['height'], row['width']
+    if len(name.split()) != 1 or not all(type(s) is int and 0 < s < SIDE for s in sides):
         raise UserError(
-            f'annotation {row.get("id")} of {name} has category {category}; Pascal Context knows '
-            f'0 to {CATEGORIES - 1}'
+            f'{path}: {name!r} is {sides[1]!r}x{sides[0]!r}; a photo has a name of one word, and '
+            f'1 to {SIDE - 1} pixels a side'
+        )
+    return Photo(name, row['phase'], *sides)
+
+
+def _label(table, category, name):
+    if type(category) is not int or not 0 <= category < CATEGORIES:
+        raise UserError(
+            f'an annotation of {name} has category {category!r}; '
+            f'Pascal Context knows 0 to {CATEGORIES - 1}'
         )
     return int(table[category])
 
@@ -90,30 +102,32 @@ def paint(image, segments):
     """Photo, [(label, outline), ...] -> (H, W) uint8: the later lies over the earlier.
 
     Raises:
-        UserError: an outline of another size than the photo.
+        UserError: an outline that cannot be decoded, or of another size than the photo.
     """
     labels = np.zeros((image.height, image.width), np.uint8)
     for label, outline in segments:
-        inside = _decode(outline, image)
-        if inside.shape != labels.shape:
+        try:
+            labels[_decode(outline, labels.shape)] = label
+        except Exception as error:  # pycocotools' errors have no common type
             raise UserError(
-                f'{image.name}: an annotation is {inside.shape[1]}x{inside.shape[0]}, the photo '
-                f'{image.width}x{image.height}'
-            )
-        labels[inside] = label
+                f'{image.name}: an annotation cannot be decoded: {reason_of(error)}'
+            ) from error
     return labels
 
 
-def _decode(outline, image):
-    """-> (H, W) bool"""
-    try:
-        if isinstance(outline, tuple):
-            height, width, counts = outline
-            return coco.decode(dict(size=[height, width], counts=counts)).astype(bool)
-        runs = coco.frPyObjects(outline, image.height, image.width)
-        return coco.decode(coco.merge(runs) if isinstance(runs, list) else runs).astype(bool)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f'{image.name}: an annotation cannot be decoded: {error}') from error
+def _decode(outline, shape):
+    """An outline, (H, W) -> (H, W) bool; pycocotools trusts sizes, so they are checked before"""
+    if isinstance(outline, list):
+        if not all(np.abs(polygon).max() <= SIDE for polygon in outline):
+            raise ValueError('a polygon leads far out of the photo')
+        return coco.decode(coco.merge(coco.frPyObjects(outline, *shape))).astype(bool)
+    if isinstance(outline, dict):
+        outline = (*outline['size'], outline['counts'])
+    *size, counts = outline
+    if tuple(size) != shape:
+        raise ValueError(f'it is of size {size}, the photo {list(shape)}')
+    runs = dict(size=size, counts=counts)
+    return coco.decode(runs if isinstance(counts, bytes) else coco.frPyObjects(runs, *shape)) > 0
 
 
 def read_mat(path):
@@ -122,12 +136,7 @@ def read_mat(path):
     Raises:
         UserError: damaged, without LabelMap, or with a category that nobody knows.
     """
-    try:
-        labels = scipy.io.loadmat(path)['LabelMap']
-    except KeyError as error:
-        raise UserError(f'{path} has no LabelMap: it is not of Pascal Context') from error
-    except (OSError, ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f'{path} cannot be read as a .mat file: {error}') from error
-    if labels.size and int(labels.max()) >= CATEGORIES:
+    labels = mat_labels(path, lambda content: content['LabelMap'], 'Pascal Context')
+    if labels.max() >= CATEGORIES:
         raise UserError(f'{path} has category {labels.max()}; Pascal Context knows 0 to 459')
-    return label_table()[labels.astype(np.int64)]
+    return label_table()[labels]

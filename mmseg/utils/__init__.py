@@ -4,7 +4,17 @@ from .count import count_unasked
 from .describe import kind_of, shown, what_is
 from .digest import digest_file, digest_state
 from .download import download
-from .files import atomic_path, output_dir, point_to, unique_names
+from .files import (
+    atomic_path,
+    output_dir,
+    path_below,
+    point_to,
+    read_json,
+    reason_of,
+    sweep_parts,
+    unique_names,
+)
+from .images import read_image
 from .memory import peak_memory
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known
@@ -24,14 +34,19 @@ __all__ = [
     'kind_of',
     'nearest',
     'output_dir',
+    'path_below',
     'peak_memory',
     'point_to',
+    'read_image',
+    'read_json',
+    'reason_of',
     'require_choice',
     'require_keys',
     'require_known',
     'require_number',
     'require_pair',
     'shown',
+    'sweep_parts',
     'unique_names',
     'what_is',
 ]

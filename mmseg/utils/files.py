@@ -1,28 +1,106 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and lie below the folder that they belong to."""
 
+import hashlib
+import json
 import os
+import re
+import shutil
+import socket
 import tempfile
+import time
 import uuid
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 
 from mmseg.errors import UserError
 
+# Of `x.png`: .x.<machine, process, random>.part.png
+PART = re.compile(
+    r'\.(?P<stem>.+?)(\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8})?'
+    r'\.part(?P<suffix>\.[^.]+|)'
+)
+DAY = 86400
+
+
+def _machine() -> str:
+    """-> eight hexadecimal digits of the machine, or the container, whose process ids we see"""
+    try:
+        container = os.readlink('/proc/self/ns/pid')
+    except OSError:
+        container = ''
+    return hashlib.sha256(f'{socket.gethostname()} {container}'.encode()).hexdigest()[:8]
+
+
+MACHINE = _machine()
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception of the system or of a library -> what it says, in one line"""
+    text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
 
 @contextmanager
-def atomic_path(path):
-    """Yield a temporary path beside `path`; rename it onto `path` only if the block succeeds.
+def atomic_path(path) -> Iterator[Path]:
+    """Make the folder, yield a temporary path in it; rename it onto `path` if the block succeeds.
 
     The temporary name is nobody else's, on any machine, and keeps the suffix, since many writers
     choose the format by it.
+
+    Raises:
+        UserError: the system refuses: a full disk, no permission, a folder in the place.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}')
+    stem = os.fsdecode(os.fsencode(path.stem)[:200])  # a name has at most 255 bytes
+    token = f'{MACHINE}{os.getpid():06x}{uuid.uuid4().hex[:8]}'
+    temporary = path.with_name(f'.{stem}.{token}.part{path.suffix}')
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except UserError:
+        raise
+    except Exception as error:  # on a full disk, torch and safetensors have their own
+        if not isinstance(error, OSError) and not _is_full(path.parent):
+            raise
+        raise UserError(f'cannot write {path}: {reason_of(error)}') from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _is_full(folder: Path) -> bool:
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < 2**20
+    return False
+
+
+def sweep_parts(folder):
+    """Remove from a folder the temporary files of processes that were killed.
+
+    These are files of this machine's processes that run no more, and any that are a day old.
+    """
+    with os.scandir(folder) as entries:
+        parts = [(entry, PART.fullmatch(entry.name)) for entry in entries]
+    for entry, found in parts:
+        if not found or not found['machine']:
+            continue
+        with suppress(OSError):  # another run was faster, or the file is not ours to remove
+            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
+            if old or (found['machine'] == MACHINE and not _runs(int(found['process'], 16))):
+                os.unlink(entry.path)
+
+
+def _runs(process: int) -> bool:
+    """A process id -> whether there is such a process"""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def point_to(target, link):
@@ -31,8 +109,8 @@ def point_to(target, link):
         temporary.symlink_to(Path(target).name)
 
 
-def output_dir(path):
-    """Make a folder and prove that it can be written, before any long work starts.
+def output_dir(path) -> Path:
+    """Make a folder, prove that it can be written, and remove what killed runs left in it.
 
     Raises:
         UserError: the folder cannot be made or written.
@@ -42,14 +120,44 @@ def output_dir(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
+        sweep_parts(path)
+    except (OSError, ValueError) as error:
         raise UserError(
-            f'cannot write to the folder {path}: {error.strerror}; choose another one'
+            f'cannot write to the folder {path}: {reason_of(error)}; choose another one'
         ) from error
     return path
 
 
-def unique_names(paths):
+def path_below(root, name, source) -> Path:
+    """Join a root and a name that was read from a file; every such name goes through here.
+
+    Symbolic links below the root are the user's own and are followed.
+
+    Args:
+        source: the file that holds the name, for the message.
+
+    Raises:
+        UserError: the name is no relative path, or leads out of the root.
+    """
+    parts = PurePosixPath(name).parts if isinstance(name, str) and '\0' not in name else ()
+    if not parts or '..' in parts or Path(name).is_absolute():
+        raise UserError(f'{source} names {name!r}, which is no path below {root or "its root"}')
+    return Path(root, name)
+
+
+def read_json(path):
+    """A JSON file -> its content
+
+    Raises:
+        UserError: missing, unreadable, or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f'{path} cannot be read as JSON: {reason_of(error)}') from error
+
+
+def unique_names(paths: Iterable[Path]) -> dict[str, str]:
     """Paths -> {path: name to write under}: the stem, or the path below the common folder."""
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):

@@ -6,6 +6,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +79,15 @@ class Vocabulary:
         own = [i for i, name in enumerate(self.labels) if name.startswith(f'{label}: ')]
         return own or list(self.ids(label))
 
+    def difference(self, labels: Sequence[str]) -> str:
+        """Labels in an order -> how they differ from these: 'class 3 is ...'; '' for not at all"""
+        if len(labels) != len(self):
+            return f'{len(labels)} classes, {self.name} has {len(self)}'
+        for i, (theirs, own) in enumerate(zip(labels, self.labels)):
+            if theirs != own:
+                return f'class {i} is {theirs!r}, in {self.name} {own!r}'
+        return ''
+
     def by_prompt(self):
         """-> a Vocabulary with a class for each prompt, and the class here of each of those"""
         rows = [(i, prompt) for i, prompts in enumerate(self.prompts) for prompt in prompts]
@@ -131,7 +141,11 @@ def load_vocabulary(source):
     if isinstance(source, Vocabulary):
         return source
     if not isinstance(source, (str, Path)):
-        return parse_vocabulary([str(line) for line in source], 'given as a list')
+        lines = [str(line) for line in source]
+        for i, line in enumerate(lines):
+            if not line.strip():  # skipped as in a file, it would shift the ids behind it
+                raise UserError(f'the vocabulary given as a list has an empty name at place {i}')
+        return parse_vocabulary(lines, 'given as a list')
     if str(source) in list_vocabularies():
         path = DATA / f'{source}.txt'
     else:

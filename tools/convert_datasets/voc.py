@@ -10,7 +10,6 @@ VOC's own of train, without the photos of val.
 from pathlib import Path
 
 import _options  # first: it decides which mmseg is found
-import scipy.io
 
 from mmseg.apis.command import run_command
 from mmseg.errors import UserError
@@ -18,6 +17,7 @@ from mmseg.preparation.archives import fetch_release, unpack
 from mmseg.preparation.masks import (
     Layout,
     in_parallel,
+    mat_labels,
     read_labels,
     read_list,
     verify,
@@ -88,10 +88,8 @@ def convert_one(job):
 
 def read_sbd(path):
     """A .mat of SBD's `cls` -> (H, W) uint8"""
-    try:
-        return scipy.io.loadmat(path)['GTcls'][0, 0]['Segmentation'].astype('uint8')
-    except (KeyError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as error:
-        raise UserError(f"{path} is no mask of SBD's dataset/cls: {error}") from error
+    labels = mat_labels(path, lambda content: content['GTcls'][0, 0]['Segmentation'], 'SBD')
+    return labels.clip(max=255).astype('uint8')
 
 
 if __name__ == '__main__':

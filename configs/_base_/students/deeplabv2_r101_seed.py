@@ -1,3 +1,4 @@
 _base_ = './deeplabv2_r101.py'
-# As published: loss over all pixels (Q14), scores resized twice (Q15), no dropout.
-model = dict(loss_over='all', resize_twice=True, decode_head=dict(dropout=0.0))
+# As published: loss over all pixels (Q14) of crops padded to 480 (Q23), scores resized twice (Q15),
+# no dropout.
+model = dict(loss_over='all', pad_to=480, resize_twice=True, decode_head=dict(dropout=0.0))

@@ -5,4 +5,4 @@ _base_ = [
     '../../_base_/train_runtime.py',
 ]
 teacher = '../../maskclip/maskclip_vit16_520x520_pascal_context_59.py'
-model = dict(start_clip_guided=(1, 1999), start_self_train=(2000, -1))
+model = dict(pad_to=512, start_clip_guided=(1, 1999), start_self_train=(2000, -1))

@@ -118,9 +118,6 @@ def _maps(readout, trunk, outside):
         maps['early'] = early if readout.class_key else early / early.sum(dim=-1, keepdim=True)
     if 'proxy' in readout.terms:
         maps['proxy'] = sharpen(outside.cosines, margin=readout.margin, gain=readout.gain)
-    if 'near' in readout.terms:
-        near = _neighbours(readout, outside.fine or trunk.grid, trunk.tokens)
-        maps['near'] = near.softmax(dim=-1)[None]
     return maps
 
 
@@ -128,7 +125,7 @@ def _scores_change(readout, grid, classes, like):
     """-> factor and bias of the scores of pairs, see `mix`"""
     factor, bias = 1.0, None
     if readout.gaussian:
-        bias = _neighbours(readout, grid, like)
+        bias = _beside_class(readout, neighbourhood(grid, readout.gaussian, like=like))
     if classes is not None:
         settings = readout.feedback
         steered = settings.gain * settings.share * class_map(classes, settings, like=like)[:, None]
@@ -136,11 +133,6 @@ def _scores_change(readout, grid, classes, like):
         factor = settings.gain * (1 - settings.share)
         bias = steered if bias is None else steered + bias
     return factor, bias
-
-
-def _neighbours(readout, grid, like):
-    """-> (L, L) of the attention's tokens"""
-    return _beside_class(readout, neighbourhood(grid, readout.gaussian, like=like))
 
 
 def _beside_class(readout, scores):

@@ -13,7 +13,7 @@ LARGE = 10**6  # a number beyond overflows somewhere
 SMALL = 1e-3  # and a divisor below
 DEPTH = 12  # blocks are numbered as in a tower of so many
 PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
-MAPS = ('similar', 'proxy', 'early', 'near')
+MAPS = ('similar', 'proxy', 'early')
 TERMS = ('value', *sorted(PAIRS), *MAPS)
 
 
@@ -161,12 +161,11 @@ class Readout:
         terms: attentions that are summed: 'value' (each patch its own value); 'q-k', 'q-q', 'k-k'
             and so on, softmax(a b / sqrt(d)) per head; 'similar', from the cosines of an earlier
             block; 'proxy', from the cosines of another network; 'early', the mean of the plain
-            attentions of `early`; 'near', the softmax of the neighbourhood alone (NACLIP's
-            ablation).
+            attentions of `early`.
         weights: of the terms; () for 1 each.
         class_key: the class token takes part in the attention.
         gaussian: sigma in patches of a neighbourhood exp(-d^2 / 2 sigma^2) added to the scores of
-            the pairs of patches ('x-y' terms), and of the term 'near'; 0 for none.
+            the pairs of patches ('x-y' terms); 0 for none.
         residual: the block's input is added to what the attention gives.
         mlp: the block's MLP follows.
         class_share: share of the class token before the block that is added to each patch.
@@ -231,13 +230,11 @@ class Readout:
 
     def _require_pairs(self):
         """What changes the scores of pairs needs terms that have them."""
-        pairs, near = PAIRS & set(self.terms), 'near' in self.terms
+        pairs = PAIRS & set(self.terms)
         if self.feedback and not pairs:
             raise UserError("readout.feedback steers terms such as 'k-k'; there is none")
-        if self.gaussian and not (pairs or near):
-            raise UserError("readout.gaussian is of terms such as 'k-k', or of 'near'; set it to 0")
-        if near and not self.gaussian:
-            raise UserError("the term 'near' needs a readout.gaussian above 0, such as 5.0")
+        if self.gaussian and not pairs:
+            raise UserError("readout.gaussian is of terms such as 'k-k'; set it to 0")
 
     def pairs(self):
         """-> [('q', 'k', weight)] of the terms per head"""

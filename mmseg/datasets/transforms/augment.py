@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.structures import UNLABELED, ignore_label
+from mmseg.utils import require_number, require_pair
 
 from .resize import fit_inside
 
@@ -22,6 +23,8 @@ class RandomResize:
     """
 
     def __init__(self, scale, ratio_range):
+        require_pair('RandomResize.scale', scale, least=1, whole=True)
+        require_pair('RandomResize.ratio_range', ratio_range, above=0, ordered=True)
         self.scale, self.ratio_range = scale, ratio_range
 
     def __call__(self, results):
@@ -49,13 +52,15 @@ class RandomCrop:
     """
 
     def __init__(self, size, cat_max_ratio=1.0, count_unlabeled=False):
+        require_number('RandomCrop.size', size, 1, whole=True)
+        require_number('RandomCrop.cat_max_ratio', cat_max_ratio, 0, 1)
         self.size, self.cat_max_ratio = size, cat_max_ratio
         self.count_unlabeled = count_unlabeled
 
     def __call__(self, results):
         for _ in range(11):
             window = self._draw(results['img'].shape[:2], results['rng'])
-            if self._varied(results['gt_sem_seg'][window]):
+            if self.cat_max_ratio >= 1 or self._varied(results, window):
                 break
         for key in {'img', *MAPS} & set(results):
             results[key] = results[key][window]
@@ -65,11 +70,10 @@ class RandomCrop:
         starts = [rng.integers(0, max(side - self.size, 0) + 1) for side in shape]
         return tuple(slice(start, start + self.size) for start in starts)
 
-    def _varied(self, target):
-        if self.cat_max_ratio >= 1:
-            return True
-        skip = (IGNORE,) if self.count_unlabeled else (IGNORE, UNLABELED)
-        labels, counts = np.unique(target, return_counts=True)
+    def _varied(self, results, window):
+        ignore = ignore_label(results['num_classes'])
+        skip = (ignore,) if self.count_unlabeled else (ignore, UNLABELED)
+        labels, counts = np.unique(results['gt_sem_seg'][window], return_counts=True)
         counts = counts[~np.isin(labels, skip)]
         if not self.count_unlabeled and not len(counts):
             return True
@@ -81,6 +85,7 @@ class RandomFlip:
     """img and its maps (where there are some) -> mirrored left to right with probability `prob`."""
 
     def __init__(self, prob=0.5):
+        require_number('RandomFlip.prob', prob, 0, 1)
         self.prob = prob
 
     def __call__(self, results):
@@ -101,6 +106,10 @@ class PhotoMetricDistortion:
     """
 
     def __init__(self, brightness=32, contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=18):
+        require_number('PhotoMetricDistortion.brightness', brightness, 0, 255)
+        require_pair('PhotoMetricDistortion.contrast', contrast, least=0, ordered=True)
+        require_pair('PhotoMetricDistortion.saturation', saturation, least=0, ordered=True)
+        require_number('PhotoMetricDistortion.hue', hue, 0, 180, whole=True)
         self.brightness, self.contrast = brightness, contrast
         self.saturation, self.hue = saturation, hue
 

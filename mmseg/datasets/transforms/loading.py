@@ -1,11 +1,12 @@
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
 from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import IGNORE, UNLABELED, ignore_label
+from mmseg.structures import UNLABELED, ignore_label
+from mmseg.utils import read_image, require_choice
 
 
 def read_photo(path, *, file=None, max_pixels=None):
@@ -29,7 +30,7 @@ def read_photo(path, *, file=None, max_pixels=None):
             )
         return to_rgb(image)
 
-    return _read(path, convert, file)
+    return read_image(path, convert, file)
 
 
 def photo_size(path):
@@ -43,7 +44,7 @@ def photo_size(path):
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
         return image.size if turned else image.size[::-1]
 
-    return _read(path, size)
+    return read_image(path, size)
 
 
 def to_rgb(image):
@@ -51,22 +52,6 @@ def to_rgb(image):
     if image.mode.startswith('I;16'):  # Pillow would clip 16 bits, not scale them
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert('RGB')
-
-
-def _read(path, convert, file=None):
-    try:
-        with Image.open(file or path) as image:
-            return convert(image)
-    except FileNotFoundError as error:
-        raise UserError(f'no such image: {path}') from error
-    except Image.DecompressionBombError as error:
-        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
-        raise UserError(
-            f'the image {path} has more than {most:.0f} megapixels; shrink it, or cut it into tiles'
-        ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = 'no image' if isinstance(error, UnidentifiedImageError) else error
-        raise UserError(f'the image {path} cannot be read: {reason}') from error
 
 
 def clip_view(photo, size):
@@ -95,9 +80,9 @@ class LoadAnnotations:
     uint8, or int32 with 65535 ignored where there are more than 255 classes.
 
     Args:
-        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16), 'all', or
-            'unseen', those that the data set calls so; with either word, a photo without a mask is
-            unlabelled everywhere.
+        suppress_labels: ids of classes whose pixels become unlabelled (-1, int16 in place of
+            uint8), 'all', or 'unseen', those that the data set calls so; with either word, a photo
+            without a mask is unlabelled everywhere.
 
     Raises:
         UserError: a mask that is missing, of another size than the photo, not of class indices, or
@@ -105,6 +90,8 @@ class LoadAnnotations:
     """
 
     def __init__(self, suppress_labels=()):
+        if isinstance(suppress_labels, str):
+            require_choice('LoadAnnotations.suppress_labels', suppress_labels, ('all', 'unseen'))
         self.suppress_labels = suppress_labels
 
     def __call__(self, results):
@@ -118,7 +105,9 @@ class LoadAnnotations:
             reduce_zero_label=results['reduce_zero_label'],
         )
         if self.suppress_labels:
-            mask = _suppress(mask.astype(np.int16), self._hidden(results))
+            hidden = np.isin(mask, list(self._hidden(results)))
+            mask = mask.astype(np.promote_types(mask.dtype, np.int8))
+            mask[hidden] = UNLABELED
         results['gt_sem_seg'] = mask
         return results
 
@@ -128,11 +117,6 @@ class LoadAnnotations:
         if self.suppress_labels == 'all':
             return range(results['num_classes'])
         return self.suppress_labels
-
-
-def _suppress(mask, hidden):
-    mask[np.isin(mask, list(hidden)) & (mask != IGNORE)] = UNLABELED
-    return mask
 
 
 @TRANSFORMS.register_module()
@@ -146,7 +130,7 @@ class Unlabeled:
 
 def read_mask(path, shape, *, num_classes, reduce_zero_label):
     """File -> (H, W) labels in 0..C-1 or ignored; see `LoadAnnotations`."""
-    image = _read(path, lambda opened: opened.copy())
+    image = read_image(path, lambda opened: opened.copy())
     if image.mode not in ('L', 'P', 'I', 'I;16'):
         raise UserError(
             f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel'
@@ -163,12 +147,12 @@ def read_mask(path, shape, *, num_classes, reduce_zero_label):
             f'the mask {path} holds the ids {", ".join(map(str, ids[:5]))}, but there are '
             f'{num_classes} classes; is it of another vocabulary?'
         )
-    return mask.astype(np.uint8) if ignore == IGNORE else mask
+    return mask.astype(np.uint8) if ignore == 255 else mask
 
 
 def read_gray(path, shape):
     """File -> (H, W) uint8, as large as its photo"""
-    values = np.array(_read(path, lambda image: image.convert('L')))
+    values = np.array(read_image(path, lambda image: image.convert('L')))
     _require_shape(values, path, shape)
     return values
 

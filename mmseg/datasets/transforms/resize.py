@@ -3,6 +3,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.registry import TRANSFORMS
+from mmseg.utils import require_number, require_pair
 
 
 def fit_inside(shape, scale):
@@ -21,6 +22,7 @@ class Resize:
     """
 
     def __init__(self, scale):
+        require_pair('Resize.scale', scale, least=1, whole=True)
         self.scale = scale
 
     def __call__(self, results):
@@ -39,6 +41,8 @@ class ResizeShortSide:
     """
 
     def __init__(self, size, multiple=1):
+        require_number('ResizeShortSide.size', size, 1, whole=True)
+        require_number('ResizeShortSide.multiple', multiple, 1, whole=True)
         self.size, self.multiple = size, multiple
 
     def __call__(self, results):

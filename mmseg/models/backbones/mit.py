@@ -122,10 +122,7 @@ class MixVisionTransformer(nn.Module):
 
     Attributes:
         channels: of the four outputs.
-        reductions: pixels of the input per cell of the four outputs.
     """
-
-    reductions = (4, 8, 16, 32)
 
     def __init__(self, size='b5', *, drop_path=0.1):
         super().__init__()

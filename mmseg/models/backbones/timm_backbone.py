@@ -9,14 +9,12 @@ class TimmBackbone(nn.Module):
 
     Attributes:
         channels: of the outputs.
-        reductions: pixels of the input per cell of the outputs.
     """
 
     def __init__(self, body):
         super().__init__()
         self.body = body
         self.channels = tuple(body.feature_info.channels())
-        self.reductions = tuple(body.feature_info.reduction())
 
     def forward(self, image):
         """(N, 3, H, W) normalised -> a list of (N, C_i, H / r_i, W / r_i)"""

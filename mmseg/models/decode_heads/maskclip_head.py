@@ -51,13 +51,31 @@ class MaskClipHead(nn.Module):
 
         `embedding` is the weigher's; it is needed if and only if the head has a class weight.
         """
+        return self.refine(self.compare(features, embedding), features.keys)
+
+    def compare(self, features, embedding=None) -> Tensor:
+        """DenseFeatures, (N, D) or None -> (N, C, h, w): cosines with the text, weighed."""
         scores = self.conv_seg(features.patches)
         if self.class_weight is not None:
             scores = self.class_weight.reweight(scores, embedding)
-        scores = prompt_denoise(scores, threshold=self.pd_thresh, spare_empty=self.pd_spare_empty)
+        return scores
+
+    def refine(self, scores: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
+        """(N, C, h, w) of `compare`, (N, h*w, K) -> (N, C, h, w): denoised, then smoothed.
+
+        Args:
+            keys: may be None without key smoothing.
+            one_photo: see `prompt_denoise`; keys are smoothed within each of the N maps.
+        """
+        scores = prompt_denoise(
+            scores,
+            threshold=self.pd_thresh,
+            spare_empty=self.pd_spare_empty,
+            one_photo=one_photo,
+        )
         return key_smooth(
             scores,
-            features.keys,
+            keys,
             threshold=self.ks_thresh,
             over=self.ks_over,
             normalize_rows=self.ks_normalize_rows,

@@ -83,7 +83,7 @@ class Segmentor(BaseModel):
         if windows is None:
             return self._each(groups, images, views, self.queries)
         seen = self._each(groups, images, views, self.look)
-        return window_scores(self.queries_of, images, seen, windows)
+        return window_scores(self.queries_of, self.refined, images, seen, windows)
 
     def with_patches(self, windows):
         """Windows or None -> the same; a UserError where they hold no patch of the network"""
@@ -173,8 +173,12 @@ class Segmentor(BaseModel):
         return view
 
     def queries_of(self, image, seen):
-        """(N, 3, h, w) windows, their rows of `look` -> (N, Q, h', w')"""
-        return self.queries(image, seen)
+        """(N, 3, h, w) windows, their rows of `look` -> (N, Q, h', w'), what `refined` needs"""
+        return self.queries(image, seen), None
+
+    def refined(self, scores, keys):
+        """What `queries_of` gave of all windows of a photo -> (W, Q, h', w') scores"""
+        return scores
 
     def normalised(self, image):
         """(3, H, W) in 0..255 -> (3, H, W) float, as post-processing of scores sees it"""

@@ -1,7 +1,7 @@
 import torch
 
-from mmseg.structures import IGNORE
-from mmseg.utils import channel_statistics
+from mmseg.structures import ignore_label
+from mmseg.utils import channel_statistics, require_choice
 
 from ..resized import averaged, cross_entropy
 from .base import Segmentor
@@ -21,6 +21,8 @@ class EncoderDecoder(Segmentor):
         weigher_view, resize_twice, windows: see `Segmentor`.
         loss_over: 'labelled' averages cross entropy over labelled pixels, 'all' over all (as
             published, Q14: ignored pixels count 0).
+        pad_to: pad training crops to this many pixels a side at least (as published, Q23); None
+            pads them to the largest of the batch.
     """
 
     def __init__(
@@ -36,14 +38,16 @@ class EncoderDecoder(Segmentor):
         resize_twice=False,
         windows=None,
         loss_over='labelled',
+        pad_to=None,
     ):
+        require_choice('model.loss_over', loss_over, ('labelled', 'all'))
         super().__init__(
             weigher_view=weigher_view if class_weight is not None else None,
             resize_twice=resize_twice,
             windows=windows,
         )
         self.backbone, self.decode_head, self.class_weight = backbone, decode_head, class_weight
-        self.loss_over = loss_over
+        self.loss_over, self.pad_to = loss_over, pad_to
         mean, std = channel_statistics(mean, std)
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('std', std, persistent=False)
@@ -74,37 +78,35 @@ class EncoderDecoder(Segmentor):
 
     def loss(self, images, samples):
         """[(3, H, W) uint8], samples with gt_sem_seg -> {'loss_ce', 'acc_seg'}"""
-        target = stack_targets([sample.gt_sem_seg for sample in samples])
-        return self.loss_against(self.scores(*self.training_input(images, samples)), target)
+        scores = self.scores(*self.training_input(images, samples))
+        return self.loss_against(scores, self.targets_of(samples, scores.shape[1]))
 
     def training_input(self, images, samples):
-        """-> the batch, padded at the right and bottom to one size, and its views or None"""
+        """Return the batch, padded at the right and bottom to one size, and its views or None."""
         view = None
         if self.weigher_view == 'clip':
             view = torch.stack([sample.view for sample in samples])
-        return stack_images(images, fill=self.mean), view
+        return stack_padded(images, self.mean, least=self.pad_to), view
+
+    def targets_of(self, samples, num_classes):
+        """Stack `gt_sem_seg` to (N, H, W) int64, ignored where images are padded."""
+        targets = [sample.gt_sem_seg for sample in samples]
+        fill = torch.full((1, 1), ignore_label(num_classes), device=targets[0].device)
+        return stack_padded(targets, fill, least=self.pad_to)
 
     def loss_against(self, scores, target):
         """(N, C, h, w), (N, H, W) -> {'loss_ce': (), 'acc_seg': () in 0..100}"""
-        return averaged(*cross_entropy(scores, target), target, self.loss_over)
+        return averaged(*cross_entropy(scores, target), target, scores.shape[1], self.loss_over)
 
 
-def stack_images(images, *, fill):
-    """[(3, H_i, W_i) in 0..255], (3, 1, 1) -> (N, 3, H, W) float: `fill` at the right and bottom.
+def stack_padded(maps, fill, *, least=None):
+    """[(..., H_i, W_i)], (..., 1, 1) -> (N, ..., H, W): `fill` at the right and bottom.
 
-    Filling with a network's mean makes the padding 0 behind its normalisation.
+    H and W are those of the largest map, or `least`. An image filled with a network's mean is 0
+    there behind its normalisation.
     """
-    height, width = (max(image.shape[d] for image in images) for d in (1, 2))
-    batch = fill.expand(len(images), 3, height, width).clone()
-    for row, image in zip(batch, images):
-        row[:, : image.shape[1], : image.shape[2]] = image
-    return batch
-
-
-def stack_targets(targets):
-    """[(H_i, W_i) labels] -> (N, H, W) int64, 255 at the right and bottom"""
-    height, width = (max(target.shape[d] for target in targets) for d in (0, 1))
-    batch = targets[0].new_full((len(targets), height, width), IGNORE, dtype=torch.int64)
-    for row, target in zip(batch, targets):
-        row[: target.shape[0], : target.shape[1]] = target
+    height, width = (max(least or 0, *(one.shape[d] for one in maps)) for d in (-2, -1))
+    batch = fill.expand(len(maps), *fill.shape[:-2], height, width).clone()
+    for row, one in zip(batch, maps):
+        row[..., : one.shape[-2], : one.shape[-1]] = one
     return batch

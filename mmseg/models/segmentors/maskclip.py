@@ -41,10 +41,10 @@ class MaskClip(Segmentor):
     @torch.no_grad()
     def queries(self, image, view=None):
         """As `scores`, of queries -> (N, Q, h, w)"""
+        text = self.decode_head.conv_seg
         if self.weigher_view == 'image' and self.weigher is None:
-            found = self.backbone.forward_with_embedding(image, self.decode_head.conv_seg)
-            return self.decode_head(*found)
-        return self.queries_of(image, self.look(image, view))
+            return self.decode_head(*self.backbone.forward_with_embedding(image, text))
+        return self.decode_head(self.backbone(image, text), self.look(image, view))
 
     def look(self, image, view):
         """The weigher's embedding of the photo -> (N, D), or None without a class weight"""
@@ -54,8 +54,14 @@ class MaskClip(Segmentor):
         return (self.weigher or self.backbone).embed(source)
 
     def queries_of(self, image, seen):
-        """(N, 3, H, W), (N, D) of `look` -> (N, Q, h, w)"""
-        return self.decode_head(self.backbone(image, self.decode_head.conv_seg), seen)
+        """(N, 3, H, W), (N, D) of `look` -> (N, Q, h, w), and (N, h*w, K) keys to smooth with"""
+        features = self.backbone(image, self.decode_head.conv_seg)
+        keys = features.keys if self.decode_head.ks_thresh else None
+        return self.decode_head.compare(features, seen), keys
+
+    def refined(self, scores, keys):
+        """(W, Q, h, w), (W, h*w, K) or None, of a photo's windows -> (W, Q, h, w)"""
+        return self.decode_head.refine(scores, keys, one_photo=True)
 
     def normalised(self, image):
         """(3, H, W) in 0..255 -> (3, H, W) by CLIP's own mean and std"""

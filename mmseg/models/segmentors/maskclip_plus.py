@@ -1,10 +1,12 @@
 import torch
 import torch.nn.functional as F
 
-from mmseg.structures import IGNORE, UNLABELED
+from mmseg.errors import UserError
+from mmseg.structures import UNLABELED, ignore_label
+from mmseg.utils import require_number, require_pair
 
 from ..pseudo_label import confidence_of, fill_from, fill_unlabeled
-from .encoder_decoder import EncoderDecoder, stack_images, stack_targets
+from .encoder_decoder import EncoderDecoder, stack_padded
 
 
 class MaskClipPlus(EncoderDecoder):
@@ -49,6 +51,14 @@ class MaskClipPlus(EncoderDecoder):
         teacher_at_validation=False,
         **options,
     ):
+        require_phase('model.start_clip_guided', start_clip_guided)
+        require_phase('model.start_self_train', start_self_train)
+        require_number('model.conf_thresh', conf_thresh, 0, 1)
+        require_number('model.distill_weight', distill_weight, 0)
+        if self_thresh is not None:
+            require_number('model.self_thresh', self_thresh, 0, 1)
+        if ema_momentum is not None:
+            require_number('model.ema_momentum', ema_momentum, above=0, most=1)
         super().__init__(backbone, decode_head, **options)
         self.aside['teacher'] = teacher
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
@@ -69,35 +79,36 @@ class MaskClipPlus(EncoderDecoder):
 
     def loss(self, images, samples, *, step):
         """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
-        target = stack_targets([sample.gt_sem_seg for sample in samples])
         image, view = self.training_input(images, samples)
         features = self.features(image)
         scores = self.weigh(self.decode_head.classify(features), image, view)
-        confidence = None
+        target, confidence = self.targets_of(samples, scores.shape[1]), None
         if within(step, self.start_clip_guided):
             target, confidence = self.label_by_teacher(target, images, samples)
         elif within(step, self.start_self_train):
             target, confidence = self.label_by_itself(target, scores.detach(), image, view)
-        target = target.where(target != UNLABELED, target.new_tensor(IGNORE))
+        ignore = ignore_label(scores.shape[1])
+        target = target.where(target != UNLABELED, ignore)
         if self.robust_loss is None:
             losses = self.loss_against(scores, target)
         else:
             losses = self.robust_loss(scores, target, confidence, over=self.loss_over)
         if self.distill_weight:
-            teacher = self.aside['teacher']
-            dense = teacher.dense_features(stack_images(images, fill=_mean_of(teacher)))
-            losses['loss_distill'] = self.distill_weight * distance(features, dense, target)
+            dense = self.aside['teacher'].dense_features(self.teacher_images(images))
+            losses['loss_distill'] = self.distill_weight * distance(
+                features, dense, target != ignore
+            )
         return losses
 
     def label_by_teacher(self, target, images, samples):
-        """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
+        """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
         if 'pseudo_sem_seg' in samples[0]:
             return self.cached_labels(target, samples)
         scores, scale = self.teacher_scores(images, samples), self.aside['teacher'].scoring.scale
         return self.pseudo_labels(target, scores, scale=scale), self.sureness(target, scores, scale)
 
     def label_by_itself(self, target, scores, image, view):
-        """-> (N, H, W) without -1, and (N, H, W) confidence in 0..1 or None"""
+        """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
         if self.ema_momentum is not None:
             with torch.no_grad():
                 scores = self.aside['average'].scores(image, view)
@@ -106,12 +117,20 @@ class MaskClipPlus(EncoderDecoder):
 
     def cached_labels(self, target, samples):
         """Labels, and confidence where they came with it, of an earlier tools/pseudo_label.py."""
-        labels, confidence = stack_targets([sample.pseudo_sem_seg for sample in samples]), None
+        none = target.new_zeros(1, 1)  # padding is never at -1
+        labels, confidence = [sample.pseudo_sem_seg for sample in samples], None
+        labels = stack_padded(labels, none, least=self.pad_to)
         if 'pseudo_confidence' in samples[0]:
-            confidence = stack_targets([sample.pseudo_confidence for sample in samples]) / 255
-            confidence = confidence.where(target == UNLABELED, confidence.new_tensor(1.0))
+            confidence = [sample.pseudo_confidence for sample in samples]
+            confidence = stack_padded(confidence, none, least=self.pad_to) / 255
+            confidence = confidence.where(target == UNLABELED, 1.0)
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
+
+    def teacher_images(self, images):
+        """[(3, H_i, W_i)] -> (N, 3, H, W), padded with the teacher's own mean"""
+        mean = self.aside['teacher'].backbone.mean.view(3, 1, 1)
+        return stack_padded(images, mean, least=self.pad_to)
 
     @torch.inference_mode()
     def teacher_scores(self, images, samples):
@@ -120,11 +139,11 @@ class MaskClipPlus(EncoderDecoder):
         view = None
         if teacher.weigher_view == 'clip':
             view = torch.stack([sample.view for sample in samples])
-        return teacher.scores(stack_images(images, fill=_mean_of(teacher)), view)
+        return teacher.scores(self.teacher_images(images), view)
 
     @torch.no_grad()
     def pseudo_labels(self, target, scores, *, scale, threshold=None):
-        """(N, H, W), (N, C, h, w) -> (N, H, W) without -1; `scale` as in `fill_unlabeled`"""
+        """(N, H, W), (N, C, h, w) -> (N, H, W); `scale` as in `fill_unlabeled`"""
         threshold = self.conf_thresh if threshold is None else threshold
         return fill_unlabeled(target, scores, self.candidates, threshold=threshold, scale=scale)
 
@@ -136,17 +155,27 @@ class MaskClipPlus(EncoderDecoder):
         return confidence_of(target, scores, self.candidates, scale=scale)
 
 
-def _mean_of(teacher):
-    return teacher.backbone.mean.view(3, 1, 1)
-
-
-def distance(features, dense, target):
-    """(N, D, h, w), (N, D, h', w'), (N, H, W) -> (): mean |features - unit dense|, 255 left out"""
+def distance(features, dense, labelled):
+    """(N, D, h, w), (N, D, h', w'), (N, H, W) bool -> (): mean |features - unit dense| there"""
     size = features.shape[2:]
     dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
-    kept = F.interpolate((target != IGNORE)[:, None].float(), size, mode='nearest')
+    kept = F.interpolate(labelled[:, None].float(), size, mode='nearest')
     total = ((features - dense).abs() * kept).sum()
     return total / (kept.sum() * features.shape[1]).clamp_min(1)
+
+
+def require_phase(name: str, phase: tuple[int, int]) -> None:
+    """
+    Raises:
+        UserError: not the first and the last step of a phase, as `within` reads them.
+    """
+    require_pair(name, phase, least=-1, whole=True)
+    first, last = phase
+    if first == 0 or (first > 0 and -1 < last < first):
+        raise UserError(
+            f'{name} is (first, last) step, counted from 1, first -1 for never and last -1 for no '
+            f'end; not {phase!r}'
+        )
 
 
 def within(step, phase):

@@ -1,6 +1,6 @@
-# Published recipe, and: sure and rare pixels count more, labels are smoothed, and in the last
+# The recipe beside this one, and: sure and rare pixels count more, labels are smoothed, and in the last
 # quarter the running average of the student labels what it is sure of. See docs/students.md.
-_base_ = './proxyclip_vit16_segformer_b5_480x480_8k_pascal_context_59.py'
+_base_ = './proxyclip_vit16_segformer_b5_clip_numerics_480x480_8k_pascal_context_59.py'
 model = dict(
     robust_loss=dict(confidence_power=1.0, balance=0.5, smoothing=0.1),
     start_clip_guided=(1, 6000),

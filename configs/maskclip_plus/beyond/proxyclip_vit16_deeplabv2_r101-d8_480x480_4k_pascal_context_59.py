@@ -1,2 +1,0 @@
-_base_ = '../anno_free/maskclip_plus_vit16_deeplabv2_r101-d8_480x480_4k_pascal_context_59.py'
-teacher = '../../_base_/teachers/proxyclip_vit16.py'

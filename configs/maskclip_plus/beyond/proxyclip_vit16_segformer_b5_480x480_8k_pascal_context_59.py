@@ -1,2 +1,0 @@
-_base_ = '../anno_free/maskclip_plus_vit16_segformer_b5_480x480_8k_pascal_context_59.py'
-teacher = '../../_base_/teachers/proxyclip_vit16.py'

@@ -1,0 +1,143 @@
+"""What a checkpoint says of its run, and what a resumed run takes back from it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mmseg.errors import UserError
+from mmseg.utils import atomic_path
+
+SETTINGS = 'settings.json'  # beside the checkpoints
+TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+NOT_COMPARED = ('seed', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
+REMEMBERED = ('best_score', 'best_ckpt', 'keep_ckpt_ids')  # by CheckpointHook; some + a metric
+
+
+def training_settings(config: Config, load_from: str | None = None) -> dict[str, str]:
+    """A Config -> {'train_cfg.max_iters': '8000', ...}, all that decides the trained weights."""
+    settings = dict(seed=str(config.randomness.seed), processes=str(get_world_size()))
+    settings['load_from'] = str(load_from)
+    for part in TRAINING:
+        settings |= _flat(config.get(part), part)
+    return settings
+
+
+def _flat(value: Any, name: str) -> dict[str, str]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
+        items = enumerate(value)
+    else:
+        return {name: str(value)}
+    flat = {}
+    for key, inner in items:
+        if key not in NOT_COMPARED:
+            flat |= _flat(inner, f'{name}.{key}')
+    return flat
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> str:
+    """Two settings -> 'train_cfg.max_iters=20 (was 10), ...', the first five; '' for none"""
+    names = [name for name in before | now if before.get(name) != now.get(name)]
+    told = [f'{n}={str(now.get(n))[:60]} (was {str(before.get(n))[:60]})' for n in names[:5]]
+    return ', '.join(told + ['...'] * (len(names) > 5))
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """A run's folder -> the settings of the last training that began there, {} if none did"""
+    try:
+        return json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+class CheckpointContentHook(Hook):
+    """Decide what of a run goes into a checkpoint, and what of it a resumed run takes back.
+
+    A checkpoint holds tensors and plain values: no histories of the log, and no schedules, which
+    follow from the config and the iteration. A resumed run has the settings of its config.
+
+    Args:
+        settings: the run's `training_settings`.
+    """
+
+    def __init__(self, settings: dict[str, str]):
+        self.settings = settings
+
+    def before_train(self, runner: Runner) -> None:
+        if is_main_process():
+            with atomic_path(Path(runner.work_dir) / SETTINGS) as temporary:
+                temporary.write_text(json.dumps(self.settings, indent=1))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        theirs = changes(self.settings, read_settings(Path(runner.work_dir)))
+        if theirs:
+            raise UserError(
+                f'another training began in {runner.work_dir}, with other settings ({theirs}); '
+                'give each its own --work-dir'
+            )
+        checkpoint['meta']['settings'] = self.settings
+        checkpoint.pop('param_schedulers', None)
+        info = {
+            name: value.item() if hasattr(value, 'item') else value
+            for name, value in checkpoint['message_hub']['runtime_info'].items()
+            if name.startswith(REMEMBERED)
+        }
+        checkpoint['message_hub'] = dict(
+            log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True)
+        )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if not runner._resume:
+            return
+        path = runner._load_from
+        if not {'meta', 'optimizer', 'message_hub'} <= checkpoint.keys():
+            raise UserError(
+                f'{path} holds weights, but not all that a resumed run needs; --load-from starts '
+                'a new run from them'
+            )
+        before, done = checkpoint['meta'].get('settings', {}), checkpoint['meta']['iter']
+        if before.get('seed', self.settings['seed']) != self.settings['seed']:
+            raise UserError(
+                f'{path} was trained with seed {before["seed"]}, not {self.settings["seed"]}'
+            )
+        if done > runner.max_iters:
+            raise UserError(
+                f'{path} is of iteration {done}, behind train_cfg.max_iters={runner.max_iters}'
+            )
+        changed = changes(before, self.settings | dict(load_from=before.get('load_from')))
+        if before and changed and is_main_process():
+            print(f'goes on from iteration {done} with other settings: {changed}')
+        _take_settings(checkpoint['optimizer'], runner.optim_wrapper)
+        _find_best(checkpoint['message_hub'], Path(runner.work_dir))
+
+
+def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
+    """Put the groups' learning rates, decays and so on of a fresh optimizer into a saved state."""
+    olds, news = saved['param_groups'], wrapper.optimizer.param_groups
+    if [len(group['params']) for group in olds] != [len(group['params']) for group in news]:
+        raise UserError(
+            'the checkpoint was trained with other groups of parameters than those of '
+            'optim_wrapper; resume it with its own settings'
+        )
+    for old, new in zip(olds, news):
+        old.update({name: value for name, value in new.items() if name != 'params'})
+    saved['base_param_settings'] = wrapper.base_param_settings
+
+
+def _find_best(hub: dict, folder: Path) -> None:
+    """Point to the best checkpoint in this folder; forget it where it lies in another one."""
+    info = hub['runtime_info']
+    for name in [name for name in info if name.startswith('best_ckpt')]:
+        path = folder / Path(info[name]).name
+        if path.exists():
+            info[name] = str(path)
+            continue
+        for key in (name, name.replace('best_ckpt', 'best_score')):
+            del info[key], hub['resumed_keys'][key]

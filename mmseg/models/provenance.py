@@ -1,0 +1,91 @@
+"""What a student's file says of its training, compared with the config that reads it."""
+
+import json
+import logging
+
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
+from safetensors import safe_open
+
+from mmseg.errors import UserError
+from mmseg.utils import what_is
+from mmseg.utils.checkpoint import read_file
+from mmseg.vocabularies import Vocabulary
+
+logger = logging.getLogger(__name__)
+WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
+
+
+def require_same_training(path: str, vocabulary: Vocabulary, class_weight: dict | None) -> None:
+    """Compare a student's file with a config; what the file does not say is not compared.
+
+    Another class weight is named in a warning, since a student may be tried with another one.
+
+    Raises:
+        UserError: the student was trained with other classes, or in another order.
+    """
+    labels, trained = _stated(path)
+    difference = vocabulary.difference(labels) if labels else ''
+    if difference:
+        raise UserError(f'the student of {path} was trained with other classes: {difference}')
+    if trained is not None:
+        now = switches_of(class_weight)
+        names = [name for name in trained | now if trained.get(name) != now.get(name)]
+        told = [f'{name}={now.get(name)} (trained with {trained.get(name)})' for name in names]
+        if told:
+            logger.warning('%s is read with another class_weight: %s', path, ', '.join(told))
+
+
+def switches_of(class_weight: dict | None) -> dict[str, str]:
+    """Settings of a class weight -> {'tau': '1.0', ...}, without its towers and text"""
+    items = (class_weight or {}).items()
+    return {
+        k: str(v) for k, v in items if k != 'type' and v is not None and not isinstance(v, dict)
+    }
+
+
+def _stated(path):
+    """A student's file -> its labels or None, and {name: text} of its class weight or None"""
+    content = read_file(path)
+    if what_is(path) == 'a safetensors file':  # of tools/publish_model.py
+        with safe_open(path, 'pt') as file:
+            meta = {key: _parsed(text) for key, text in (file.metadata() or {}).items()}
+        return meta.get('vocabulary', {}).get('labels'), meta.get('class_weight')
+    meta = _dict(_dict(content).get('meta'))
+    settings = None
+    if 'settings' in meta:
+        items = _dict(meta['settings']).items()
+        own = {k.removeprefix(WEIGHT): v for k, v in items if str(k).startswith(WEIGHT)}
+        settings = {k: v for k, v in own.items() if k != 'type' and '.' not in k and v != 'None'}
+    return _dict(meta.get('dataset_meta')).get('classes'), settings
+
+
+def _dict(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _parsed(text: str) -> dict:
+    """JSON of a dict -> the dict; {} of anything else"""
+    try:
+        return _dict(json.loads(text))
+    except ValueError:
+        return {}
+
+
+def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
+    """Compare a checkpoint with the run that is to go on from it.
+
+    Raises:
+        UserError: other classes; or its weights are a running average, and no hook is there to go
+            on with it: the average would be trained with the state of the student's optimizer.
+    """
+    labels = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    difference = labels and runner.train_dataloader.dataset.vocabulary.difference(labels)
+    if difference:
+        raise UserError(f'{path} was trained with other classes: {difference}')
+    averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    if 'ema_state_dict' in checkpoint and not averaged:
+        raise UserError(
+            f'{path} was trained with a running average (model.ema_momentum, or EMAHook), which '
+            'the config lacks; resume with it, or start a new run by --load-from'
+        )

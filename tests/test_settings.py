@@ -1,0 +1,71 @@
+"""Settings that would be accepted and mean nothing: refused where they arrive, with their range."""
+
+import re
+from functools import partial
+
+import pytest
+
+from mmseg.datasets import LoadAnnotations, Resize, ResizeShortSide, SegDataset
+from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize
+from mmseg.errors import UserError
+from mmseg.models import EncoderDecoder, MaskClipPlus
+from mmseg.utils import require_choice, require_number, require_pair
+
+STUDENT = partial(MaskClipPlus, None, None, None)
+DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
+
+
+@pytest.mark.parametrize(
+    'build, settings, message',
+    [
+        (RandomFlip, dict(prob=2), 'RandomFlip.prob is a number from 0 to 1, not 2'),
+        (RandomCrop, dict(size=0), 'RandomCrop.size is a whole number from 1, not 0'),
+        (RandomCrop, dict(size=8, cat_max_ratio=2), 'cat_max_ratio is a number from 0 to 1, not 2'),
+        (RandomResize, dict(scale=(9, 9), ratio_range=(2, 1)), 'ratio_range is (low, high), not'),
+        (RandomResize, dict(scale=(9, 9), ratio_range=(0, 1)), 'is a number above 0, not 0'),
+        (
+            PhotoMetricDistortion,
+            dict(contrast=(-1, 1)),
+            'each of PhotoMetricDistortion.contrast is',
+        ),
+        (PhotoMetricDistortion, dict(hue=0.5), 'hue is a whole number from 0 to 180, not 0.5'),
+        (Resize, dict(scale=(0, 0)), 'each of Resize.scale is a whole number from 1, not 0'),
+        (Resize, dict(scale=(-5, 64)), 'each of Resize.scale is a whole number from 1, not -5'),
+        (Resize, dict(scale=520), 'Resize.scale is two numbers, not 520'),
+        (ResizeShortSide, dict(size=448, multiple=0), 'multiple is a whole number from 1, not 0'),
+        (LoadAnnotations, dict(suppress_labels='unsene'), "is 'all' or 'unseen', not 'unsene'"),
+        (DATA, dict(reduce_zero_label='no'), "reduce_zero_label is True or False, not 'no'"),
+        (STUDENT, dict(conf_thresh=2), 'model.conf_thresh is a number from 0 to 1, not 2'),
+        (STUDENT, dict(self_thresh=3), 'model.self_thresh is a number from 0 to 1, not 3'),
+        (STUDENT, dict(distill_weight=-1), 'model.distill_weight is a number from 0, not -1'),
+        (STUDENT, dict(ema_momentum=0), 'ema_momentum is a number above 0 to 1, not 0'),
+        (STUDENT, dict(start_self_train='x'), "model.start_self_train is two numbers, not 'x'"),
+        (STUDENT, dict(start_clip_guided=(0, 9)), 'is (first, last) step, counted from 1'),
+        (STUDENT, dict(start_clip_guided=(9, 3)), 'is (first, last) step, counted from 1'),
+        (
+            partial(EncoderDecoder, None, None, mean=(0, 0, 0), std=(1, 1, 1)),
+            dict(loss_over='x'),
+            "model.loss_over is 'labelled' or 'all', not 'x'",
+        ),
+    ],
+    ids=lambda value: '-'.join(map(str, value)) if isinstance(value, dict) else None,
+)
+def test_a_setting_without_meaning_is_refused(build, settings, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        build(**settings)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), True, '1', None, 0.4, 3])
+def test_what_is_no_number_in_the_range(value):
+    with pytest.raises(UserError, match=re.escape(f'x is a number from 0.5 to 2, not {value!r}')):
+        require_number('x', value, 0.5, 2)
+
+
+def test_both_ends_are_in_the_range():
+    for value in (0.5, 1, 2):
+        require_number('x', value, 0.5, 2)
+    require_number('x', 1e-9, above=0)
+    require_pair('x', (1, 1), ordered=True)
+    require_choice('x', False, (True, False))
+    with pytest.raises(UserError):
+        require_choice('x', 1, (True, False))
