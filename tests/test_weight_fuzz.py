@@ -17,6 +17,7 @@ from mmseg.clip import read_text_embeddings
 from mmseg.clip.state_dict import read_clip_state
 from mmseg.errors import UserError
 from mmseg.models.mit_names import read_mit
+from mmseg.models.provenance import require_same_training
 from mmseg.models.student_builder import read_student
 from mmseg.utils import what_is
 from mmseg.utils.checkpoint import misfit, read_checkpoint
@@ -24,7 +25,7 @@ from mmseg.utils.checkpoint import misfit, read_checkpoint
 READERS = {
     'checkpoint': read_checkpoint,
     'CLIP': read_clip_state,
-    'student': read_student,
+    'student': lambda path: require_same_training(path, read_student(path)[1], WORDS, None),
     'MiT': read_mit,
     'text': lambda path: read_text_embeddings(path, WORDS, dim=8),
 }

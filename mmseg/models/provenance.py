@@ -49,15 +49,26 @@ def switches_of(class_weight: dict | None) -> dict[str, str]:
 def _stated(meta):
     """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
     if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
-        try:
-            return json.loads(meta['vocabulary'])['labels'], json.loads(meta['class_weight'])
-        except (ValueError, KeyError, TypeError):
-            return None, None
-    settings = meta.get('settings')
-    if settings is not None:
-        own = {k.removeprefix(WEIGHT): v for k, v in settings.items() if k.startswith(WEIGHT)}
+        weight = _parsed(meta['class_weight']) if 'class_weight' in meta else None
+        return _parsed(meta['vocabulary']).get('labels'), weight
+    settings = None
+    if 'settings' in meta:
+        items = _dict(meta['settings']).items()
+        own = {k.removeprefix(WEIGHT): v for k, v in items if str(k).startswith(WEIGHT)}
         settings = {k: v for k, v in own.items() if k != 'type' and '.' not in k and v != 'None'}
-    return meta.get('dataset_meta', {}).get('classes'), settings
+    return _dict(meta.get('dataset_meta')).get('classes'), settings
+
+
+def _dict(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _parsed(text: str) -> dict:
+    """JSON of a dict -> the dict; {} of anything else"""
+    try:
+        return _dict(json.loads(text))
+    except ValueError:
+        return {}
 
 
 def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
