@@ -291,9 +291,7 @@ def test_two_trainings_at_once_in_one_folder(tmp_path):
 def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(ScriptedScores, 'script', {2: 0.3})
     run(tmp_path, 2, **BEST)
-    with pytest.raises(
-        UserError, match='best_mIoU_iter_2.pth holds weights, but no state of the'
-    ):
+    with pytest.raises(UserError, match='best_mIoU_iter_2.pth holds weights, but no state of the'):
         run(tmp_path, 4, resume=tmp_path / 'best_mIoU_iter_2.pth')
     groups = dict(custom_keys={'line.bias': dict(lr_mult=2.0)})
     with pytest.raises(UserError, match='trained with other groups of parameters'):
