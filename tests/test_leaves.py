@@ -52,6 +52,7 @@ def test_a_published_leaf_trains(name, pascal_context, tmp_path, request):
     options = [
         f'train_dataloader.dataset.data_root={pascal_context}',
         'train_dataloader.dataset.pipeline.3.size=64',
+        'model.pad_to=64',
         'train_dataloader.batch_size=2',
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',

@@ -146,7 +146,7 @@ def test_other_photos_and_words_from_the_command_line(tiny_config, tmp_path, pho
         (['--save-scores'], '--save-scores needs --out'),
         (['--device', 'abacus'], "no device 'abacus' here"),
         (['{tmp}/nowhere.pth'], 'no weights file'),
-        (['--cfg-options', 'vocabulary=[a,b]'], 'have 3 rows, but the vocabulary .* has 2 classes'),
+        (['--cfg-options', 'vocabulary=[a,b,c,d]'], 'have 3 rows, but the vocabulary .* has 4'),
         (['--cfg-options', 'test_dataloader.dataset.split=gone.txt'], 'split list .*gone.txt'),
         (['--cfg-options', 'model.decode_head.text.file=gone.pth'], 'no weights file gone.pth'),
         (['--launcher', 'pytorch'], 'needs the variables of torchrun'),
@@ -262,6 +262,7 @@ def test_labels_of_many_classes_are_written(tmp_path):
     hook.meta, hook.names = dict(classes=['x'] * 459, palette=[(0, 0, 0)] * 459), {'p.jpg': 'p'}
     sample = BaseDataElement(metainfo=dict(img_path='p.jpg'))
     sample.pred_sem_seg = torch.tensor([[0, 255, 458]], dtype=torch.int16)
+    sample.seg_logits = torch.zeros(459, 1, 1)
     hook.after_test_iter(None, 0, outputs=[sample])
     assert np.asarray(Image.open(tmp_path / 'p.png')).tolist() == [[0, 255, 458]]
 
