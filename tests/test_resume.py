@@ -167,7 +167,7 @@ def test_a_finished_run_is_made_longer(tmp_path):
 
 def test_a_run_does_not_become_shorter_than_it_is(tmp_path):
     run(tmp_path, 4)
-    with pytest.raises(UserError, match='iter_4.pth is of iteration 4, behind .*max_iters=3'):
+    with pytest.raises(UserError, match='iter_4.pth is at iteration 4, beyond .*max_iters=3'):
         run(tmp_path, 3, resume='auto')
 
 
@@ -325,18 +325,21 @@ def test_the_miniature_of_no_iterations(tmp_path, capsys):
 
 def test_the_miniature_goes_on_with_another_length(tmp_path, monkeypatch):
     """Its schedule ends with it; a checkpoint of a longer run is not taken for a finished one."""
-    miniature, started = load_tool('miniature'), []
+    miniature = load_tool('miniature')
 
-    def train(config, **options):
-        started.append((config, options['resume']))
-        return SimpleNamespace(iter=20, max_iters=20)
+    def train_numbers(config, **options):
+        parts = {name: config[name] for name in ('param_scheduler', 'train_cfg')}
+        return train(settings(**parts), **options)
 
-    monkeypatch.setattr(miniature, 'train', train)
-    checkpoint = dict(state_dict=dict(weight=torch.ones(1)), message_hub={})
-    for i in (20, 30):
-        torch.save(dict(checkpoint, meta=dict(iter=i, epoch=0)), tmp_path / f'iter_{i}.pth')
+    def rates(folder, iterations):
+        arguments = SimpleNamespace(iterations=iterations, device='cpu')
+        miniature.train_student(path, tmp_path / folder, arguments)
+        return dict(RecordHook.rates)
+
+    monkeypatch.setattr(miniature, 'train', train_numbers)
     path = miniature.CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
-    miniature.train_student(path, tmp_path, SimpleNamespace(iterations=20, device='cpu'))
-    ((config, resume),) = started
-    assert config.train_cfg.max_iters == 20 and config.param_scheduler[-1].end == 21
-    assert resume == tmp_path / 'iter_30.pth'
+    whole = rates('whole', 6)
+    rates('run', 4)
+    assert rates('run', 6) == {i: whole[i] for i in (5, 6)} and whole[6] < whole[5]
+    with pytest.raises(UserError, match='iter_6.pth is at iteration 6, beyond .*max_iters=5'):
+        rates('run', 5)

@@ -110,7 +110,7 @@ class CheckpointContentHook(Hook):
             )
         if done > runner.max_iters:
             raise UserError(
-                f'{path} is of iteration {done}, behind train_cfg.max_iters={runner.max_iters}'
+                f'{path} is at iteration {done}, beyond train_cfg.max_iters={runner.max_iters}'
             )
         changed = changes(before, self.settings | dict(load_from=before.get('load_from')))
         if before and changed and is_main_process():
