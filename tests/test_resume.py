@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmseg.apis.train import train
+from mmseg.engine import read_settings
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
@@ -272,6 +273,12 @@ def test_a_new_run_does_not_mix_with_another_one(tmp_path, capsys):
     assert said in capsys.readouterr().out
 
 
+def test_settings_that_are_no_dict_are_none(tmp_path):
+    for text in ('[]', '3', '{'):
+        (tmp_path / 'settings.json').write_text(text)
+        assert read_settings(tmp_path) == {}
+
+
 @HOOKS.register_module()
 class OtherRunHook(Hook):
     """Begins another training in the same folder behind the first iteration."""
@@ -291,7 +298,7 @@ def test_two_trainings_at_once_in_one_folder(tmp_path):
 def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(ScriptedScores, 'script', {2: 0.3})
     run(tmp_path, 2, **BEST)
-    with pytest.raises(UserError, match='best_mIoU_iter_2.pth holds weights, but no state of the'):
+    with pytest.raises(UserError, match='best_mIoU_iter_2.pth holds weights, but no state of a '):
         run(tmp_path, 4, resume=tmp_path / 'best_mIoU_iter_2.pth')
     groups = dict(custom_keys={'line.bias': dict(lr_mult=2.0)})
     with pytest.raises(UserError, match='trained with other groups of parameters'):

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
+from mmseg.utils.describe import shown
 
 SETTINGS = 'settings.json'  # beside the checkpoints
 TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
@@ -52,9 +53,10 @@ def changes(before: dict[str, str], now: dict[str, str]) -> str:
 def read_settings(folder: Path) -> dict[str, str]:
     """A run's folder -> the settings of the last training that began there, {} if none did"""
     try:
-        return json.loads((folder / SETTINGS).read_text())
-    except (OSError, ValueError):
+        settings = json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 class CheckpointContentHook(Hook):
@@ -90,23 +92,16 @@ class CheckpointContentHook(Hook):
             for name, value in checkpoint['message_hub']['runtime_info'].items()
             if name.startswith(REMEMBERED)
         }
-        checkpoint['message_hub'] = dict(
-            log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True)
-        )
+        checkpoint['message_hub'] = _hub_of(info)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
         path = runner._load_from
-        if 'optimizer' not in checkpoint:
-            raise UserError(
-                f'{path} holds weights, but no state of the optimizer to resume; start a new run '
-                'from them with --load-from'
-            )
         before, done = checkpoint['meta'].get('settings', {}), checkpoint['meta']['iter']
         if before.get('seed', self.settings['seed']) != self.settings['seed']:
             raise UserError(
-                f'{path} was trained with seed {before["seed"]}, not {self.settings["seed"]}'
+                f'{path} was trained with seed {shown(before["seed"])}, not {self.settings["seed"]}'
             )
         if done > runner.max_iters:
             raise UserError(
@@ -116,7 +111,8 @@ class CheckpointContentHook(Hook):
         if before and changed and is_main_process():
             print(f'goes on from iteration {done} with other settings: {changed}')
         _take_settings(checkpoint['optimizer'], runner.optim_wrapper)
-        _find_best(checkpoint['message_hub'], Path(runner.work_dir))
+        info = checkpoint['message_hub']['runtime_info']
+        checkpoint['message_hub'] = _hub_of(_best_of(info, Path(runner.work_dir)))
 
 
 def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
@@ -126,13 +122,19 @@ def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
     saved['base_param_settings'] = wrapper.base_param_settings
 
 
-def _find_best(hub: dict, folder: Path) -> None:
-    """Point to the best checkpoint in this folder; forget it where it lies in another one."""
-    info = hub['runtime_info']
+def _best_of(info: dict, folder: Path) -> dict:
+    """Keep what is remembered; a best checkpoint is the file in this folder, or forgotten."""
+    info = {name: value for name, value in info.items() if str(name).startswith(REMEMBERED)}
     for name in [name for name in info if name.startswith('best_ckpt')]:
-        path = folder / Path(info[name]).name
-        if path.exists():
+        path = folder / Path(str(info[name])).name
+        if path.is_file():
             info[name] = str(path)
-            continue
-        for key in (name, name.replace('best_ckpt', 'best_score')):
-            del info[key], hub['resumed_keys'][key]
+        else:
+            del info[name]
+            info.pop(name.replace('best_ckpt', 'best_score'), None)
+    return info
+
+
+def _hub_of(info: dict) -> dict:
+    """Values to remember -> the state of mmengine's MessageHub that holds them"""
+    return dict(log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True))
