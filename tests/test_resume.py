@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmseg.apis.train import train
-from mmseg.engine import read_settings
+from mmseg.engine import read_settings, training_settings
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
@@ -179,6 +179,15 @@ def test_settings_of_the_optimizer_are_those_of_the_config(tmp_path):
     assert state(tmp_path, 10, 'optimizer')['param_groups'][0]['weight_decay'] == 0.5
 
 
+def test_schedules_that_a_checkpoint_still_holds_are_not_stepped_twice(tmp_path):
+    whole = run(tmp_path / 'whole', 10)
+    run(tmp_path / 'run', 10, stop_in=6)
+    path = tmp_path / 'run' / 'iter_6.pth'
+    old = [dict(last_step=6, _global_step=7), dict(last_step=6, _global_step=7)]
+    torch.save(dict(read_checkpoint(path), param_schedulers=old), path)
+    assert run(tmp_path / 'run', 10, resume='auto') == {i: whole[i] for i in range(7, 11)}
+
+
 @pytest.mark.parametrize('parts', [2, 4])
 @pytest.mark.parametrize('stop_in', [None, 3])
 def test_a_batch_in_parts_is_the_whole_batch(tmp_path, parts, stop_in):
@@ -288,6 +297,35 @@ class OtherRunHook(Hook):
             run(runner.work_dir, 2, seed=1)
 
 
+def test_a_checkout_that_moved_holds_the_same_run(tmp_path):
+    def paths(checkout):
+        options = settings(2, **{'model.data_root': str(checkout / 'data' / 'VOC')}).to_dict()
+        return training_settings(Config(options, filename=checkout / 'configs' / 'few.py'))
+
+    here, there = paths(tmp_path / 'here'), paths(tmp_path / 'there')
+    assert here == there and here['model.data_root'] == '../data/VOC'
+
+
+def test_a_checkpoint_of_elsewhere_does_not_mix_with_another_run(tmp_path):
+    run(tmp_path / 'first', 2)
+    run(tmp_path / 'second', 4, seed=1)
+    with pytest.raises(UserError, match=r'second holds checkpoints of a run with other settings'):
+        run(tmp_path / 'second', 6, resume=tmp_path / 'first' / 'iter_2.pth')
+    run(tmp_path / 'first', 6, resume=tmp_path / 'first' / 'iter_2.pth')  # its own
+
+
+def test_another_average_is_said(tmp_path, capsys):
+    run(tmp_path, 2, average=True)
+    hooks = {'custom_hooks.1.momentum': 0.2}
+    run(tmp_path, 4, average=True, resume='auto', **hooks)
+    assert 'custom_hooks.1.momentum=0.2 (was 0.3)' in capsys.readouterr().out
+
+
+def test_a_run_that_saves_nothing_says_so_when_it_is_stopped(tmp_path, capsys):
+    run(tmp_path, 4, stop_in=2, **{'default_hooks.checkpoint': None})
+    assert 'stopped after iteration 2 of 4; nothing is saved' in capsys.readouterr().err
+
+
 def test_two_trainings_at_once_in_one_folder(tmp_path):
     hooks = [dict(type='OtherRunHook')]
     with pytest.raises(UserError, match=r'another training began .* \(seed=1 \(was 0\)'):
@@ -307,9 +345,9 @@ def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypat
 
 def test_an_interval_without_a_validation_set_is_said(tmp_path, capsys):
     run(tmp_path / 'said', 2, **{'train_cfg.val_interval': 2})
-    assert 'no validation: the config has no val_dataloader' in capsys.readouterr().out
+    assert 'val_interval is ignored: the config has no val_dataloader' in capsys.readouterr().out
     run(tmp_path / 'not', 2)
-    assert 'no validation' not in capsys.readouterr().out
+    assert 'ignored' not in capsys.readouterr().out
 
 
 def test_deterministic_warns_where_an_operator_is_not(tmp_path):

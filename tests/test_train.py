@@ -252,7 +252,7 @@ def test_two_processes_train_and_stop_together(student_config, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors[-2000:]
     done = re.search(
-        r'stopped behind iteration (\d+) of 10000; the same command with --resume', errors
+        r'stopped after iteration (\d+) of 10000; the same command with --resume', errors
     )
     assert newest_checkpoint(run) == run / f'iter_{done[1]}.pth'
 

@@ -1,6 +1,7 @@
-"""What a checkpoint says of its run, and what a resumed run takes back from it."""
+"""Write into checkpoints what their run was, and give a resumed run what it needs of it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,32 @@ from mmseg.utils import atomic_path
 from mmseg.utils.describe import shown
 
 SETTINGS = 'settings.json'  # beside the checkpoints
-TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+TRAINING = (
+    *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
+    'custom_hooks',  # a running average among them
+)
 NOT_COMPARED = ('seed', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 REMEMBERED = ('best_score', 'best_ckpt', 'keep_ckpt_ids')  # by CheckpointHook; some + a metric
 
 
 def training_settings(config: Config, load_from: str | None = None) -> dict[str, str]:
-    """A Config -> {'train_cfg.max_iters': '8000', ...}, all that decides the trained weights."""
+    """A Config -> {'train_cfg.max_iters': '8000', ...}, all that decides the trained weights.
+
+    Absolute paths are said from the config's folder, so that a checkout may move.
+    """
     settings = dict(seed=str(config.randomness.seed), processes=str(get_world_size()))
     settings['load_from'] = str(load_from)
+    folder = os.path.dirname(os.path.abspath(config.filename))
     for part in TRAINING:
-        settings |= _flat(config.get(part), part)
+        for name, value in _flat(config.get(part), part).items():
+            if os.path.isabs(value) and os.path.commonpath([value, folder]) != os.sep:
+                value = os.path.relpath(value, folder)
+            settings[name] = value
     return settings
 
 
 def _flat(value: Any, name: str) -> dict[str, str]:
+    """Nested dicts and lists of dicts, 'model' -> {'model.backbone.size': 'b0', ...}"""
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
@@ -60,7 +72,7 @@ def read_settings(folder: Path) -> dict[str, str]:
 
 
 class CheckpointContentHook(Hook):
-    """Decide what of a run goes into a checkpoint, and what of it a resumed run takes back.
+    """Choose the contents of a checkpoint, and the part of them that a resumed run loads.
 
     A checkpoint holds tensors and plain values: no histories of the log, and no schedules, which
     follow from the config and the iteration. A resumed run has the settings of its config.
