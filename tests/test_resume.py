@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmseg.apis.train import train
+from mmseg.engine import read_settings, training_settings
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
@@ -167,7 +168,7 @@ def test_a_finished_run_is_made_longer(tmp_path):
 
 def test_a_run_does_not_become_shorter_than_it_is(tmp_path):
     run(tmp_path, 4)
-    with pytest.raises(UserError, match='iter_4.pth is of iteration 4, behind .*max_iters=3'):
+    with pytest.raises(UserError, match='iter_4.pth is at iteration 4, beyond .*max_iters=3'):
         run(tmp_path, 3, resume='auto')
 
 
@@ -176,6 +177,15 @@ def test_settings_of_the_optimizer_are_those_of_the_config(tmp_path):
     options = {'optim_wrapper.optimizer.lr': 0.2, 'optim_wrapper.optimizer.weight_decay': 0.5}
     assert run(tmp_path, 10, resume='auto', **options)[7] == pytest.approx(0.2 * (1 - 6 / 9))
     assert state(tmp_path, 10, 'optimizer')['param_groups'][0]['weight_decay'] == 0.5
+
+
+def test_schedules_that_a_checkpoint_still_holds_are_not_stepped_twice(tmp_path):
+    whole = run(tmp_path / 'whole', 10)
+    run(tmp_path / 'run', 10, stop_in=6)
+    path = tmp_path / 'run' / 'iter_6.pth'
+    old = [dict(last_step=6, _global_step=7), dict(last_step=6, _global_step=7)]
+    torch.save(dict(read_checkpoint(path), param_schedulers=old), path)
+    assert run(tmp_path / 'run', 10, resume='auto') == {i: whole[i] for i in range(7, 11)}
 
 
 @pytest.mark.parametrize('parts', [2, 4])
@@ -272,6 +282,12 @@ def test_a_new_run_does_not_mix_with_another_one(tmp_path, capsys):
     assert said in capsys.readouterr().out
 
 
+def test_settings_that_are_no_dict_are_none(tmp_path):
+    for text in ('[]', '3', '{'):
+        (tmp_path / 'settings.json').write_text(text)
+        assert read_settings(tmp_path) == {}
+
+
 @HOOKS.register_module()
 class OtherRunHook(Hook):
     """Begins another training in the same folder behind the first iteration."""
@@ -279,6 +295,35 @@ class OtherRunHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter == 0:
             run(runner.work_dir, 2, seed=1)
+
+
+def test_a_checkout_that_moved_holds_the_same_run(tmp_path):
+    def paths(checkout):
+        options = settings(2, **{'model.data_root': str(checkout / 'data' / 'VOC')}).to_dict()
+        return training_settings(Config(options, filename=checkout / 'configs' / 'few.py'))
+
+    here, there = paths(tmp_path / 'here'), paths(tmp_path / 'there')
+    assert here == there and here['model.data_root'] == '../data/VOC'
+
+
+def test_a_checkpoint_of_elsewhere_does_not_mix_with_another_run(tmp_path):
+    run(tmp_path / 'first', 2)
+    run(tmp_path / 'second', 4, seed=1)
+    with pytest.raises(UserError, match=r'second holds checkpoints of a run with other settings'):
+        run(tmp_path / 'second', 6, resume=tmp_path / 'first' / 'iter_2.pth')
+    run(tmp_path / 'first', 6, resume=tmp_path / 'first' / 'iter_2.pth')  # its own
+
+
+def test_another_average_is_said(tmp_path, capsys):
+    run(tmp_path, 2, average=True)
+    hooks = {'custom_hooks.1.momentum': 0.2}
+    run(tmp_path, 4, average=True, resume='auto', **hooks)
+    assert 'custom_hooks.1.momentum=0.2 (was 0.3)' in capsys.readouterr().out
+
+
+def test_a_run_that_saves_nothing_says_so_when_it_is_stopped(tmp_path, capsys):
+    run(tmp_path, 4, stop_in=2, **{'default_hooks.checkpoint': None})
+    assert 'stopped after iteration 2 of 4; nothing is saved' in capsys.readouterr().err
 
 
 def test_two_trainings_at_once_in_one_folder(tmp_path):
@@ -291,7 +336,7 @@ def test_two_trainings_at_once_in_one_folder(tmp_path):
 def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(ScriptedScores, 'script', {2: 0.3})
     run(tmp_path, 2, **BEST)
-    with pytest.raises(UserError, match='best_mIoU_iter_2.pth holds weights, but no state of the'):
+    with pytest.raises(UserError, match='best_mIoU_iter_2.pth holds weights, but no state of a '):
         run(tmp_path, 4, resume=tmp_path / 'best_mIoU_iter_2.pth')
     groups = dict(custom_keys={'line.bias': dict(lr_mult=2.0)})
     with pytest.raises(UserError, match='trained with other groups of parameters'):
@@ -300,9 +345,9 @@ def test_weights_alone_and_another_optimizer_are_not_resumed(tmp_path, monkeypat
 
 def test_an_interval_without_a_validation_set_is_said(tmp_path, capsys):
     run(tmp_path / 'said', 2, **{'train_cfg.val_interval': 2})
-    assert 'no validation: the config has no val_dataloader' in capsys.readouterr().out
+    assert 'val_interval is ignored: the config has no val_dataloader' in capsys.readouterr().out
     run(tmp_path / 'not', 2)
-    assert 'no validation' not in capsys.readouterr().out
+    assert 'ignored' not in capsys.readouterr().out
 
 
 def test_deterministic_warns_where_an_operator_is_not(tmp_path):
@@ -325,18 +370,21 @@ def test_the_miniature_of_no_iterations(tmp_path, capsys):
 
 def test_the_miniature_goes_on_with_another_length(tmp_path, monkeypatch):
     """Its schedule ends with it; a checkpoint of a longer run is not taken for a finished one."""
-    miniature, started = load_tool('miniature'), []
+    miniature = load_tool('miniature')
 
-    def train(config, **options):
-        started.append((config, options['resume']))
-        return SimpleNamespace(iter=20, max_iters=20)
+    def train_numbers(config, **options):
+        parts = {name: config[name] for name in ('param_scheduler', 'train_cfg')}
+        return train(settings(**parts), **options)
 
-    monkeypatch.setattr(miniature, 'train', train)
-    checkpoint = dict(state_dict=dict(weight=torch.ones(1)), message_hub={})
-    for i in (20, 30):
-        torch.save(dict(checkpoint, meta=dict(iter=i, epoch=0)), tmp_path / f'iter_{i}.pth')
+    def rates(folder, iterations):
+        arguments = SimpleNamespace(iterations=iterations, device='cpu')
+        miniature.train_student(path, tmp_path / folder, arguments)
+        return dict(RecordHook.rates)
+
+    monkeypatch.setattr(miniature, 'train', train_numbers)
     path = miniature.CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
-    miniature.train_student(path, tmp_path, SimpleNamespace(iterations=20, device='cpu'))
-    ((config, resume),) = started
-    assert config.train_cfg.max_iters == 20 and config.param_scheduler[-1].end == 21
-    assert resume == tmp_path / 'iter_30.pth'
+    whole = rates('whole', 6)
+    rates('run', 4)
+    assert rates('run', 6) == {i: whole[i] for i in (5, 6)} and whole[6] < whole[5]
+    with pytest.raises(UserError, match='iter_6.pth is at iteration 6, beyond .*max_iters=5'):
+        rates('run', 5)

@@ -31,8 +31,16 @@ def training():
     """What a checkpoint of a training holds, small."""
     groups = [dict(lr=0.1, params=[0])]
     return dict(
-        meta=dict(iter=9, epoch=0, seed=0, config='a = 1\n'),
-        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+        meta=dict(
+            dict(iter=9, epoch=0, seed=0, config='a = 1\n'),
+            settings=dict(seed='0'),
+            dataset_meta=dict(classes=['cat', 'dog']),
+        ),
+        message_hub=dict(
+            log_scalars={},
+            runtime_info=dict(best_score=0.5, best_ckpt='best.pth'),
+            resumed_keys=dict(best_score=True, best_ckpt=True),
+        ),
         state_dict=state(),
         optimizer=dict(state={0: dict(exp_avg=torch.ones(4, 3))}, param_groups=groups),
     )

@@ -7,17 +7,20 @@ and three times as many of each layout of bytes; mutation number i is the same o
 import io
 import random
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from test_clip import maskclip_layout
 from test_weight_files import LAYOUTS, WORDS, training
 
 from mmseg.clip import read_text_embeddings
 from mmseg.clip.state_dict import read_clip_state
+from mmseg.engine import CheckpointContentHook
 from mmseg.errors import UserError
 from mmseg.models.mit_names import read_mit
-from mmseg.models.provenance import require_same_training
+from mmseg.models.provenance import require_same_run, require_same_training
 from mmseg.models.student_builder import read_student
 from mmseg.utils import what_is
 from mmseg.utils.checkpoint import misfit, read_checkpoint
@@ -26,9 +29,25 @@ READERS = {
     'checkpoint': read_checkpoint,
     'CLIP': read_clip_state,
     'student': lambda path: require_same_training(path, read_student(path)[1], WORDS, None),
+    'training': lambda path: go_on_from(path),
     'MiT': read_mit,
     'text': lambda path: read_text_embeddings(path, WORDS, dim=8),
 }
+
+
+def go_on_from(path):
+    """Take back from a checkpoint what a resumed run does."""
+    content = read_checkpoint(path)
+    meta = dict(classes=WORDS.labels)
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=meta))
+    runner = SimpleNamespace(train_dataloader=loader, hooks=[], max_iters=20, work_dir=path.parent)
+    runner._resume, runner._load_from = True, path
+    group = dict(lr=0.2, params=[])
+    optimizer = SimpleNamespace(param_groups=[group])
+    runner.optim_wrapper = SimpleNamespace(optimizer=optimizer, base_param_settings=group)
+    CheckpointContentHook(dict(seed='0')).after_load_checkpoint(runner, content)
+    require_same_run(path, content, runner)
+    MessageHub.get_instance('fuzz').load_state_dict(content['message_hub'])
 
 
 def repacked(archive, change):
@@ -118,6 +137,7 @@ def contents():
         'decode_head.text_embeddings': torch.ones(2, 3),
         'decode_head.bg_embeddings': torch.ones(1, 3),
     }
+    own = {'decode_head.conv_seg.embeddings': torch.ones(2, 3)}
     few = {'visual.proj': torch.ones(4, 2), 'token_ids': torch.tensor([0, 9]).int()}
     return {
         'training': training(),
@@ -126,6 +146,7 @@ def contents():
         'NVIDIA': nvidia,
         'hub': hub,
         'original student': {'meta': {}, 'state_dict': original},
+        'published': {'meta': dict(vocabulary='{"labels": 5}', class_weight='[]')} | own,
         'few words': few | {'token_embedding.weight': torch.ones(2, 4)},
     }
 

@@ -117,9 +117,9 @@ def _set_start(config, resume, load_from, settings):
         resume = newest_checkpoint(folder)
         if resume is None:
             raise UserError(f'{folder} holds no checkpoint to resume from')
-    elif resume is None and any(folder.glob('iter_*.pth')):
+    elif resume is None or Path(resume).resolve().parent != folder.resolve():
         changed = changes(read_settings(folder), settings)
-        if changed:
+        if changed and any(folder.glob('iter_*.pth')):
             raise UserError(
                 f'{folder} holds checkpoints of a run with other settings ({changed}); go on with '
                 'it by --resume, or choose another --work-dir'
@@ -139,7 +139,7 @@ def _set_validation(config, validate):
         config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
     elif not config.get('val_dataloader') and 'val_interval' in config.train_cfg:
         if is_main_process():
-            print('no validation: the config has no val_dataloader, so val_interval means nothing')
+            print('train_cfg.val_interval is ignored: the config has no val_dataloader')
 
 
 def _keep_average(config):
@@ -179,7 +179,7 @@ def _say_what_trains(runner):
 
 
 class _stopping_on_signals:
-    """SIGTERM and Ctrl-C end the loop behind the current iteration instead of in its middle."""
+    """End the loop after the current iteration at SIGTERM and Ctrl-C, not in its middle."""
 
     def __init__(self, runner):
         self.runner, self.before = runner, {}
@@ -197,18 +197,17 @@ class _stopping_on_signals:
 
 
 def _save_if_stopped(runner, config):
-    """By the hook that counts which checkpoints to keep."""
+    """Save a run that was stopped, by the hook that counts which checkpoints to keep."""
     done, last = runner.iter, runner.max_iters
-    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    if done >= last or not hooks:
+    if done >= last:
         return
-    hooks[0]._save_checkpoint_with_step(runner, done, dict(iter=done, epoch=0))
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    what_next = 'nothing is saved, since the config has no CheckpointHook'
+    if hooks:
+        hooks[0]._save_checkpoint_with_step(runner, done, dict(iter=done, epoch=0))
+        what_next = f'the same command with --resume goes on from {config.work_dir}'
     if is_main_process():
-        print(
-            f'stopped behind iteration {done} of {last}; the same command with --resume goes on '
-            f'from {config.work_dir}',
-            file=sys.stderr,
-        )
+        print(f'stopped after iteration {done} of {last}; {what_next}', file=sys.stderr)
 
 
 def parse_arguments(argv=None):

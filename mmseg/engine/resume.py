@@ -1,6 +1,7 @@
-"""What a checkpoint says of its run, and what a resumed run takes back from it."""
+"""Write into checkpoints what their run was, and give a resumed run what it needs of it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,35 @@ from mmengine.runner import Runner
 
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
+from mmseg.utils.describe import shown
 
 SETTINGS = 'settings.json'  # beside the checkpoints
-TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+TRAINING = (
+    *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
+    'custom_hooks',  # a running average among them
+)
 NOT_COMPARED = ('seed', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 REMEMBERED = ('best_score', 'best_ckpt', 'keep_ckpt_ids')  # by CheckpointHook; some + a metric
 
 
 def training_settings(config: Config, load_from: str | None = None) -> dict[str, str]:
-    """A Config -> {'train_cfg.max_iters': '8000', ...}, all that decides the trained weights."""
+    """A Config -> {'train_cfg.max_iters': '8000', ...}, all that decides the trained weights.
+
+    Absolute paths are said from the config's folder, so that a checkout may move.
+    """
     settings = dict(seed=str(config.randomness.seed), processes=str(get_world_size()))
     settings['load_from'] = str(load_from)
+    folder = os.path.dirname(os.path.abspath(config.filename))
     for part in TRAINING:
-        settings |= _flat(config.get(part), part)
+        for name, value in _flat(config.get(part), part).items():
+            if os.path.isabs(value) and os.path.commonpath([value, folder]) != os.sep:
+                value = os.path.relpath(value, folder)
+            settings[name] = value
     return settings
 
 
 def _flat(value: Any, name: str) -> dict[str, str]:
+    """Nested dicts and lists of dicts, 'model' -> {'model.backbone.size': 'b0', ...}"""
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
@@ -52,13 +65,14 @@ def changes(before: dict[str, str], now: dict[str, str]) -> str:
 def read_settings(folder: Path) -> dict[str, str]:
     """A run's folder -> the settings of the last training that began there, {} if none did"""
     try:
-        return json.loads((folder / SETTINGS).read_text())
-    except (OSError, ValueError):
+        settings = json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 class CheckpointContentHook(Hook):
-    """Decide what of a run goes into a checkpoint, and what of it a resumed run takes back.
+    """Choose the contents of a checkpoint, and the part of them that a resumed run loads.
 
     A checkpoint holds tensors and plain values: no histories of the log, and no schedules, which
     follow from the config and the iteration. A resumed run has the settings of its config.
@@ -90,33 +104,27 @@ class CheckpointContentHook(Hook):
             for name, value in checkpoint['message_hub']['runtime_info'].items()
             if name.startswith(REMEMBERED)
         }
-        checkpoint['message_hub'] = dict(
-            log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True)
-        )
+        checkpoint['message_hub'] = _hub_of(info)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
         path = runner._load_from
-        if 'optimizer' not in checkpoint:
-            raise UserError(
-                f'{path} holds weights, but no state of the optimizer to resume; start a new run '
-                'from them with --load-from'
-            )
         before, done = checkpoint['meta'].get('settings', {}), checkpoint['meta']['iter']
         if before.get('seed', self.settings['seed']) != self.settings['seed']:
             raise UserError(
-                f'{path} was trained with seed {before["seed"]}, not {self.settings["seed"]}'
+                f'{path} was trained with seed {shown(before["seed"])}, not {self.settings["seed"]}'
             )
         if done > runner.max_iters:
             raise UserError(
-                f'{path} is of iteration {done}, behind train_cfg.max_iters={runner.max_iters}'
+                f'{path} is at iteration {done}, beyond train_cfg.max_iters={runner.max_iters}'
             )
         changed = changes(before, self.settings | dict(load_from=before.get('load_from')))
         if before and changed and is_main_process():
             print(f'goes on from iteration {done} with other settings: {changed}')
         _take_settings(checkpoint['optimizer'], runner.optim_wrapper)
-        _find_best(checkpoint['message_hub'], Path(runner.work_dir))
+        info = checkpoint['message_hub']['runtime_info']
+        checkpoint['message_hub'] = _hub_of(_best_of(info, Path(runner.work_dir)))
 
 
 def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
@@ -126,13 +134,19 @@ def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
     saved['base_param_settings'] = wrapper.base_param_settings
 
 
-def _find_best(hub: dict, folder: Path) -> None:
-    """Point to the best checkpoint in this folder; forget it where it lies in another one."""
-    info = hub['runtime_info']
+def _best_of(info: dict, folder: Path) -> dict:
+    """Keep what is remembered; a best checkpoint is the file in this folder, or forgotten."""
+    info = {name: value for name, value in info.items() if str(name).startswith(REMEMBERED)}
     for name in [name for name in info if name.startswith('best_ckpt')]:
-        path = folder / Path(info[name]).name
-        if path.exists():
+        path = folder / Path(str(info[name])).name
+        if path.is_file():
             info[name] = str(path)
-            continue
-        for key in (name, name.replace('best_ckpt', 'best_score')):
-            del info[key], hub['resumed_keys'][key]
+        else:
+            del info[name]
+            info.pop(name.replace('best_ckpt', 'best_score'), None)
+    return info
+
+
+def _hub_of(info: dict) -> dict:
+    """Values to remember -> the state of mmengine's MessageHub that holds them"""
+    return dict(log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True))

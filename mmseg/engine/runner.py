@@ -44,10 +44,9 @@ class SegRunner(Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg, model):
-        """To the device; behind DistributedDataParallel where there is something to train."""
+        """Move to the device, into DistributedDataParallel where there is something to train."""
         device = self.cfg.get('device', 'cpu')
-        if self.cfg.get('tf32'):
-            allow_tf32()
+        allow_tf32(bool(self.cfg.get('tf32')))
         model = model.to(device)
         if device != 'cpu':  # where convolutions read channels last
             model = model.to(memory_format=torch.channels_last)
@@ -94,13 +93,14 @@ class SegRunner(Runner):
         with another length or rate those of that config.
         """
         try:
-            super().resume(filename, **options)
+            super().resume(filename, **{**options, 'resume_param_scheduler': False})
         except ValueError as error:  # of torch's optimizers
             if 'parameter group' not in str(error):
                 raise
             raise UserError(
                 f'the checkpoint {filename} was trained with other groups of parameters than '
-                'those of optim_wrapper; resume it with its own settings'
+                'those of optim_wrapper; resume it with its own settings, or by the version that '
+                'wrote it'
             ) from error
         schedules = [s for s in self.param_schedulers or [] if not s.by_epoch]
         with warnings.catch_warnings():  # of schedules that step before the optimizer

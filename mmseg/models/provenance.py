@@ -1,4 +1,4 @@
-"""What a student's file says of its training, compared with the config that reads it."""
+"""Compare the training that a student's file records with the config that reads it."""
 
 import json
 import logging
@@ -7,10 +7,11 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from mmseg.errors import UserError
-from mmseg.vocabularies import Vocabulary
+from mmseg.vocabularies import Vocabulary, label_difference
 
 logger = logging.getLogger(__name__)
 WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
+NO_SWITCHES = ('type', 'usual')  # `usual` is a file, and the paths of two machines differ
 
 
 def require_same_training(
@@ -39,35 +40,43 @@ def require_same_training(
 
 
 def switches_of(class_weight: dict | None) -> dict[str, str]:
-    """Settings of a class weight -> {'tau': '1.0', ...}, without its towers and text"""
-    items = (class_weight or {}).items()
+    """Settings of a class weight -> {'tau': '1.0', ...}, without its towers, text and files"""
     return {
-        k: str(v) for k, v in items if k != 'type' and v is not None and not isinstance(v, dict)
+        name: str(value)
+        for name, value in (class_weight or {}).items()
+        if name not in NO_SWITCHES and '.' not in name and str(value) != 'None'
+        if not isinstance(value, dict)
     }
 
 
-def _stated(meta):
+def _stated(meta: dict) -> tuple[list[str] | None, dict[str, str] | None]:
     """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
     if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
-        weight = _parsed(meta['class_weight']) if 'class_weight' in meta else None
-        return _parsed(meta['vocabulary']).get('labels'), weight
+        weight = switches_of(_parsed(meta['class_weight'])) if 'class_weight' in meta else None
+        return _labels(_parsed(meta['vocabulary']).get('labels')), weight
     settings = None
     if 'settings' in meta:
-        items = _dict(meta['settings']).items()
-        own = {k.removeprefix(WEIGHT): v for k, v in items if str(k).startswith(WEIGHT)}
-        settings = {k: v for k, v in own.items() if k != 'type' and '.' not in k and v != 'None'}
-    return _dict(meta.get('dataset_meta')).get('classes'), settings
+        items = [(str(name), value) for name, value in _dict(meta['settings']).items()]
+        own = {k.removeprefix(WEIGHT): v for k, v in items if k.startswith(WEIGHT)}
+        settings = switches_of(own)
+    return _labels(_dict(meta.get('dataset_meta')).get('classes')), settings
+
+
+def _labels(value: object) -> list[str] | None:
+    """Return labels if the value is a list of them, else None."""
+    listed = isinstance(value, (list, tuple)) and all(isinstance(label, str) for label in value)
+    return list(value) if listed else None
 
 
 def _dict(value: object) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _parsed(text: str) -> dict:
+def _parsed(text: object) -> dict:
     """JSON of a dict -> the dict; {} of anything else"""
     try:
         return _dict(json.loads(text))
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return {}
 
 
@@ -78,8 +87,9 @@ def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
         UserError: other classes; or its weights are a running average, and no hook is there to go
             on with it: the average would be trained with the state of the student's optimizer.
     """
-    labels = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
-    difference = labels and runner.train_dataloader.dataset.vocabulary.difference(labels)
+    labels, _ = _stated(checkpoint.get('meta', {}))
+    own = _labels(getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes'))
+    difference = labels and own and label_difference(labels, own, 'the data set')
     if difference:
         raise UserError(f'{path} was trained with other classes: {difference}')
     averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)

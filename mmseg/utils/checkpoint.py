@@ -230,18 +230,26 @@ def read_checkpoint(path, map_location=None):
     """
     content = read_file(path, cure='name an earlier one, or start a new run')
     state_of(content, path)
-    meta = content.get('meta')
-    counted = isinstance(meta, dict) and all(
-        type(meta.get(key)) is int and meta[key] >= 0 for key in ('iter', 'epoch')
-    )
-    optimizer, hub = content.get('optimizer'), content.get('message_hub')
-    grouped = isinstance(optimizer, dict) and isinstance(optimizer.get('param_groups'), list)
-    if not (counted and grouped and isinstance(hub, dict)):
+    if not _is_training(content):
         raise UserError(
             f'{path} holds weights, but no state of a training to resume; start a new run from '
             'them with --load-from'
         )
     return content
+
+
+def _is_training(content: dict) -> bool:
+    """Whether a checkpoint has the shape that a resumed run relies on"""
+    meta, optimizer, hub = (content.get(name) for name in ('meta', 'optimizer', 'message_hub'))
+    if not all(isinstance(part, dict) for part in (meta, optimizer, hub)):
+        return False
+    groups = optimizer.get('param_groups')
+    parts = [hub.get('runtime_info'), meta.get('settings', {}), meta.get('dataset_meta', {})]
+    parts += groups if isinstance(groups, list) else [None]
+    counts = [meta.get(name) for name in ('iter', 'epoch')]
+    return all(isinstance(part, dict) for part in parts) and all(
+        type(count) is int and count >= 0 for count in counts
+    )
 
 
 def newest_checkpoint(folder):

@@ -2,12 +2,19 @@
 
 from .palette import distinct_palette
 from .templates import TEMPLATES, resolve_templates
-from .vocabulary import Vocabulary, list_vocabularies, load_vocabulary, parse_vocabulary
+from .vocabulary import (
+    Vocabulary,
+    label_difference,
+    list_vocabularies,
+    load_vocabulary,
+    parse_vocabulary,
+)
 
 __all__ = [
     'TEMPLATES',
     'Vocabulary',
     'distinct_palette',
+    'label_difference',
     'list_vocabularies',
     'load_vocabulary',
     'parse_vocabulary',

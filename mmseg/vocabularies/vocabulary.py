@@ -81,12 +81,7 @@ class Vocabulary:
 
     def difference(self, labels: Sequence[str]) -> str:
         """Labels in an order -> how they differ from these: 'class 3 is ...'; '' for not at all"""
-        if len(labels) != len(self):
-            return f'{len(labels)} classes, {self.name} has {len(self)}'
-        for i, (theirs, own) in enumerate(zip(labels, self.labels)):
-            if theirs != own:
-                return f'class {i} is {theirs!r}, in {self.name} {own!r}'
-        return ''
+        return label_difference(labels, self.labels, self.name)
 
     def by_prompt(self):
         """-> a Vocabulary with a class for each prompt, and the class here of each of those"""
@@ -103,6 +98,16 @@ class Vocabulary:
     def metainfo(self):
         """What mmengine's data sets call it: {'classes': labels, 'palette': RGB triples}."""
         return dict(classes=self.labels, palette=self.palette)
+
+
+def label_difference(theirs: Sequence[str], own: Sequence[str], name: str) -> str:
+    """Compare labels and their order with those of `name` -> 'class 3 is ...', '' where equal."""
+    if len(theirs) != len(own):
+        return f'{len(theirs)} classes, {name} has {len(own)}'
+    for i, (their, label) in enumerate(zip(theirs, own)):
+        if their != label:
+            return f'class {i} is {their!r}, in {name} {label!r}'
+    return ''
 
 
 def parse_vocabulary(lines, name):
