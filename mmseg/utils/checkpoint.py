@@ -140,6 +140,12 @@ def require_finite(tensor, what, cure):
             raise UserError(f'{what} with NaN or Inf in it; {cure}')
 
 
+def require_finite_state(state, what, cure):
+    """Look at each tensor of {name: tensor}; see `require_finite`."""
+    for name, tensor in state.items():
+        require_finite(tensor, f'{what} {name}', cure)
+
+
 def read_state(path):
     """A file of weights, or a checkpoint -> its {name: tensor}; see `read_file`.
 
