@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmseg.errors import UserError
-from mmseg.utils import in_checkout
+from mmseg.utils import in_checkout, reason_of
 
 from .check_config import check_config
 from .hand_out import hand_out
@@ -63,8 +63,7 @@ def _users_code(path: Path):
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise UserError(f'the config {path} cannot be read: {reason}') from error
+        raise UserError(f'the config {path} cannot be read: {reason_of(error)}') from error
 
 
 def _files_of(config: Config) -> list[tuple[Path, str]]:
