@@ -7,13 +7,18 @@ from typing import Any
 
 from mmseg.errors import UserError
 
+from .suggest import nearest
 
-def require_number(name: str, value: Any, least=None, most=None, *, above=None, whole=False):
+
+def require_number(
+    name: str, value: Any, least=None, most=None, *, above=None, below=None, whole=False
+):
     """
     Args:
         least, most: the range, both ends in it; None for no end.
         above: the range begins behind this number.
         whole: only whole numbers.
+        below: the value must be less than this number.
 
     Raises:
         UserError: no finite number in the range.
@@ -21,8 +26,9 @@ def require_number(name: str, value: Any, least=None, most=None, *, above=None, 
     kind = Integral if whole else Real
     good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     good = good and (least is None or value >= least) and (most is None or value <= most)
-    if not good or (above is not None and value <= above):
-        ends = (('above', above), ('from', least), ('to', most))
+    good = good and (above is None or value > above) and (below is None or value < below)
+    if not good:
+        ends = (('above', above), ('from', least), ('to', most), ('below', below))
         bounds = ''.join(f' {word} {end}' for word, end in ends if end is not None)
         raise UserError(f'{name} is a {"whole " * whole}number{bounds}, not {value!r}')
 
@@ -47,4 +53,6 @@ def require_choice(name: str, value: Any, choices: Sequence):
         UserError: none of the choices.
     """
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise UserError(f'{name} is {" or ".join(map(repr, choices))}, not {value!r}')
+        *most, last = map(repr, choices)
+        known = f'{", ".join(most)} or {last}'
+        raise UserError(f'{name} is {known}, not {value!r}{nearest(value, choices)}')
