@@ -5,9 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
+from mmseg.apis.segment_command import default_config
+from mmseg.clip import load_clip
+from mmseg.datasets import PascalContextDataset59
 from mmseg.engine import load_config
 from mmseg.errors import UserError
+from mmseg.utils.timm_weights import create_with_weights
 
 ROOT = Path(__file__).parent.parent
 LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
@@ -213,10 +219,13 @@ def test_configs_of_others(tmp_path, name, text, message):
 
 
 def test_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
-    """A path is looked for beside the file that says it, inherited or not; then as it stands."""
+    """Beside the file that says it, inherited or not; as it stands; in the checkout's pretrain/."""
     own, base = tmp_path / 'own', tmp_path / 'base'
-    for folder in (own / 'scenes', base / 'teachers', tmp_path / 'here' / 'data'):
+    pretrain = tmp_path / 'checkout' / 'pretrain'
+    for folder in (own / 'scenes', base / 'teachers', tmp_path / 'here' / 'data', pretrain):
         folder.mkdir(parents=True)
+    (pretrain / 'mit_b0.pth').touch()
+    monkeypatch.setattr('mmseg.utils.checkout.CHECKOUT', pretrain.parent)
     leaf = ROOT / STUDENTS.format('segformer_b0', '8k')
     (base / 'teachers' / 'sclip.py').write_text(
         f"_base_ = '{ROOT}/configs/_base_/teachers/sclip_vit16.py'\ndefault_scope = 'mmseg'"
@@ -234,6 +243,7 @@ def test_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path / 'here')
     published, ours = load_config(leaf), load_config('../own/inherits.py')
+    assert published.model.backbone.pretrained == str(pretrain / 'mit_b0.pth')
     assert ours.model == published.model and Path(ours.teacher).samefile(published.teacher)
     found = load_config('../own/leaf.py')
     assert found.model.teacher.backbone.readout == 'sclip'
@@ -248,6 +258,25 @@ def test_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
     assert found.model.teacher.backbone.readout == 'sclip'
     found.dump('dumped.py')  # as in a run's folder
     assert load_config('dumped.py').model == found.model
+
+
+def test_the_checkout_has_weights_and_data_for_any_folder(tmp_path, monkeypatch):
+    """Those that no config names: a CLIP by its tag, timm's weights, a data set's usual root."""
+    for name in ('here', 'pretrain', 'data/VOCdevkit/VOC2010'):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / 'pretrain' / 'ViT-B-16.pt').touch()
+    trained = timm.create_model('test_resnet').state_dict()
+    save_file(trained, tmp_path / 'pretrain' / 'test_resnet.r160_in1k.safetensors')
+    monkeypatch.setattr('mmseg.utils.checkout.CHECKOUT', tmp_path)
+    monkeypatch.chdir(tmp_path / 'here')
+    with pytest.raises(UserError, match=f'{tmp_path}/pretrain/ViT-B-16.pt is no weights file'):
+        load_clip('ViT-B-16-quickgelu', 'openai')
+    assert default_config().stem.startswith('maskclip_vit16')
+    found = create_with_weights('test_resnet').state_dict()
+    assert all(tensor.equal(trained[name]) for name, tensor in found.items())
+    data = PascalContextDataset59(lazy_init=True)
+    assert data.data_root == str(tmp_path / 'data/VOCdevkit/VOC2010')
+    assert PascalContextDataset59(data_root='scenes', lazy_init=True).data_root == 'scenes'
 
 
 INSTALLED = """

@@ -19,6 +19,8 @@ from mmseg.engine import (
     TrainProgressHook,
     autocast_of,
 )
+from mmseg.engine.hooks import FiniteScoresHook
+from mmseg.engine.train_loop import StreamTrainLoop
 from mmseg.evaluation import AgreementMetric, IoUMetric
 from mmseg.labelling.views import mean_probabilities
 from mmseg.models import (
@@ -43,6 +45,7 @@ from mmseg.structures import SegDataSample
 PERMITTED = {
     'evaluation/metric.py:evaluate': 'the counts of all photos, once, behind the last',
     'evaluation/agreement.py:evaluate': 'the same',
+    'engine/hooks.py:after_test_epoch': 'are the scores finite? once, after the last photo',
     'engine/late_info.py:_read': 'losses where they are logged, all at once',
     'engine/train_hooks.py:_look': 'losses, every 10 iterations: are they finite?',
     'engine/train_hooks.py:_note': 'the progress line, every 10 iterations',
@@ -285,6 +288,40 @@ def test_training(gpu, student, kind):
 
     for amp in (False, True):
         assert gpu.waits(step, optimizer_of(model, amp)) == []
+
+
+@pytest.mark.parametrize('amp', [False, True])
+def test_training_on_a_batch_in_parts(gpu, student, amp):
+    """Parts weighted by their pixels, and the mean of what they return."""
+    model, seen = student(), []
+    optimizer = optimizer_of(model, amp)
+    runner = SimpleNamespace(
+        model=model,
+        optim_wrapper=optimizer,
+        call_hook=lambda place, outputs=None, **_: seen.append(outputs),
+    )
+    loop = SimpleNamespace(runner=runner, parts=2, _iter=0)
+    optimizer._accumulative_counts = loop.parts
+    optimizer.initialize_count_status(model, 0, 2)
+    model.train()
+    assert gpu.waits(StreamTrainLoop.run_iter, loop, batch(**UNLABELLED)) == []
+    assert optimizer._inner_count == 2 and seen[-1]['loss'].device == DEVICE
+
+
+def test_scores_are_looked_at_once_after_the_last_photo(gpu, maskclip):
+    model, hook = maskclip(), FiniteScoresHook()
+    hook.before_test_epoch(None)
+
+    def step():
+        with torch.no_grad():
+            for _ in range(3):
+                hook.after_test_iter(None, 0, outputs=model.test_step(batch()))
+
+    assert gpu.waits(step) == []
+    with pytest.MonkeyPatch.context() as patch:  # what follows is of the host
+        patch.setattr('mmseg.engine.hooks.require_finite_scores', lambda total, photo: None)
+        (wait,) = gpu.waits(hook.after_test_epoch, None)
+    assert wait.function in PERMITTED and len(hook.totals) == 6
 
 
 def test_a_student_is_tested(gpu, student):

@@ -163,11 +163,14 @@ def test_tiny_tau_gives_finite_scores(options):
     'make, message',
     [
         (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a number from 0.0001 to 10000.0'),
-        (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), 'mode is one of multiply, add'),
+        (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), "mode is 'multiply', 'add'"),
         (lambda: ClassWeight(torch.eye(5), tau=1, usual=[0.1]), 'usual has 1 values for 5 classes'),
-        (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a probability'),
-        (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh is a probability'),
-        (lambda: MaskClipHead(None, ks_over='chanels'), 'ks_over is one of channels, positions'),
+        (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a number from 0 to 1, not 50'),
+        (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh is a number from 0 to 1'),
+        (
+            lambda: MaskClipHead(None, ks_over='chanels'),
+            "ks_over is 'channels' or 'positions', not 'chanels' .nearest: 'channels'",
+        ),
     ],
 )
 def test_impossible_settings(make, message):

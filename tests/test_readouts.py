@@ -377,10 +377,10 @@ def test_proxy_weights_by_file(tmp_path):
 @pytest.mark.parametrize(
     'config, told',
     [
-        ('sclp', "'sclp' is not known \\(nearest: 'sclip'\\)"),
+        ('sclp', "not 'sclp' \\(nearest: 'sclip'\\)"),
         (dict(preset='sclip', residul=False), "no key 'residul' \\(nearest: 'residual'\\)"),
         (dict(preset='scclip', repair=dict(quantil=0.9)), "nearest: 'quantile'"),
-        (dict(terms=['q-z']), "readout.terms 'q-z' is not known"),
+        (dict(terms=['q-z']), "readout.terms is 'value', .*, not 'q-z'"),
         (dict(terms=['q-q', 'k-k'], weights=[1]), '2 terms and 1 weights'),
         (dict(terms='similar', class_key=False), "'similar' needs readout.layers"),
         (dict(terms='proxy'), 'set readout.class_key=False'),
@@ -388,23 +388,32 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(preset='gem', gaussian=5.0), 'self_self and readout.gaussian exclude'),
         (dict(preset='sclip', residual=1.5), 'residual is True or False, not 1.5'),
         (dict(preset='naclip', gaussian='wide'), "gaussian is a number, not 'wide'"),
-        (dict(preset='resclip', feedback=dict(smooth='rings')), "'rings' is not known"),
+        (
+            dict(preset='resclip', feedback=dict(smooth='rings')),
+            "smooth is 'grid' or 'rows', not 'rings'",
+        ),
         (dict(terms=[]), 'readout.terms is at least one of'),
-        (dict(early=[6]), 'a first and a last block'),
-        (dict(preset='scclip', layers=dict(fused=[4])), 'fused is a first and a last block'),
-        (dict(preset='scclip', layers=dict(fused=[10, 4])), 'in this order, not \\(10, 4\\)'),
-        (dict(preset='gem', self_self=dict(blocks=99)), 'blocks is .* at most 12, not 99'),
-        (dict(preset='gem', self_self=dict(iterations=-3)), 'a whole number, 0 or more, .*not -3'),
-        (dict(preset='gem', self_self=dict(temperature='x')), "temperature is a number, .*'x'"),
+        (dict(early=[6]), 'readout.early is two numbers, not'),
+        (dict(preset='scclip', layers=dict(fused=[4])), 'fused is two numbers, not'),
+        (
+            dict(preset='scclip', layers=dict(fused=[10, 4])),
+            'fused is \\(low, high\\), not \\(10, 4\\)',
+        ),
+        (
+            dict(preset='gem', self_self=dict(blocks=99)),
+            'blocks is a whole number from 1 to 12, not 99',
+        ),
+        (dict(preset='gem', self_self=dict(iterations=-3)), 'a whole number from 0 to .*not -3'),
+        (dict(preset='gem', self_self=dict(temperature='x')), "temperature is a number.*'x'"),
         (dict(early=['a', 'b']), "readout.early is a whole number.* not 'a'"),
-        (dict(preset='scclip', weights=['a', 'b']), "readout.weights is a number, .*not 'a'"),
-        (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number, .*, not 3.5'),
+        (dict(preset='scclip', weights=['a', 'b']), "readout.weights is a number .*not 'a'"),
+        (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number from 1 .*, not 3.5'),
         (dict(gaussian=5.0), "readout.gaussian is of terms such as 'k-k'"),
         (dict(feedback={}), "readout.feedback steers terms such as 'k-k'"),
-        (dict(preset='naclip', terms='near'), "readout.terms 'near' is not known"),
+        (dict(preset='naclip', terms='near'), "readout.terms is 'value', .*, not 'near'"),
         (
             dict(preset='scclip', repair=dict(quantile=95)),
-            'quantile is a number, 0 or more, at most 1, not 95',
+            'quantile is a number from 0 to 1, not 95',
         ),
         (3, 'is a name or a dict'),
     ],
@@ -427,7 +436,7 @@ def test_towers_without_blocks_and_proxies_without_terms(extractor, tiny_clip):
     visual = tiny_clip('resnet').model.visual
     with pytest.raises(UserError, match='ModifiedResNet ends in an attention pool'):
         CLIPDenseExtractor(visual, mean=MEAN, std=STD, readout=PRESETS['sclip'])
-    with pytest.raises(UserError, match='positions is one of .*nearest'):
+    with pytest.raises(UserError, match='positions is .*nearest'):
         extractor(positions='antialiased')
     with pytest.raises(UserError, match='needs a proxy, and no other'):
         extractor('sclip', proxy=tiny_proxy())

@@ -118,14 +118,17 @@ def test_pixels_count_by_confidence_and_class():
     'settings, words',
     [
         (dict(smoothing=0.1, gce=0.5), 'smoothing and gce exclude each other'),
-        (dict(confidence_ramp=(0.5, 0.5)), 'confidence_ramp is low < high'),
-        (dict(confidence_ramp=(0.1, 0.5), confidence_power=1), 'confidence_power or'),
-        (dict(gce=2), 'gce is in 0..1, not 2'),
-        (dict(balance=-1), 'balance is 0 or more'),
+        (dict(confidence_ramp=(0.5, 0.5)), 'confidence_ramp needs low < high'),
+        (dict(confidence_ramp=(0.1, 0.5), confidence_power=1), 'no confidence_power beside'),
+        (dict(confidence_ramp=0.5), 'confidence_ramp is two numbers, not 0.5'),
+        (dict(gce='x'), "gce is a number from 0 to 1, not 'x'"),
+        (dict(smoothing=1), 'smoothing is a number from 0 below 1, not 1'),
+        (dict(gce=2), 'gce is a number from 0 to 1, not 2'),
+        (dict(balance=-1), 'balance is a number from 0, not -1'),
     ],
 )
 def test_settings_that_make_no_sense(settings, words):
-    with pytest.raises(UserError, match=f'model.robust_loss: .*{words}'):
+    with pytest.raises(UserError, match=f'model.robust_loss.*{words}'):
         RobustLoss(3, **settings)
 
 

@@ -138,7 +138,7 @@ def test_by_prompt_names_every_query():
     'options, message',
     [
         (dict(scoring=dict(prob_thd=0.1)), "has no class called 'background'"),
-        (dict(scoring=dict(synonyms='best')), 'scoring.synonyms is one of mean, max'),
+        (dict(scoring=dict(synonyms='best')), "scoring.synonyms is 'mean' or 'max', not 'best'"),
         (dict(scoring=dict(prob_tdh=0.1)), "model.scoring has no key 'prob_tdh'"),
         (dict(windows=dict(size=8, stride=8)), 'less than a patch of 16'),
         (dict(windows=dict(size=64)), "model.windows lacks the key 'stride'"),
@@ -199,7 +199,7 @@ def test_superpixels_end_at_edges(method):
 
 @pytest.mark.parametrize(
     'options, message',
-    [(dict(method='watershed'), 'method is one of'), (dict(segments=0), 'above 0')],
+    [(dict(method='watershed'), 'method is'), (dict(segments=0), 'a whole number from 1, not 0')],
 )
 def test_impossible_superpixels(options, message):
     with pytest.raises(UserError, match=message):
@@ -232,7 +232,7 @@ def test_presence_counts_classes_not_their_words():
     weigh = ClassWeight(torch.eye(5), mode='presence', top=2, groups=(0, 0, 0, 1, 2))
     found = weigh.reweight(random(1, 5, 2, 2), torch.tensor([[0.1, 0.5, 0.4, 0.2, 0.3]]))
     assert (found == -100).flatten(2).all(dim=2).tolist() == [[False] * 3 + [True, False]]
-    with pytest.raises(UserError, match='class_weight.top is a number of classes in 1..3'):
+    with pytest.raises(UserError, match='class_weight.top is a whole number from 1 to 3, not 4'):
         ClassWeight(torch.eye(5), mode='presence', top=4, groups=(0, 0, 0, 1, 2))
 
 
@@ -254,8 +254,8 @@ def test_presence_leaves_the_top_and_those_always_there():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(mode='presence'), 'class_weight.top is a number of classes in 1..5'),
-        (dict(mode='presence', top=6), 'class_weight.top is a number of classes in 1..5'),
+        (dict(mode='presence'), 'class_weight.top is a whole number from 1 to 5, not None'),
+        (dict(mode='presence', top=6), 'class_weight.top is a whole number from 1 to 5, not 6'),
         (dict(mode='blend', share=2), 'class_weight.share is a number from 0 to 1'),
         (dict(), 'class_weight.tau is a number from 0.0001 to 10000.0'),
     ],

@@ -57,7 +57,7 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
         ),
         (WEIGHT, dict(view='all'), "class_weight.view is 'clip' or 'image', not 'all'"),
         (WEIGHT, dict(view_size=0), 'class_weight.view_size is a whole number from 1, not 0'),
-        (partial(RobustLoss, 3), dict(balance_most=-1), 'balance_most is above 0, not -1'),
+        (partial(RobustLoss, 3), dict(balance_most=-1), 'balance_most is a number above 0, not -1'),
         (
             partial(EncoderDecoder, None, None, mean=(0, 0, 0), std=(1, 1, 1)),
             dict(loss_over='x'),

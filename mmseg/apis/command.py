@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmseg.errors import UserError
+from mmseg.utils import reason_of
 
 # Errors of the operating system that are the user's to mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
@@ -128,8 +129,9 @@ def settings_of(config):
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f'{config.filename} has a setting that cannot be used: {reason}') from error
+        raise UserError(
+            f'{config.filename} has a setting that cannot be used: {reason_of(error)}'
+        ) from error
 
 
 def add_config_arguments(parser):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmseg.datasets.transforms import Resize
 from mmseg.errors import UserError
 from mmseg.models.scoring import checksum, require_finite_scores
-from mmseg.utils import atomic_path
+from mmseg.utils import atomic_path, reason_of
 
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd
 AGREEMENT = 0.999
@@ -178,9 +178,9 @@ def _write_program(module, path, described):
         )
         torch.export.save(program, path, extra_files=described)
     except Exception as error:  # torch.export's have no common type
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UserError(
-            f'PyTorch cannot export this network for any size ({reason}); use --format onnx'
+            f'PyTorch cannot export this network for any size ({reason_of(error)}); '
+            'use --format onnx'
         ) from error
 
 

@@ -17,6 +17,7 @@ from mmseg.models.scoring import checksum, require_finite_scores
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label
+from mmseg.utils import CHECKOUT
 from mmseg.vocabularies import load_vocabulary
 
 from .photo import as_photo
@@ -24,7 +25,7 @@ from .result import Segmentation
 from .test import use_checkpoint
 from .words import Words, classes_of, words_of
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = CHECKOUT / 'configs'
 KEPT = 8  # vocabularies whose embeddings a model keeps
 RESIZING = ('Resize', 'ResizeShortSide')
 

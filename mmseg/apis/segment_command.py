@@ -12,7 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 from mmseg.clip import fetched_names
 from mmseg.datasets.image_folder import list_photos
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir, unique_names
+from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
 from mmseg.vocabularies import TEMPLATES
 
 from .command import ConfigOptions
@@ -82,7 +82,10 @@ def main(argv=None):
 
 def default_config():
     """OpenAI's ViT-B/16 where its weights are at hand; else the miniature, and it says so."""
-    there = any(Path('pretrain', name).is_file() for name in fetched_names('ViT-B-16', 'openai'))
+    there = any(
+        Path(in_checkout(f'pretrain/{name}')).is_file()
+        for name in fetched_names('ViT-B-16', 'openai')
+    )
     repo = 'timm/vit_base_patch16_clip_224.openai'
     cached = any(isinstance(try_to_load_from_cache(repo, name), str) for name in HUB_FILES)
     if there or cached:

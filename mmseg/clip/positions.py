@@ -3,9 +3,6 @@
 import torch
 import torch.nn.functional as F
 
-from mmseg.errors import UserError
-from mmseg.utils import nearest
-
 RULES = ('size', 'factor', 'antialias')
 
 
@@ -28,11 +25,3 @@ def resize_positions(positions, grid, rule='size', *, prefix=1):
     else:
         square = F.interpolate(square, size=grid, antialias=rule == 'antialias', **options)
     return torch.cat([positions[:prefix], square.flatten(2)[0].T.to(positions.dtype)], dim=0)
-
-
-def check_rule(rule):
-    """Raises UserError for anything that is no rule of `resize_positions`."""
-    if rule not in RULES:
-        raise UserError(
-            f'positions is one of {", ".join(RULES)}, not {rule!r}{nearest(rule, RULES)}'
-        )

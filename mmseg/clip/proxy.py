@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import channel_statistics, nearest, shown
+from mmseg.utils import channel_statistics, nearest, reason_of, require_choice
 from mmseg.utils.checkpoint import misfit, read_state
 from mmseg.utils.timm_weights import create_with_weights
 
-from .positions import check_rule, resize_positions
+from .positions import RULES, resize_positions
 from .readout.attention import similarity
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ProxyViT(nn.Module):
 
     def __init__(self, vit, *, mean, std, positions='size', parts=None):
         super().__init__()
-        check_rule(positions)
+        require_choice('positions', positions, RULES)
         self.vit, self.positions, self.parts = vit, positions, parts
         mean, std = channel_statistics(mean, std)
         self.register_buffer('mean', mean[None], persistent=False)
@@ -165,7 +165,7 @@ def _load(vit, model, file):
     try:
         state = checkpoint_filter_fn(state, vit)
     except Exception as error:  # timm's, for weights of its own models
-        raise UserError(f'{file} does not fit the proxy {model}: {shown(error)}') from error
+        raise UserError(f'{file} does not fit the proxy {model}: {reason_of(error)}') from error
     state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
     reason = misfit(vit.state_dict(), state)

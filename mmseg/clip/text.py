@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, digest_state
+from mmseg.utils import Progress, atomic_path, digest_state, reason_of
 from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import resolve_templates
 
@@ -165,7 +165,7 @@ def _tokenizer(clip):
         return open_clip.get_tokenizer(clip.name) if known else open_clip.tokenize
     except Exception as error:  # transformers and the hub client have many
         raise UserError(
-            f'the tokenizer of {clip.name} could not be had ({str(error).splitlines()[0][:120]}); '
+            f'the tokenizer of {clip.name} could not be had ({reason_of(error)}); '
             'it needs `pip install transformers` and, the first time, a network; or name a file of '
             'embeddings (text.file)'
         ) from error

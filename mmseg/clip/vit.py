@@ -6,9 +6,10 @@ from torch import nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
+from mmseg.utils import require_choice
 
 from .blocks import Trunk, run_block, run_block_with_attention
-from .positions import check_rule, resize_positions
+from .positions import RULES, resize_positions
 from .readout import NOTHING, PRESETS, blocks_needed, read_out
 from .readout.grids import resize_rows
 
@@ -39,7 +40,7 @@ class ViTTower(nn.Module):
                 'no dense features are known of a ViT with an attentional pooler or '
                 'custom blocks (CoCa and kin); use a plain CLIP ViT'
             )
-        check_rule(positions)
+        require_choice('positions', positions, RULES)
         self.visual, self.project_keys = visual, project_keys
         self.readout, self.positions = readout, positions
         self.needed = blocks_needed(readout, len(blocks))

@@ -11,8 +11,8 @@ import open_clip
 from torch import nn
 
 from mmseg.errors import UserError
-from mmseg.utils import nearest
-from mmseg.utils.checkpoint import misfit, require_finite
+from mmseg.utils import in_checkout, nearest
+from mmseg.utils.checkpoint import misfit, require_finite_state
 
 from .state_dict import read_clip_state
 
@@ -147,8 +147,9 @@ def _local_file(name, pretrained, pretrain_dir):
     if pretrained == 'miniature':
         return str(BUILT_IN / f'{name}.safetensors')
     for file in fetched_names(name, pretrained):
-        if (pretrain_dir / file).is_file():
-            return str(pretrain_dir / file)
+        path = Path(in_checkout(pretrain_dir / file))
+        if path.is_file():
+            return str(path)
     if os.sep in pretrained or pretrained.endswith(('.pt', '.pth', '.bin', '.safetensors')):
         raise UserError(
             f'no weights file {pretrained}; put it there, or set pretrained to a tag '
@@ -215,8 +216,7 @@ def _from_tag(name, tag, config):
         ) from error
     finally:
         logging.disable(logging.NOTSET)
-    for key, tensor in network.state_dict().items():
-        require_finite(tensor, f'{name}:{tag} holds {key}', 'use other weights')
+    require_finite_state(network.state_dict(), f'{name}:{tag} holds', 'use other weights')
     preprocess = open_clip.get_model_preprocess_cfg(network)
     return LoadedCLIP(
         network.eval(),

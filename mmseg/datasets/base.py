@@ -5,6 +5,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmseg.errors import UserError
+from mmseg.utils import in_checkout
 from mmseg.vocabularies import load_vocabulary
 
 from .pseudo_labels import require_labels
@@ -16,7 +17,7 @@ class PhotoDataset(BaseDataset):
 
     Args:
         vocabulary: name, file or list of classes.
-        data_root: folder that other paths are relative to.
+        data_root: folder that other paths are relative to; see `in_checkout`.
         unseen: labels of the classes whose masks no training may see, or 'all'; None for none.
         pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos, read
             by `LoadPseudoLabels`; None for none.
@@ -50,7 +51,7 @@ class PhotoDataset(BaseDataset):
         self.pseudo_labels, self.seed, self.skip_bad = pseudo_labels, seed, skip_bad
         self.unseen = self.vocabulary.ids(unseen or ())
         super().__init__(
-            data_root=data_root,
+            data_root=in_checkout(data_root),
             metainfo=dict(**self.vocabulary.metainfo, unseen=self.unseen),
             pipeline=list(pipeline),
             **kwargs,

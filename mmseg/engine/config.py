@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmseg.errors import UserError
+from mmseg.utils import in_checkout, reason_of
 
 from .check_config import check_config
 from .hand_out import hand_out
@@ -34,8 +35,9 @@ def load_config(path, options=None):
     """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
 
     Some top-level keys concern several parts and are said once: see `hand_out`. A relative path in
-    a file is looked for beside the file that says it, then in the current folder; options are as
-    the shell has them. Options in mmsegmentation 0.x's names mean what they meant there.
+    a file is looked for beside the file that says it, then in the current folder, then in the
+    checkout (`pretrain/` and `data/` alone); options are as the shell has them. Options in
+    mmsegmentation 0.x's names mean what they meant there.
 
     Raises:
         UserError: no such file, not a config of this project, an unknown key or type.
@@ -61,8 +63,7 @@ def _users_code(path: Path):
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise UserError(f'the config {path} cannot be read: {reason}') from error
+        raise UserError(f'the config {path} cannot be read: {reason_of(error)}') from error
 
 
 def _files_of(config: Config) -> list[tuple[Path, str]]:
@@ -76,7 +77,7 @@ def _files_of(config: Config) -> list[tuple[Path, str]]:
 
 
 def _make_paths_absolute(node, files: list[tuple[Path, str]]) -> None:
-    """Replace each relative path below a node that lies beside the file that says it, in place."""
+    """Replace, in place, each path below a node that lies beside its file or in the checkout."""
     for key, value in list(node.items() if hasattr(node, 'items') else enumerate(node)):
         if isinstance(value, (dict, list)):
             _make_paths_absolute(value, files)
@@ -87,6 +88,8 @@ def _make_paths_absolute(node, files: list[tuple[Path, str]]) -> None:
                 if said and (path.is_file() or (key in FOLDERS and path.is_dir())):
                     node[key] = os.path.normpath(path)
                     break
+            else:
+                node[key] = in_checkout(value)
 
 
 def _require_ours(config, path):

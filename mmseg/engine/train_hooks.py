@@ -11,7 +11,7 @@ from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import HOOKS
 from mmseg.utils import Progress, atomic_path, peak_memory
-from mmseg.utils.checkpoint import require_finite
+from mmseg.utils.checkpoint import require_finite_state
 
 
 @HOOKS.register_module()
@@ -88,9 +88,9 @@ class NonFiniteLossHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint):
         self._look(runner)
-        for name, tensor in checkpoint['state_dict'].items():
-            cure = 'lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
-            require_finite(tensor, f'behind iteration {runner.iter}, the student has {name}', cure)
+        what = f'after iteration {runner.iter}, the student has'
+        cure = 'lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
+        require_finite_state(checkpoint['state_dict'], what, cure)
 
     def after_train(self, runner):
         self._look(runner)

@@ -2,6 +2,7 @@
 
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
+from mmseg.utils import require_choice
 from mmseg.vocabularies import load_vocabulary
 
 from .clip_parts import build_class_weight, build_extractor, build_head
@@ -106,8 +107,7 @@ def build_scoring(
             which is the class's score.
         scale, prob_thd, area_thd: see `Scoring`. The background is the class of this name.
     """
-    if synonyms not in SYNONYMS:
-        raise UserError(f'scoring.synonyms is one of {", ".join(SYNONYMS)}, not {synonyms!r}')
+    require_choice('scoring.synonyms', synonyms, SYNONYMS)
     queries, groups = vocabulary, None
     if synonyms == 'max' and any(len(prompts) > 1 for prompts in vocabulary.prompts):
         queries, groups = vocabulary.by_prompt()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import index_of, require_number
+from mmseg.utils import index_of, require_choice, require_number
 from mmseg.utils.checkpoint import require_finite
 
 from .refine import ABSENT, LOGIT_SCALE
@@ -58,14 +58,13 @@ class ClassWeight(nn.Module):
         groups=None,
     ):
         super().__init__()
-        if mode not in MODES:
-            raise UserError(f'class_weight.mode is one of {", ".join(MODES)}, not {mode!r}')
+        require_choice('class_weight.mode', mode, MODES)
         if mode in LEAST:
             require_number('class_weight.tau', tau, *TAU)
         require_number('class_weight.share', share, 0, 1)
         classes = len(text) if groups is None else len(set(groups))
-        if mode == 'presence' and (not isinstance(top, int) or not 0 < top <= classes):
-            raise UserError(f'class_weight.top is a number of classes in 1..{classes}, not {top!r}')
+        if mode == 'presence':
+            require_number('class_weight.top', top, 1, classes, whole=True)
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
         self.share, self.top, self.always, self.groups = share, top, list(always), groups
         usual = torch.as_tensor([0.0] * len(text) if usual is None else usual).to(text)

@@ -5,7 +5,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import count_unasked
+from mmseg.utils import count_unasked, require_number, require_pair
 
 from .resized import cross_entropy
 
@@ -45,17 +45,21 @@ class RobustLoss(nn.Module):
         gce=0.0,
     ):
         super().__init__()
-        _require(0 <= confidence_power, 'confidence_power is 0 or more', confidence_power)
-        _require(0 <= balance, 'balance is 0 or more', balance)
-        _require(0 <= balance_memory < 1, 'balance_memory is in 0..1', balance_memory)
-        _require(0 < balance_most, 'balance_most is above 0', balance_most)
-        _require(0 <= smoothing < 1, 'smoothing is in 0..1', smoothing)
-        _require(0 <= gce <= 1, 'gce is in 0..1', gce)
-        _require(not (smoothing and gce), 'smoothing and gce exclude each other', (smoothing, gce))
+        where = 'model.robust_loss'
+        require_number(f'{where}.confidence_power', confidence_power, 0)
+        require_number(f'{where}.balance', balance, 0)
+        require_number(f'{where}.balance_memory', balance_memory, 0, below=1)
+        require_number(f'{where}.balance_most', balance_most, above=0)
+        require_number(f'{where}.smoothing', smoothing, 0, below=1)
+        require_number(f'{where}.gce', gce, 0, 1)
+        if smoothing and gce:
+            raise UserError(f'{where}: smoothing and gce exclude each other')
         if confidence_ramp is not None:
-            low, high = confidence_ramp
-            _require(0 <= low < high <= 1, 'confidence_ramp is low < high in 0..1', confidence_ramp)
-            _require(not confidence_power, 'use confidence_power or confidence_ramp', 'both')
+            require_pair(f'{where}.confidence_ramp', confidence_ramp, least=0, most=1, ordered=True)
+            if confidence_power or confidence_ramp[0] == confidence_ramp[1]:
+                raise UserError(
+                    f'{where}: confidence_ramp needs low < high, and no confidence_power beside it'
+                )
         self.confidence_power, self.confidence_ramp = confidence_power, confidence_ramp
         self.smoothing, self.gce = smoothing, gce
         self.balance = None
@@ -88,11 +92,6 @@ class RobustLoss(nn.Module):
 
 
 RobustLoss.not_from_config = {'num_classes'}
-
-
-def _require(holds, rule, value):
-    if not holds:
-        raise UserError(f'model.robust_loss: {rule}, not {value!r}')
 
 
 def confidence_weight(confidence, *, power=0.0, ramp=None) -> Tensor:

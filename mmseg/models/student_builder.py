@@ -1,7 +1,6 @@
 """From a config to a MaskCLIP+ student: backbone, head, text, and the teacher in training."""
 
 import logging
-from pathlib import Path
 
 import timm
 
@@ -170,16 +169,9 @@ def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, 
         options['output_stride'] = output_stride
     options['features_only'] = True
     if pretrained is True:
-        return TimmBackbone(create_with_weights(model, fetched_timm(model), **options))
+        return TimmBackbone(create_with_weights(model, **options))
     network = TimmBackbone(timm.create_model(model, **options))
     return _start_from(network, pretrained, model, prefix)
-
-
-def fetched_timm(model, folder='pretrain'):
-    """A timm model -> where its weights lie once they are fetched, or None"""
-    cfg = timm.get_pretrained_cfg(model)
-    path = Path(folder) / f'{cfg.hf_hub_id.split("/")[-1]}.safetensors' if cfg.hf_hub_id else None
-    return path if path is not None and path.is_file() else None
 
 
 def _start_from(network, file, name, prefix='', rename=None):

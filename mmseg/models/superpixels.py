@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
+from mmseg.utils import require_choice, require_number
 
 METHODS = ('slic', 'felzenszwalb')
 
@@ -29,10 +30,8 @@ class Superpixels(nn.Module):
 
     def __init__(self, segments=400, *, method='slic', compactness=10.0):
         super().__init__()
-        if method not in METHODS:
-            raise UserError(f'Superpixels: method is one of {", ".join(METHODS)}, not {method!r}')
-        if not isinstance(segments, int) or segments < 1:
-            raise UserError(f'Superpixels: segments is a whole number above 0, not {segments!r}')
+        require_choice('Superpixels.method', method, METHODS)
+        require_number('Superpixels.segments', segments, 1, whole=True)
         self.segments, self.method, self.compactness = segments, method, compactness
         _segmentation()
 

@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, digest_file, shown
+from mmseg.utils import atomic_path, digest_file, reason_of
 
 NAME = 'MANIFEST.json'
 
@@ -21,8 +21,9 @@ def read_manifest(folder):
             if type(entry['size']) is not int or type(entry['sha256']) is not str:
                 raise TypeError('an entry has no size or sha256')
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        reason = shown(error)
-        raise UserError(f'{path} is damaged ({reason}); delete it and fetch again') from error
+        raise UserError(
+            f'{path} is damaged ({reason_of(error)}); delete it and fetch again'
+        ) from error
     return manifest
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
 from mmseg.clip import fetched_names
 from mmseg.errors import UserError
-from mmseg.utils import nearest
+from mmseg.utils import nearest, reason_of
 
 MIT_SIZES = ('b0', 'b1', 'b2', 'b3', 'b4', 'b5')
 MIT_LICENCE = 'NVIDIA Source Code License for SegFormer: for research, not for commercial use'
@@ -105,6 +105,6 @@ def located(source):
     try:
         known = get_hf_file_metadata(url)
     except Exception as error:  # the hub client's errors have no common type
-        raise UserError(f'{url}: {str(error).strip().splitlines()[0][:120]}') from error
+        raise UserError(f'{url}: {reason_of(error)}') from error
     digest = known.etag if re.fullmatch(r'[0-9a-f]{64}', known.etag or '') else None
     return known.location or url, digest

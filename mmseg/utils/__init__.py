@@ -1,5 +1,6 @@
 """Small helpers that know nothing of segmentation."""
 
+from .checkout import CHECKOUT, in_checkout
 from .count import count_unasked
 from .describe import kind_of, shown, what_is
 from .digest import digest_file, digest_state
@@ -24,6 +25,7 @@ from .suggest import nearest
 from .values import require_choice, require_number, require_pair
 
 __all__ = [
+    'CHECKOUT',
     'Progress',
     'accepted_keys',
     'atomic_path',
@@ -32,6 +34,7 @@ __all__ = [
     'digest_file',
     'digest_state',
     'download',
+    'in_checkout',
     'index_of',
     'kept_on_device',
     'kind_of',

@@ -14,6 +14,7 @@ from torch import nn
 from mmseg.errors import UserError
 
 from .describe import shown, what_is
+from .files import reason_of
 
 NUMBERS = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
@@ -48,7 +49,7 @@ def read_file(path, *, cure='fetch it again'):
     try:
         kind = what_is(path)
     except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror or error}') from error
+        raise UserError(f'{path} cannot be read: {reason_of(error)}') from error
     if kind not in READERS:
         raise UserError(f'{path} is no weights file: it is {kind}; {cure}')
     try:
@@ -61,8 +62,7 @@ def read_file(path, *, cure='fetch it again'):
                 f'{path} holds Python objects that would run code when read; save its state_dict '
                 'alone, best as .safetensors'
             ) from error
-        reason = shown(str(error).strip().split('\n')[0] or type(error).__name__)
-        raise UserError(f'{path} is damaged: {kind} ({reason}); {cure}') from error
+        raise UserError(f'{path} is damaged: {kind} ({reason_of(error)}); {cure}') from error
     for name, tensor in _tensors_in(content):
         _require_numbers(tensor, f'{path} holds {name or "a tensor"}', path.stat().st_size, cure)
     return content
@@ -138,6 +138,12 @@ def require_finite(tensor, what, cure):
         low, high = tensor.detach().aminmax()  # NaN propagates; ten times as fast as isfinite()
         if not (low.isfinite() and high.isfinite()):
             raise UserError(f'{what} with NaN or Inf in it; {cure}')
+
+
+def require_finite_state(state, what, cure):
+    """Look at each tensor of {name: tensor}; see `require_finite`."""
+    for name, tensor in state.items():
+        require_finite(tensor, f'{what} {name}', cure)
 
 
 def read_state(path):

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from mmseg.errors import UserError
 
+from .describe import shown
+
 # Of `x.png`: .x.<machine, process, random>.part.png
 PART = re.compile(
     r'\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8}\.part(\.[^.]+)?'
@@ -40,7 +42,7 @@ MACHINE = _machine()
 def reason_of(error: BaseException) -> str:
     """An exception of the system or of a library -> what it says, in one line"""
     text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    return shown(text.splitlines()[0], 200)
 
 
 @contextmanager

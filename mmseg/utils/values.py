@@ -7,8 +7,12 @@ from typing import Any
 
 from mmseg.errors import UserError
 
+from .suggest import nearest
 
-def require_number(name: str, value: Any, least=None, most=None, *, above=None, whole=False):
+
+def require_number(
+    name: str, value: Any, least=None, most=None, *, above=None, below=None, whole=False
+):
     """Refuse a value that is no number in a range, or one that no float holds (NaN, 10**400).
 
     Args:
@@ -16,6 +20,7 @@ def require_number(name: str, value: Any, least=None, most=None, *, above=None, 
         least, most: the range, both ends in it; None for no end.
         above: the value must be greater than this number.
         whole: only whole numbers.
+        below: the value must be less than this number.
 
     Raises:
         UserError: the value is refused.
@@ -24,8 +29,9 @@ def require_number(name: str, value: Any, least=None, most=None, *, above=None, 
     good = isinstance(value, kind) and not isinstance(value, bool)
     good = good and abs(value) <= sys.float_info.max
     good = good and (least is None or value >= least) and (most is None or value <= most)
-    if not good or (above is not None and value <= above):
-        ends = (('above', above), ('from', least), ('to', most))
+    good = good and (above is None or value > above) and (below is None or value < below)
+    if not good:
+        ends = (('above', above), ('from', least), ('to', most), ('below', below))
         bounds = ''.join(f' {word} {end}' for word, end in ends if end is not None)
         raise UserError(f'{name} is a {"whole " * whole}number{bounds}, not {value!r}')
 
@@ -54,4 +60,6 @@ def require_choice(name: str, value: Any, choices: Sequence):
         UserError: the value is refused.
     """
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise UserError(f'{name} is {" or ".join(map(repr, choices))}, not {value!r}')
+        *most, last = map(repr, choices)
+        known = f'{", ".join(most)} or {last}' if most else last
+        raise UserError(f'{name} is {known}, not {value!r}{nearest(value, choices)}')

@@ -8,9 +8,9 @@ that reproduces published figures sets the extractor's `positions` ('factor'; 'a
 import dataclasses
 
 from mmseg.errors import UserError
-from mmseg.utils import require_known
+from mmseg.utils import require_choice, require_known
 
-from .switches import Feedback, Layers, Readout, Repair, SelfSelf, one_of
+from .switches import Feedback, Layers, Readout, Repair, SelfSelf
 
 _NACLIP = Readout(('k-k',), gaussian=5.0, residual=False, mlp=False)
 _SCCLIP = Readout(
@@ -61,7 +61,7 @@ def readout_of(config, where='model.backbone.readout') -> Readout:
         raise UserError(f'{where} is a name or a dict of switches, not {config!r}')
     config = dict(config)
     name = config.pop('preset', 'maskclip')
-    one_of(f'{where}.preset', name, PRESETS)
+    require_choice(f'{where}.preset', name, tuple(PRESETS))
     preset = PRESETS[name]
     for key in PARTS.keys() & config.keys():
         config[key] = _part(config[key], getattr(preset, key) or PARTS[key](), f'{where}.{key}')

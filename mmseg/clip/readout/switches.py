@@ -7,7 +7,7 @@ round(b * L / 12), at least 1 and before the last.
 from dataclasses import dataclass
 
 from mmseg.errors import UserError
-from mmseg.utils import nearest
+from mmseg.utils import require_choice, require_number, require_pair
 
 LARGE = 10**6  # a number beyond overflows somewhere
 SMALL = 1e-3  # and a divisor below
@@ -15,31 +15,8 @@ DEPTH = 12  # blocks are numbered as in a tower of so many
 PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
 MAPS = ('similar', 'proxy', 'early')
 TERMS = ('value', *sorted(PAIRS), *MAPS)
-
-
-def one_of(where, value, known):
-    if value not in known:
-        raise UserError(
-            f'{where} {value!r} is not known{nearest(value, known)}; known: {", ".join(known)}'
-        )
-
-
-def number(where, value, *, least=-LARGE, most=LARGE, whole=False):
-    kind = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-        what = ['a whole number' if whole else 'a number']
-        what += [f'{least} or more', f'at most {most}']
-        raise UserError(f'{where} is {", ".join(what)}, not {value!r}')
-
-
-def blocks(where, values):
-    """The first and the last of some blocks of twelve."""
-    if len(values) != 2:
-        raise UserError(f'{where} is a first and a last block, not {values!r}')
-    for value in values:
-        number(where, value, least=1, most=DEPTH, whole=True)
-    if values[0] > values[1]:
-        raise UserError(f'{where} is a first and a last block, in this order, not {values!r}')
+BLOCK = dict(least=1, most=DEPTH, whole=True)
+BLOCKS = dict(BLOCK, ordered=True)  # the first and the last of some
 
 
 @dataclass(frozen=True)
@@ -58,10 +35,10 @@ class SelfSelf:
 
     def __post_init__(self):
         where = 'readout.self_self'
-        number(f'{where}.blocks', self.blocks, least=1, most=DEPTH, whole=True)
-        number(f'{where}.iterations', self.iterations, least=0, whole=True)
+        require_number(f'{where}.blocks', self.blocks, **BLOCK)
+        require_number(f'{where}.iterations', self.iterations, least=0, most=LARGE, whole=True)
         if self.temperature is not None:
-            number(f'{where}.temperature', self.temperature, least=SMALL)
+            require_number(f'{where}.temperature', self.temperature, least=SMALL, most=LARGE)
 
 
 @dataclass(frozen=True)
@@ -80,9 +57,11 @@ class Repair:
     reach: str = 'neighbour'
 
     def __post_init__(self):
-        one_of('readout.repair.reach', self.reach, ('neighbour', 'own'))
-        number('readout.repair.quantile', self.quantile, least=0, most=1)
-        number('readout.repair.neighbours', self.neighbours, least=1, whole=True)
+        require_choice('readout.repair.reach', self.reach, ('neighbour', 'own'))
+        require_number('readout.repair.quantile', self.quantile, least=0, most=1)
+        require_number(
+            'readout.repair.neighbours', self.neighbours, least=1, most=LARGE, whole=True
+        )
 
 
 @dataclass(frozen=True)
@@ -103,10 +82,10 @@ class Layers:
 
     def __post_init__(self):
         for name in ('before', 'after'):
-            number(f'readout.layers.{name}', getattr(self, name), least=1, most=DEPTH, whole=True)
-        number('readout.layers.threshold', self.threshold, least=-1, most=1)
+            require_number(f'readout.layers.{name}', getattr(self, name), **BLOCK)
+        require_number('readout.layers.threshold', self.threshold, least=-1, most=1)
         if self.fused:
-            blocks('readout.layers.fused', self.fused)
+            require_pair('readout.layers.fused', self.fused, **BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -141,16 +120,16 @@ class Feedback:
     dilations: tuple[int, ...] = (8, 16)
 
     def __post_init__(self):
-        one_of('readout.feedback.unsure', self.unsure, ('none', 'first'))
-        one_of('readout.feedback.line', self.line, ('whole', 'start', 'none'))
-        one_of('readout.feedback.smooth', self.smooth, ('grid', 'rows'))
-        number('readout.feedback.threshold', self.threshold, least=0, most=1)
-        number('readout.feedback.share', self.share, least=0, most=1)
+        require_choice('readout.feedback.unsure', self.unsure, ('none', 'first'))
+        require_choice('readout.feedback.line', self.line, ('whole', 'start', 'none'))
+        require_choice('readout.feedback.smooth', self.smooth, ('grid', 'rows'))
+        require_number('readout.feedback.threshold', self.threshold, least=0, most=1)
+        require_number('readout.feedback.share', self.share, least=0, most=1)
         for name in ('scale', 'gain'):
-            number(f'readout.feedback.{name}', getattr(self, name), least=0)
-        number('readout.feedback.steps', self.steps, least=0, whole=True)
+            require_number(f'readout.feedback.{name}', getattr(self, name), least=0, most=LARGE)
+        require_number('readout.feedback.steps', self.steps, least=0, most=LARGE, whole=True)
         for value in self.dilations:
-            number('readout.feedback.dilations', value, least=1, whole=True)
+            require_number('readout.feedback.dilations', value, least=1, most=LARGE, whole=True)
 
 
 @dataclass(frozen=True)
@@ -175,7 +154,7 @@ class Readout:
         self_self, repair, layers, feedback: see there; None is off.
 
     Raises:
-        UserError: an unknown term or choice, switches that exclude each other.
+        UserError: a value out of its range, an unknown term, or switches that exclude each other.
     """
 
     terms: tuple[str, ...] = ('value',)
@@ -195,16 +174,16 @@ class Readout:
 
     def __post_init__(self):
         for term in self.terms:
-            one_of('readout.terms', term, TERMS)
+            require_choice('readout.terms', term, TERMS)
         if not self.terms:
             raise UserError(f'readout.terms is at least one of {", ".join(TERMS)}')
-        blocks('readout.early', self.early)
+        require_pair('readout.early', self.early, **BLOCKS)
         if self.gaussian:
-            number('readout.gaussian', self.gaussian, least=SMALL)
+            require_number('readout.gaussian', self.gaussian, least=SMALL, most=LARGE)
         for name in ('class_share', 'margin', 'gain'):
-            number(f'readout.{name}', getattr(self, name))
+            require_number(f'readout.{name}', getattr(self, name), least=-LARGE, most=LARGE)
         for value in self.weights:
-            number('readout.weights', value)
+            require_number('readout.weights', value, least=-LARGE, most=LARGE)
         if self.weights and len(self.weights) != len(self.terms):
             raise UserError(
                 f'readout has {len(self.terms)} terms and {len(self.weights)} weights; '

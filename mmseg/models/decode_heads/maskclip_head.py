@@ -1,6 +1,6 @@
 from torch import Tensor, nn
 
-from mmseg.errors import UserError
+from mmseg.utils import require_choice, require_number
 
 from ..refine import KEY_AXES, key_smooth, prompt_denoise
 
@@ -33,10 +33,8 @@ class MaskClipHead(nn.Module):
     ):
         super().__init__()
         for name, threshold in (('pd_thresh', pd_thresh), ('ks_thresh', ks_thresh)):
-            if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-                raise UserError(f'{name} is a probability in 0..1, not {threshold!r}')
-        if ks_over not in KEY_AXES:
-            raise UserError(f'ks_over is one of {", ".join(KEY_AXES)}, not {ks_over!r}')
+            require_number(name, threshold, 0, 1)
+        require_choice('ks_over', ks_over, tuple(KEY_AXES))
         self.conv_seg = classifier
         self.class_weight = class_weight
         self.pd_thresh, self.pd_spare_empty = pd_thresh, pd_spare_empty
