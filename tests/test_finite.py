@@ -99,5 +99,5 @@ def test_scores_that_are_no_numbers_end_segment_and_export(overflowing, photos):
 def test_trained_weights_that_are_no_numbers_are_not_saved():
     """After the last step no loss is left to tell."""
     state = {'w': torch.ones(2), 'b': torch.tensor([0.0, torch.inf])}
-    with pytest.raises(UserError, match='behind iteration 8, the student has b with NaN or Inf'):
+    with pytest.raises(UserError, match='after iteration 8, the student has b with NaN or Inf'):
         NonFiniteLossHook().before_save_checkpoint(SimpleNamespace(iter=8), dict(state_dict=state))

@@ -1,4 +1,4 @@
-"""What happens beside the evaluation: progress, pictures, label files."""
+"""Hooks of the evaluation: progress, pictures, label files."""
 
 from pathlib import Path
 
@@ -38,9 +38,9 @@ class ProgressHook(Hook):
 
 
 class FiniteScoresHook(Hook):
-    """End a test or a validation whose scores are NaN or infinite; a photo of them is named.
+    """Stop a test or a validation whose scores are NaN or infinite; the message names a photo.
 
-    It looks once, behind the last photo, so that no photo waits for the device.
+    It reads the device once, after the last photo, so that no photo waits for the device.
     """
 
     priority = 'VERY_HIGH'  # before a table is printed or a checkpoint is the best
@@ -131,7 +131,7 @@ class LabelWriterHook(_OutputHook):
 
 
 def _labels(sample):
-    """-> (H, W) NumPy labels, which mean something"""
+    """Copy a sample's labels to the host, if its scores are finite -> (H, W) NumPy array"""
     labels = sample.pred_sem_seg.cpu().numpy()
     require_finite_scores(checksum(sample.seg_logits), sample.img_path)
     return labels

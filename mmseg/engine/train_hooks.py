@@ -1,4 +1,4 @@
-"""What happens beside the training: progress, and stops that lose nothing."""
+"""Hooks of the training: progress, and stops that lose nothing."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ from mmseg.utils.checkpoint import require_finite
 class TrainProgressHook(Hook):
     """A live line: iteration, rate, time left, loss, agreement with the labels, data time, memory.
 
-    Behind each validation comes its table, as `tools/test.py` prints it.
+    After each validation it prints the table of `tools/test.py`.
 
     Args:
         interval: iterations between two readings of the loss, each of which waits for the device.
     """
 
-    priority = 'LOW'  # behind the timer and the log
+    priority = 'LOW'  # after the timer and the log
 
     def __init__(self, interval=10):
         self.interval = interval
@@ -90,7 +90,7 @@ class NonFiniteLossHook(Hook):
         self._look(runner)
         for name, tensor in checkpoint['state_dict'].items():
             cure = 'lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
-            require_finite(tensor, f'behind iteration {runner.iter}, the student has {name}', cure)
+            require_finite(tensor, f'after iteration {runner.iter}, the student has {name}', cure)
 
     def after_train(self, runner):
         self._look(runner)
