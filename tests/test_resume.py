@@ -21,7 +21,6 @@ from mmseg.errors import UserError
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils.checkpoint import read_checkpoint
-from mmseg.vocabularies import load_vocabulary
 
 PHOTOS = 7
 NUMBERS = itertools.count()
@@ -30,7 +29,6 @@ NUMBERS = itertools.count()
 @DATASETS.register_module()
 class FewNumbers(Dataset):
     metainfo = dict(classes=('one',), palette=[(0, 0, 0)])
-    vocabulary = load_vocabulary(['one'])
 
     def __init__(self, seed=0):
         self.rows = torch.randn(PHOTOS, 3, generator=torch.manual_seed(0))
