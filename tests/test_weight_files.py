@@ -140,7 +140,7 @@ DAMAGED = {
         lambda: save({'a': torch.full((3,), torch.inf).half()}),
         'holds a with NaN or Inf in it',
     ),
-    'complex': (lambda: saved({'a': torch.ones(3) * 1j}), 'a, which is not a dense tensor of real numbers'),
+    'complex': (lambda: saved({'a': torch.ones(3) * 1j}), 'a, which is not a dense tensor'),
     'sparse': (lambda: saved({'a': torch.eye(3).to_sparse()}), 'a, which is not a dense tensor'),
     'wide': (lambda: saved({'a': wide()}), 'a, which claims to be larger than the file'),
     'a bomb': (bomb, 'would unpack to far more than its size'),
