@@ -27,10 +27,49 @@ from mmseg.structures import SegDataSample, ignore_label
 
 IGNORE = ignore_label(5)
 
+# Whoever starts a group checks first that its processes, in two parts each, train one linear layer
+# on rows that count unequally to the weights of one process with whole batches.
 SCRIPT = """
+import torch
+import torch.distributed as dist
 from torch import nn
-nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)
 from mmseg.apis.train import main
+from mmseg.engine import WeightedOptimWrapper
+
+class Line(nn.Linear):
+    def forward(self, rows, pixels):
+        losses = (super().forward(rows)[:, 0] - 1) ** 2 * pixels
+        self.loss_pixels = pixels.sum()
+        if dist.is_initialized():
+            dist.all_reduce(self.loss_pixels)
+            self.loss_pixels /= dist.get_world_size()
+        return losses.sum() / self.loss_pixels
+
+def trained(rank, processes, parts):
+    torch.manual_seed(0)
+    rows, pixels = torch.randn(8, 3), torch.tensor([1.0, 5, 2, 0, 3, 9, 4, 1])
+    rows, pixels, line = rows[rank::processes], pixels[rank::processes], Line(3, 1)
+    model = nn.parallel.DistributedDataParallel(line) if processes > 1 else line
+    optimizer = torch.optim.SGD(line.parameters(), lr=0.1, momentum=0.9)
+    wrapper = WeightedOptimWrapper(optimizer, accumulative_counts=parts)
+    wrapper.initialize_count_status(line, 0, 3 * parts)
+    for _ in range(3):
+        for part in zip(rows.chunk(parts), pixels.chunk(parts)):
+            with wrapper.optim_context(model):
+                loss = model(*part)
+            wrapper.update_params(loss)
+    return torch.cat([p.detach().flatten() for p in line.parameters()])
+
+def init_and_check(*args, init=dist.init_process_group):
+    init(*args)
+    if dist.get_world_size() > 1:
+        found = trained(dist.get_rank(), dist.get_world_size(), parts=2)
+        torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+        print('parts checked')
+
+whole = trained(0, 1, parts=1)
+dist.init_process_group = init_and_check
+nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)
 main()
 """
 
@@ -184,7 +223,7 @@ def test_parts_of_a_batch_weigh_by_their_pixels(pixels, mean):
 
 
 def test_two_processes_are_one_with_the_whole_batch(recipe, tmp_path):
-    """Batch norm keeps its statistics here: gloo has no SyncBatchNorm."""
+    """Also in parts. Batch norm keeps its statistics here: gloo has no SyncBatchNorm."""
     runs = [train_with(recipe, tmp_path / str(n), n, batch=4 // n) for n in (1, 2)]
     assert len(runs[0]) == len(runs[1]) == 20
     assert runs[0] == pytest.approx(runs[1], abs=1e-4)
@@ -205,6 +244,7 @@ def train_with(config, folder, processes, *, batch):
         list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count('parts checked') == (processes if processes > 1 else 0)
     return losses(folder)
 
 

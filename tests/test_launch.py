@@ -8,9 +8,19 @@ from mmengine.config import Config
 from mmengine.dist import get_comm_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmengine.runner import TestLoop
 
 import mmseg.apis.train as training
-from mmseg.engine import SegRunner, autocast_of, device_of, init_processes, load_config
+from mmseg.apis import inference
+from mmseg.engine import (
+    SegRunner,
+    SegTestLoop,
+    allow_tf32,
+    autocast_of,
+    device_of,
+    init_processes,
+    load_config,
+)
 from mmseg.engine.param_groups import merge_groups
 from mmseg.errors import UserError
 from mmseg.models.backbones import MixVisionTransformer
@@ -53,7 +63,7 @@ def test_a_device_that_is_named_is_the_current_one(two_gpus):
             device_of(name)
 
 
-def test_fp32_is_ieee_unless_tf32_is_asked_for(two_gpus):
+def test_fp32_is_ieee_unless_tf32_is_asked_for(two_gpus, monkeypatch):
     """PyTorch lets convolutions round their inputs to 10 bits of mantissa by default."""
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
 
@@ -62,23 +72,29 @@ def test_fp32_is_ieee_unless_tf32_is_asked_for(two_gpus):
 
     try:
         torch.backends.cudnn.allow_tf32 = True
-        device_of('cuda')
-        assert precisions() == (False, 'highest')
-        for name, expected in (('tf32', (True, 'high')), ('fp32', (False, 'highest'))):
-            assert not autocast_of(name, 'cuda')._enabled
+        torch.set_float32_matmul_precision('medium')
+        device_of('cuda'), autocast_of('tf32', 'cuda')
+        assert precisions() == (True, 'medium')  # a look-up sets nothing
+        monkeypatch.setattr(TestLoop, 'run', lambda loop: precisions())
+        loop, runner = SegTestLoop.__new__(SegTestLoop), SegRunner.__new__(SegRunner)
+        for tf32, expected in ((True, (True, 'high')), (False, (False, 'highest'))):
+            loop.precision = 'tf32' if tf32 else 'fp32'
+            assert loop.run() == expected
+            allow_tf32(not tf32)
+            runner.cfg, runner._distributed = dict(tf32=tf32), False
+            runner.wrap_model(None, torch.nn.Identity())
             assert precisions() == expected
-        runner = SegRunner.__new__(SegRunner)
-        runner.cfg, runner._distributed = dict(tf32=True), False
-        runner.wrap_model(None, torch.nn.Identity())
-        assert precisions() == (True, 'high')
+        allow_tf32()
+        monkeypatch.setattr(inference, 'Segmenter', lambda *_: precisions())
+        assert inference.init_model(None) == (False, 'highest')
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
 
 
 def test_loaders_of_training_are_pinned(two_gpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, 'require_data', lambda loader: None)
-    monkeypatch.setattr(training, 'try_pipeline', lambda *_: None)
+    for name in ('require_data', 'try_pipeline', 'metrics_of', 'require_best'):  # without photos
+        monkeypatch.setattr(training, name, lambda *_: None)
     monkeypatch.setattr(SegRunner, 'from_cfg', lambda config: configs.append(config) or 1 / 0)
     configs, leaf = [], 'maskclip_plus_vit16_segformer_b0_480x480_8k_pascal_context_59.py'
     config = load_config(ROOT / 'configs/maskclip_plus/anno_free' / leaf)

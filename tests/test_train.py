@@ -23,6 +23,7 @@ from mmseg.engine import init_processes, load_config
 from mmseg.engine.sampler import StreamSampler
 from mmseg.errors import UserError
 from mmseg.models.provenance import require_same_training
+from mmseg.registry import MODELS
 from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
 from mmseg.vocabularies import load_vocabulary
 
@@ -337,10 +338,13 @@ val_evaluator = dict(type='IoUMetric')
     ],
 )
 def test_what_would_stop_a_training_late_stops_it_early(
-    student_config, tmp_path, capsys, option, message
+    student_config, tmp_path, capsys, monkeypatch, option, message
 ):
+    """Mistakes of data and metrics before any weights are read, the others before a step."""
     student_config.write_text(student_config.read_text() + VAL)
     run = tmp_path / 'run'
+    if 'cannot be used' not in message:  # of optimizer and schedules
+        monkeypatch.setattr(MODELS, 'build', lambda config: pytest.fail('weights were read'))
     assert run_train(student_config, '--work-dir', run, '--cfg-options', option) == 1
     assert re.search(message, capsys.readouterr().err.splitlines()[-1])
     assert not losses(run)

@@ -115,7 +115,7 @@ def bomb():
 
 
 DAMAGED = {
-    'a web page': (lambda: PAGE, 'a web page: a download that went wrong; fetch it again'),
+    'a web page': (lambda: PAGE, 'a web page: a download that went wrong; check or replace'),
     'empty': (lambda: b'', 'is an empty file'),
     'text': (lambda: b'no weights', 'cut short, or a file of another kind'),
     'not UTF-8': (lambda: b'\xff\xfe\x00', 'cut short, or a file of another kind'),
@@ -140,8 +140,8 @@ DAMAGED = {
         lambda: save({'a': torch.full((3,), torch.inf).half()}),
         'holds a with NaN or Inf in it',
     ),
-    'complex': (lambda: saved({'a': torch.ones(3) * 1j}), 'a, which is no tensor of plain numbers'),
-    'sparse': (lambda: saved({'a': torch.eye(3).to_sparse()}), 'a, which is no tensor of plain'),
+    'complex': (lambda: saved({'a': torch.ones(3) * 1j}), 'a, which is not a dense tensor'),
+    'sparse': (lambda: saved({'a': torch.eye(3).to_sparse()}), 'a, which is not a dense tensor'),
     'wide': (lambda: saved({'a': wide()}), 'a, which claims to be larger than the file'),
     'a bomb': (bomb, 'would unpack to far more than its size'),
     'pickled array': (lambda: array(np.array([{}], object)), 'is damaged: a NumPy array'),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from _benchmark_clock import Clock, spread, spreads
 
-from mmseg.engine import autocast_of
+from mmseg.engine import allow_tf32, autocast_of
 from mmseg.evaluation import confusion_matrix
 
 STAGES = ('decode', 'transform', 'copy', 'network', 'upsample + argmax', 'metric')
@@ -29,6 +29,7 @@ class Fast:
 
     def context(self):
         """-> what its stages run in"""
+        allow_tf32(self.precision == 'tf32')
         stack = ExitStack()
         stack.enter_context(torch.no_grad())
         stack.enter_context(autocast_of(self.precision, self.runner.cfg.device))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmseg.datasets.transforms.loading import clip_view
-from mmseg.engine import device_of, load_config
+from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
 from mmseg.models.part import build_part
@@ -130,11 +130,14 @@ def _resizing(config):
 def init_model(config, checkpoint=None, device=None, cfg_options=None) -> Segmenter:
     """A config (file or Config), weights in place of the config's, a device -> Segmenter.
 
+    In this process fp32 becomes IEEE's on GPUs, see `mmseg.engine.allow_tf32`.
+
     Raises:
         UserError: whatever the user can mend, named.
     """
     if isinstance(config, (str, Path)):
         config = load_config(config, cfg_options)
+    allow_tf32(False)
     return Segmenter(config, device_of(device), checkpoint)
 
 

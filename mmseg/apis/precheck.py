@@ -1,10 +1,16 @@
-"""Mistakes that would stop a run late are looked for before any weights are fetched."""
+"""Find mistakes of a config that would stop its run late.
 
-from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook
+Those of data and metrics are found before any weights are read, those of the optimizer before the
+first step.
+"""
+
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mmseg.errors import UserError
+from mmseg.registry import SCOPE
 from mmseg.utils import nearest
 
 # What a training, or an evaluation, reads of each sample, by the type of model or metric.
@@ -51,13 +57,24 @@ def types_of(evaluator) -> list[str]:
     return [metric.get('type') for metric in metrics]
 
 
-def require_table(evaluator: Evaluator) -> None:
-    """
+def metrics_of(evaluator, dataset) -> list[BaseMetric]:
+    """Build the metrics of an evaluator's config for a data set; no weights are read."""
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        evaluator = evaluator['metrics']
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        built = Evaluator(evaluator or [])
+    built.dataset_meta = getattr(dataset, 'metainfo', None)
+    return built.metrics
+
+
+def require_table(metrics: list[BaseMetric]) -> None:
+    """Check that a test can print a table.
+
     Raises:
-        UserError: the first metric of a test gives no scores per class to print and keep.
+        UserError: the first metric gives no scores per class to print and keep.
     """
-    if not hasattr(next(iter(evaluator.metrics), None), 'scores'):
-        found = ', '.join(type(metric).__name__ for metric in evaluator.metrics) or 'none'
+    if not hasattr(next(iter(metrics), None), 'scores'):
+        found = ', '.join(type(metric).__name__ for metric in metrics) or 'none'
         raise UserError(f'test_evaluator begins with IoUMetric, not {found}')
 
 
@@ -68,24 +85,20 @@ def build_optimizer(runner: Runner) -> None:
         runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
 
 
-def require_best(runner: Runner) -> None:
-    """
+def require_best(metrics: list[BaseMetric], config: Config) -> None:
+    """Check that validation gives the figure by which the best checkpoint is kept.
+
     Raises:
-        UserError: validation has no metric, or gives none of the name by which the best checkpoint
-            is to be kept.
+        UserError: there is no metric, or none gives a figure of that name.
     """
-    if runner.val_loop is None:
-        return
-    metrics = runner.val_loop.evaluator.metrics
     if not metrics:
         raise UserError('val_evaluator names no metric; leave out validation by --no-validate')
     known = [name for metric in metrics for name in getattr(metric, 'names', ['auto'])]
-    asked = [
-        name for h in runner.hooks if isinstance(h, CheckpointHook) for name in h.save_best or ()
-    ]
-    for name in asked:
-        if name not in known and 'auto' not in (name, *known):
-            raise UserError(
-                f'default_hooks.checkpoint.save_best: validation gives no {name!r}'
-                f'{nearest(name, known)}; it gives {", ".join(known[:5])}'
-            )
+    hooks = [*config.get('default_hooks', {}).values(), *config.get('custom_hooks', [])]
+    for asked in [hook['save_best'] for hook in hooks if hook and hook.get('save_best')]:
+        for name in [asked] if isinstance(asked, str) else asked:
+            if name not in known and 'auto' not in (name, *known):
+                raise UserError(
+                    f'default_hooks.checkpoint.save_best: validation gives no {name!r}'
+                    f'{nearest(name, known)}; it gives {", ".join(known[:5])}'
+                )

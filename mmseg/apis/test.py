@@ -25,7 +25,7 @@ from mmseg.registry import DATASETS, SCOPE
 from mmseg.utils import atomic_path, output_dir
 
 from .command import add_config_arguments, settings_of
-from .precheck import require_table, try_pipeline, types_of
+from .precheck import metrics_of, require_table, try_pipeline, types_of
 from .record import environment, weights_digest
 
 METRICS = ('mIoU',)
@@ -96,9 +96,9 @@ def test(
     try_pipeline(dataset, 'test_dataloader', types_of(config.get('test_evaluator')))
     with settings_of(config):
         _spare_inputs(dataset, show_dir, out_dir)
+        if metrics:
+            require_table(metrics_of(config.get('test_evaluator'), dataset))
         runner = _runner_of(config, precision)
-    if metrics:
-        require_table(runner.test_loop.evaluator)
     started = time.monotonic()
     values = runner.test()
     if is_main_process():
@@ -133,7 +133,7 @@ def use_checkpoint(config, checkpoint):
 
 
 def require_data(loader):
-    """Find missing data before any weights are fetched -> the data set, which is cheap to build."""
+    """Build the data set of a loader's config, so that missing data is found before any weights."""
     if not loader or 'dataset' not in loader:
         raise UserError('the config names no data set (test_dataloader.dataset)')
     with DefaultScope.overwrite_default_scope(SCOPE):

@@ -26,7 +26,7 @@ from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import add_config_arguments, settings_of
-from .precheck import build_optimizer, require_best, try_pipeline, types_of
+from .precheck import build_optimizer, metrics_of, require_best, try_pipeline, types_of
 from .record import bare, write_record
 from .test import require_data
 
@@ -79,13 +79,15 @@ def train(
                 dataset = require_data(config[name])
             readers = [config.model] if name == 'train_dataloader' else config.get('val_evaluator')
             try_pipeline(dataset, name, types_of(readers))
+            if name == 'val_dataloader':
+                with settings_of(config):
+                    require_best(metrics_of(config.get('val_evaluator'), dataset), config)
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     if launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
         build_optimizer(runner)
-        require_best(runner)
     runner.register_hook(CheckpointContentHook(settings))
     _say_what_trains(runner)
     record = write_record(runner, config) if is_main_process() else {}

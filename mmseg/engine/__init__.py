@@ -3,7 +3,7 @@ from .check_config import check_config
 from .config import load_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .late_info import LateInfoHook
-from .launch import device_of, end_processes, init_processes, keep_freed_memory
+from .launch import allow_tf32, device_of, end_processes, init_processes, keep_freed_memory
 from .optim_wrappers import CpuAmpOptimWrapper, WeightedAmpOptimWrapper, WeightedOptimWrapper
 from .param_groups import MatrixDecayConstructor
 from .protocol import apply_protocol, protocol_of
@@ -37,6 +37,7 @@ __all__ = [
     'TrainProgressHook',
     'WeightedAmpOptimWrapper',
     'WeightedOptimWrapper',
+    'allow_tf32',
     'apply_protocol',
     'autocast_of',
     'check_config',

@@ -73,7 +73,7 @@ def _clip_of(config, path):
 
 
 def _load_labels(pipeline):
-    """Read them behind the step that makes the target, so that all later steps move both."""
+    """Read them after the step that makes the target, so that all later steps move both."""
     if not any(step['type'] == 'LoadPseudoLabels' for step in pipeline):
         loading = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
         place = 1 + max(i for i, step in enumerate(pipeline) if step['type'] in loading)

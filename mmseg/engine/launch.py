@@ -15,12 +15,11 @@ from mmseg.errors import UserError
 def device_of(name: str | None = None) -> str:
     """Choose a device by its name, with or without an index; None takes the best one.
 
-    A device with an index becomes the current one. fp32 becomes IEEE's, see `allow_tf32`.
+    A device with an index becomes the current one.
 
     Raises:
         UserError: no such device here.
     """
-    allow_tf32(False)
     best = get_device()
     kind, _, index = str(name or best).partition(':')
     known = kind in ('cpu', best)
@@ -38,9 +37,10 @@ def device_of(name: str | None = None) -> str:
 
 
 def allow_tf32(allowed: bool = True) -> None:
-    """Say what fp32 means on a GPU: IEEE's arithmetic, or products of inputs rounded to TF32.
+    """Choose fp32 on a GPU: IEEE's arithmetic, or products of inputs rounded to TF32.
 
-    TF32 keeps 10 of 23 bits of the mantissa. PyTorch's default is TF32 in convolutions alone.
+    TF32 keeps 10 of 23 bits of the mantissa. PyTorch's default is TF32 in convolutions alone. The
+    choice is the whole process's: trainings, test loops and `init_model` make it.
     """
     torch.backends.cudnn.allow_tf32 = allowed
     torch.set_float32_matmul_precision('high' if allowed else 'highest')

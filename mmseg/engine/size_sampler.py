@@ -10,7 +10,7 @@ class SizeSampler(Sampler):
     """Every photo once, photos of one size beside each other, so that they share a batch's pass.
 
     Sizes are read from the files' headers when the order is first asked for. The processes take
-    their shares one behind the other; none repeats a photo.
+    their shares one after the other; none repeats a photo.
 
     Args:
         dataset: a PhotoDataset.

@@ -14,7 +14,7 @@ def autocast_of(precision, device):
     """One of PRECISIONS, a device's name -> the context in which the network runs.
 
     'auto' is fp32 on CPUs and fp16 on accelerators, as fast there as bf16 and ten times nearer to
-    the labels of fp32 (docs/performance.md). What fp32 means is set with it, see `allow_tf32`.
+    the labels of fp32 (docs/performance.md). TF32 is chosen apart, see `allow_tf32`.
 
     Raises:
         UserError: an unknown precision.
@@ -24,7 +24,6 @@ def autocast_of(precision, device):
     kind = torch.device(device).type
     if precision == 'auto':
         precision = 'fp32' if kind == 'cpu' else 'fp16'
-    allow_tf32(precision == 'tf32')
     dtype = DTYPES[precision]
     return torch.autocast(kind, dtype, enabled=dtype != torch.float32)
 
@@ -42,9 +41,14 @@ class SegTestLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, *, precision='fp32', compile=False):
         super().__init__(runner, dataloader, evaluator)
         device = runner.cfg.get('device', 'cpu')
-        self.autocast = autocast_of(precision, device)
+        self.precision, self.autocast = precision, autocast_of(precision, device)
         if compile:
             compile_network(runner.model)
+
+    def run(self) -> dict:
+        """Test all photos -> {metric: value}; TF32 only where the precision names it."""
+        allow_tf32(self.precision == 'tf32')
+        return super().run()
 
     @torch.no_grad()
     def run_iter(self, idx, data_batch):

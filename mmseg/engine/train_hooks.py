@@ -1,4 +1,4 @@
-"""What happens beside the training: progress, and stops that lose nothing."""
+"""Hooks of the training: progress, and stops that lose nothing."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ from mmseg.utils.checkpoint import require_finite_state
 class TrainProgressHook(Hook):
     """A live line: iteration, rate, time left, loss, agreement with the labels, data time, memory.
 
-    Behind each validation comes its table, as `tools/test.py` prints it.
+    After each validation it prints the table of `tools/test.py`.
 
     Args:
         interval: iterations between two readings of the loss, each of which waits for the device.
     """
 
-    priority = 'LOW'  # behind the timer and the log
+    priority = 'LOW'  # after the timer and the log
 
     def __init__(self, interval=10):
         self.interval = interval

@@ -81,11 +81,11 @@ def _parsed(text: object) -> dict:
 
 
 def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
-    """Compare a checkpoint with the run that is to go on from it.
+    """Compare a checkpoint with the run that resumes it.
 
     Raises:
-        UserError: other classes; or its weights are a running average, and no hook is there to go
-            on with it: the average would be trained with the state of the student's optimizer.
+        UserError: it was trained with other classes; or its weights are a running average, and the
+            run has no hook for one: the average would be trained with the student's optimizer.
     """
     labels, _ = _stated(checkpoint.get('meta', {}))
     own = _labels(getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes'))

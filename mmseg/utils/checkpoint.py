@@ -25,7 +25,7 @@ NO_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 UNPACKED = 8  # a zip of weights hardly shrinks: one that claims more of its size is refused
 
 
-def read_file(path, *, cure='fetch it again'):
+def read_file(path, *, cure='check or replace the file'):
     """Read a file of tensors, of whatever name, without running code from it.
 
     The layout is recognised by content: PyTorch's zip or older pickle, a TorchScript archive,
@@ -39,7 +39,7 @@ def read_file(path, *, cure='fetch it again'):
 
     Raises:
         UserError: the file is missing, damaged, of another kind, would run code when read, or
-            holds NaN, Inf or tensors that are not plain numbers.
+            holds NaN, Inf or tensors that are not dense and real.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,16 +123,17 @@ def _require_numbers(tensor, what, size, cure):
     plain = type(tensor) is torch.Tensor or isinstance(tensor, nn.Parameter)
     plain = plain and not tensor.is_nested and tensor.layout == torch.strided
     if not plain or tensor.device.type != 'cpu' or tensor.dtype not in NUMBERS:
-        raise UserError(f'{what}, which is no tensor of plain numbers; {cure}')
+        raise UserError(f'{what}, which is not a dense tensor of real numbers; {cure}')
     if tensor.nbytes > UNPACKED * size:
         raise UserError(f'{what}, which claims to be larger than the file; {cure}')
     require_finite(tensor, what, cure)
 
 
 def require_finite(tensor, what, cure):
-    """
+    """Refuse a tensor with NaN or Inf in it.
+
     Raises:
-        UserError: NaN or Inf in the tensor that `what` names.
+        UserError: it has; the message begins with `what` and ends with `cure`.
     """
     if tensor.is_floating_point() and tensor.numel():
         low, high = tensor.detach().aminmax()  # NaN propagates; ten times as fast as isfinite()
@@ -213,7 +214,7 @@ def misfit(own, state, optional=()):
 
 
 def joined(first, second):
-    """Two tensors, or None for one that is not there -> one behind the other, or None"""
+    """Concatenate two tensors; None where one is missing or their rows differ in shape."""
     if first is None or second is None or not first.ndim or not second.ndim:
         return None
     return torch.cat([first, second]) if first.shape[1:] == second.shape[1:] else None

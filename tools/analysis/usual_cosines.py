@@ -20,7 +20,7 @@ import _checkout  # noqa: F401  first: it decides which mmseg is found
 from mmengine.registry import DefaultScope
 
 from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.engine import device_of, load_config
+from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS, MODELS, SCOPE
 from mmseg.utils import Progress, atomic_path, output_dir
@@ -33,6 +33,7 @@ def main():
         raise UserError(f'{args.config} has no class_weight that the cosines could be of')
     config.model.class_weight.pop('usual', None)
     output_dir(Path(args.out).parent)
+    allow_tf32(False)
     with DefaultScope.overwrite_default_scope(SCOPE):
         dataset = DATASETS.build(config[args.loader].dataset)
         model = MODELS.build(config.model).to(device_of(args.device))
