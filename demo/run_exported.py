@@ -37,7 +37,10 @@ def main(arguments):
     side = positive(arguments[3]) if arguments[3:] else None
     session, classes, palette, resize = load(model)
     image = read(photo)
-    small = resized(image, [dict(fit=(side, side))] if side else resize)
+    try:
+        small = resized(image, [dict(fit=(side, side))] if side else resize)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise Mistake(f'{photo} cannot be resized to {resize}: {first_line(error)}') from error
     scores = run(session, np.float32(small).transpose(2, 0, 1)[None], len(classes))
     labels = scores.argmax(axis=0).astype(np.uint8 if len(classes) <= 256 else np.uint16)
     labels = Image.fromarray(labels).resize(image.size, Image.Resampling.NEAREST)
@@ -69,9 +72,24 @@ def load(path):
     try:
         classes, palette = json.loads(known['classes']), json.loads(known['palette'])
         resize = json.loads(known.get('resize', '[{"fit": [520, 520]}]'))
-    except (KeyError, ValueError) as error:
+        require_numbers(palette, (len(classes), 3), range(256))
+        sizes = [
+            [step['short_side'], step['multiple']] if 'short_side' in step else step['fit']
+            for step in resize
+        ]
+        require_numbers(sizes, (len(resize), 2), range(1, 2**31))
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f'no names: {classes}'[:200])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise Mistake(f'{path} was not written by tools/export.py: {error!r}') from error
     return session, classes, palette, resize
+
+
+def require_numbers(rows, shape, allowed):
+    """Raise ValueError unless `rows` are whole numbers of a shape in a range."""
+    values = np.array(rows, dtype=object).reshape(shape)
+    if not all(type(value) is int and value in allowed for value in values.flat):
+        raise ValueError(f'no whole numbers from {allowed[0]} to {allowed[-1]}: {rows}'[:200])
 
 
 def read(path):

@@ -202,6 +202,9 @@ def test_bodies_have_a_size_and_clients_a_share(client):
     assert client.post(UPLOAD, content=b'x' * 3 * 2**20).status_code == 413
     assert client.post(UPLOAD, content=iter([b'x'])).status_code == 411  # in chunks
     guard = Guard(None, ['h'], max_bytes=100)
+    chunked = scope_of('h', 3)
+    chunked['headers'].append((b'transfer-encoding', b'chunked'))  # then the length does not count
+    assert guard.refusal(chunked)[0] == 411
     statuses = [guard.refusal(scope_of('h', 100)) for _ in range(BODIES + 1)]
     assert statuses[:-1] == [None] * BODIES and statuses[-1][0] == 429
     assert guard.refusal(scope_of('h', 100, client='b')) is None

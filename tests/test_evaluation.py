@@ -30,6 +30,14 @@ def test_an_ignored_class_and_both_ways_of_counting():
     assert torch.equal(count_unasked(index, 7), torch.bincount(index, minlength=7))
 
 
+@pytest.mark.parametrize('kind', [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_class_255_is_ignored_only_where_it_is_no_class(kind):
+    truth, pred = torch.full((6,), 255, dtype=kind), torch.arange(6)
+    assert confusion_matrix(pred, truth, 255).sum() == 0
+    counts = confusion_matrix(pred, truth, 459)
+    assert counts.sum() == 6 and counts[255, :6].tolist() == [1] * 6
+
+
 def test_iou_against_torchmetrics():
     truth, pred = labels(0), labels(1)
     expected = mean_iou(

@@ -151,7 +151,7 @@ def example():
     return module
 
 
-def write_onnx(path, classes, **known):
+def write_onnx(path, classes, /, **known):
     """A network whose class is the red of a pixel, of 0 to 255 spread over the classes."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -168,7 +168,7 @@ def write_onnx(path, classes, **known):
         values,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
-    words = dict(classes=[str(i) for i in range(classes)], palette=[(1, 2, 3)] * classes, **known)
+    words = dict(classes=[str(i) for i in range(classes)], palette=[(1, 2, 3)] * classes) | known
     helper.set_model_props(model, {key: json.dumps(value) for key, value in words.items()})
     onnx.save(model, path)
 
@@ -227,6 +227,7 @@ def test_the_example_with_many_classes(classes, mode, example, tmp_path):
             "bare.onnx was not written by tools/export.py: KeyError('classes')",
         ),
         ('odd.onnx a.png b.png', 'the model gives scores (1, 3, 6, 8) that are not those of its'),
+        ('huge.onnx a.png b.png', "a.png cannot be resized to [{'fit': [2000000000, 1999999999"),
         ('a.onnx none.jpg b.png', 'no such photo: none.jpg'),
         ('a.onnx a.onnx b.png', 'a.onnx cannot be read as a photo'),
         ('a.onnx eps.jpg b.png', 'eps.jpg cannot be read as a photo'),
@@ -242,7 +243,11 @@ def test_mistakes_with_the_example(arguments, words, example, tmp_path, monkeypa
     Image.new('RGB', (8, 6)).save('a.png')
     Image.new('RGB', (8, 6)).save('eps.jpg', 'EPS')
     write_onnx('a.onnx', 3, resize=[])
-    for name, changed in (('bare', {}), ('odd', dict(classes='["a"]', palette='[]', resize='[]'))):
+    write_onnx('huge.onnx', 3, resize=[dict(fit=[2 * 10**9, 2 * 10**9 - 1])])
+    for name, changed in (
+        ('bare', {}),
+        ('odd', dict(classes='["a"]', palette='[[1, 2, 3]]', resize='[]')),
+    ):
         model = onnx.load('a.onnx')
         del model.metadata_props[:]
         onnx.helper.set_model_props(model, changed)
@@ -250,6 +255,26 @@ def test_mistakes_with_the_example(arguments, words, example, tmp_path, monkeypa
     with pytest.raises(example.Mistake) as told:
         example.main(arguments.split())
     assert words in str(told.value) and '\n' not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    'known',
+    [
+        *(dict(resize=steps) for steps in (5, [3], ['fit'], [{'fit': []}], [{'fit': ['a', 2]}])),
+        *(dict(resize=[step]) for step in ({'fit': [0, 9]}, {'fit': [1e99, 9]}, {}, {'fit': 3})),
+        *(dict(resize=[dict(short_side=4, **more)]) for more in ({}, dict(multiple=0))),
+        *(dict(classes=names) for names in (3, None, 'abc', [1, 2, 3])),
+        *(dict(palette=colours) for colours in (5, None, [], ['red'] * 3, [[0, 0]] * 3)),
+        *(dict(palette=[[0, 0, x]] * 3) for x in (300, -1, 0.5, 'a')),
+    ],
+    ids=str,
+)
+def test_the_example_refuses_what_no_export_wrote(known, example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new('RGB', (8, 6)).save('a.png')
+    write_onnx('a.onnx', 3, **(dict(resize=[]) | known))
+    with pytest.raises(example.Mistake, match='a.onnx was not written by tools/export.py'):
+        example.main(['a.onnx', 'a.png', 'b.png'])
 
 
 def test_the_example_as_a_script(tmp_path):

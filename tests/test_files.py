@@ -21,7 +21,7 @@ from mmseg.errors import UserError
 from mmseg.labelling.shards import DamagedShard, photos_of
 from mmseg.preparation.archives import unpack
 from mmseg.preparation.masks import in_parallel, read_labels
-from mmseg.utils import atomic_path, output_dir, path_below
+from mmseg.utils import atomic_path, files, output_dir, path_below
 from mmseg.utils.json_stream import json_elements
 
 
@@ -102,6 +102,15 @@ def test_members_of_a_tar_do_not_leave_it(tmp_path):
     assert not (tmp_path / 'b.png').exists()
 
 
+def test_the_photos_of_a_folder_that_was_packed_from_inside(tmp_path):
+    """Its first member is '.', as of `tar cf a.tar -C folder .`."""
+    (tmp_path / 'folder').mkdir()
+    Image.new('RGB', (8, 6)).save(tmp_path / 'folder' / 'a.png')
+    with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
+        tar.add(tmp_path / 'folder', '.')
+    assert [(key, name) for key, name, _ in photos_of(tmp_path / 'a.tar')] == [('a', './a.png')]
+
+
 def test_a_file_is_whole_or_not_there(tmp_path):
     path = tmp_path / 'folder' / 'a.txt'
     with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
@@ -175,6 +184,13 @@ def test_the_next_run_sweeps_what_killed_ones_left(tmp_path):
     os.kill(running.pid, signal.SIGKILL)
     running.join()
     assert [path.name[:3] for path in left] == ['.c.']
+
+
+def test_machines_of_one_name_are_told_apart_by_their_boots(monkeypatch):
+    """A host's first pid namespace has one number everywhere."""
+    assert files._machine() == files.MACHINE
+    monkeypatch.setattr(Path, 'read_text', lambda path: f'another boot, said by {path}')
+    assert files._machine() != files.MACHINE
 
 
 def work_for_ever(folder):

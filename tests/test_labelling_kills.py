@@ -3,6 +3,8 @@
 import gzip
 import io
 import lzma
+import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -10,8 +12,12 @@ import pytest
 from PIL import Image
 
 from mmseg.errors import UserError
-from mmseg.labelling.files import BLOCK, content_of, remove_parts, whole_file
-from mmseg.labelling.units import TarUnit, label_unit
+from mmseg.labelling.command import report
+from mmseg.labelling.files import BLOCK, content_of
+from mmseg.labelling.record import RECORD
+from mmseg.labelling.units import PhotoUnit, TarUnit, label_unit
+from mmseg.utils import atomic_path, sweep_parts
+from mmseg.utils.files import MACHINE
 
 NUMBER = 12
 
@@ -121,41 +127,37 @@ def test_a_broken_header_is_not_the_end(shard):
     assert label_unit(shard, Labels())['shards'] == [shard.source]
 
 
-def part_of(path):
-    """-> where another process, on another machine, has written a part of this file"""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, 'unlink', lambda *_, **__: None)
-        with pytest.raises(KeyboardInterrupt), whole_file(path) as temporary:
-            temporary.write_bytes(b'what a kill leaves behind')
-            raise KeyboardInterrupt
-    return temporary
+def part_of(path, process):
+    """What a process of this machine has written of a file -> its temporary path"""
+    part = path.with_name(f'.{path.stem}.{MACHINE}{process:06x}01234567.part{path.suffix}')
+    part.write_bytes(b'half')
+    return part
 
 
-def test_what_kills_left_is_removed_of_these_files_alone(tmp_path):
+def test_a_run_sweeps_what_killed_ones_left_and_keeps_what_others_write(tmp_path):
+    ended = subprocess.Popen(['true'])
+    ended.wait()
     (tmp_path / 'sub').mkdir()
-    files = [tmp_path / 'a.png', tmp_path / 'a.conf.png', tmp_path / 'sub' / 'x.v1.tar']
-    parts = [part_of(path) for path in files]
-    parts.append(tmp_path / '.a.part.png')
-    others = [part_of(tmp_path / 'b.png'), tmp_path / '.a.png', tmp_path / '.part.png']
-    for path in [*parts, *others, *files]:
-        path.write_bytes(b'x')
-    remove_parts([*files, tmp_path / 'nowhere' / 'c.png'])
-    assert not any(path.exists() for path in parts)
-    assert all(path.exists() for path in [*others, *files])
+    labels = [tmp_path / 'sub' / 'a.png', tmp_path / 'nowhere' / 'c.png']
+    unit = PhotoUnit([('photo', str(path)) for path in labels])
+    files = (tmp_path / RECORD, labels[0])
+    left, written = ([part_of(path, of) for path in files] for of in (ended.pid, os.getpid()))
+    assert report([], [unit], [unit], tmp_path, quiet=True) == ''
+    assert not any(path.exists() for path in left) and all(path.exists() for path in written)
 
 
 def test_two_processes_that_write_one_file_leave_it_whole(tmp_path):
     path = tmp_path / 'a.png'
-    with whole_file(path) as slow:
+    with atomic_path(path) as slow:
         slow.write_bytes(b'half')
-        with whole_file(path) as fast:
+        with atomic_path(path) as fast:
             fast.write_bytes(b'whole')
         assert path.read_bytes() == b'whole'
-        remove_parts([path])  # by the one that is through
-        assert not slow.exists()
-    assert path.read_bytes() == b'whole' and list(tmp_path.iterdir()) == [path]
+        sweep_parts(tmp_path)  # by the one that is through
+        slow.write_bytes(b'also whole')
+    assert path.read_bytes() == b'also whole' and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_vanished_and_was_not_written_is_an_error(tmp_path):
-    with pytest.raises(UserError, match='a.png'), whole_file(tmp_path / 'a.png') as temporary:
+    with pytest.raises(UserError, match='a.png'), atomic_path(tmp_path / 'a.png') as temporary:
         assert not temporary.exists()

@@ -46,6 +46,7 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
         (STUDENT, dict(self_thresh=3), 'model.self_thresh is a number from 0 to 1, not 3'),
         (STUDENT, dict(distill_weight=-1), 'model.distill_weight is a number from 0, not -1'),
         (STUDENT, dict(ema_momentum=0), 'ema_momentum is a number above 0 to 1, not 0'),
+        (STUDENT, dict(candidates=[]), 'unseen = [] leaves a teacher no class to label'),
         (STUDENT, dict(start_self_train='x'), "model.start_self_train is two numbers, not 'x'"),
         (STUDENT, dict(start_clip_guided=(0, 9)), 'is (first, last) step, counted from 1'),
         (STUDENT, dict(start_clip_guided=(9, 3)), 'is (first, last) step, counted from 1'),
@@ -74,6 +75,11 @@ def test_a_setting_without_meaning_is_refused(build, settings, message):
 def test_what_is_no_number_in_the_range(value):
     with pytest.raises(UserError, match=re.escape(f'x is a number from 0.5 to 2, not {value!r}')):
         require_number('x', value, 0.5, 2)
+
+
+def test_a_number_that_no_float_holds_is_refused():
+    with pytest.raises(UserError, match='x is a number from 0, not 1000'):
+        require_number('x', 10**400, 0)
 
 
 def test_both_ends_are_in_the_range():

@@ -1,4 +1,4 @@
-"""Who may ask a web page, and for how much: a layer around an ASGI application."""
+"""An ASGI layer that limits who may use a web page, and how many bytes a client may send."""
 
 import ipaddress
 import time
@@ -10,10 +10,12 @@ REQUESTS, BODIES = 3000, 20  # a client's share: requests with a body, bodies of
 class Guard:
     """An ASGI application that answers only requests which are meant for it.
 
-    A request to another host name gets 403: a foreign page whose name was made to resolve to this
-    machine (DNS rebinding) sends its own name. So does a request that a page of another origin
-    sends. A body above `max_bytes` gets 413, one whose length is not said 411, and a client that
-    has used up its share 429.
+    Refusals:
+        403: another host name, as a foreign page sends whose name was made to resolve to this
+            machine (DNS rebinding); or a page of another origin.
+        411: a body without a Content-Length, or with a Transfer-Encoding, which overrides it.
+        413: a body above `max_bytes`.
+        429: the client has used up its share.
 
     Args:
         app: the application.
@@ -42,9 +44,9 @@ class Guard:
     def refusal(self, scope) -> tuple[int, str] | None:
         """An ASGI scope -> (status, text) where it is refused"""
         headers = [(name.lower(), value.decode('latin-1')) for name, value in scope['headers']]
-        hosts, origins, sizes = (
+        hosts, origins, sizes, codings = (
             [value for name, value in headers if name == wanted]
-            for wanted in (b'host', b'origin', b'content-length')
+            for wanted in (b'host', b'origin', b'content-length', b'transfer-encoding')
         )
         if len(hosts) != 1 or not self._serves(hosts[0]):
             return 403, 'this page is not served by that name'
@@ -52,7 +54,7 @@ class Guard:
             return 403, 'this page answers no other page'
         if scope.get('method', 'GET') in ('GET', 'HEAD', 'OPTIONS'):
             return None
-        if len(sizes) != 1 or not sizes[0].isdecimal():
+        if codings or len(sizes) != 1 or not sizes[0].isdecimal():
             return 411, 'the length of the body is missing'
         if int(sizes[0]) > self.max_bytes:
             return 413, f'at most {self.max_bytes} bytes are taken'

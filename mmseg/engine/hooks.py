@@ -1,4 +1,4 @@
-"""What happens beside the evaluation: progress, pictures, label files."""
+"""Hooks of tests and validations: progress, finite scores, pictures, label files."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mmseg.visualization import overlay_with_legend, panels
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A bar on a terminal, plain lines in a log; the first process speaks for all."""
+    """Show progress: a bar on a terminal, lines in a log, from the first process alone."""
 
     def before_test_epoch(self, runner):
         self._start(runner.test_dataloader, 'test')
@@ -38,9 +38,9 @@ class ProgressHook(Hook):
 
 
 class FiniteScoresHook(Hook):
-    """End a test or a validation whose scores are NaN or infinite; a photo of them is named.
+    """End a test or a validation whose scores are NaN or infinite, and name a photo of them.
 
-    It looks once, behind the last photo, so that no photo waits for the device.
+    The scores are checked once, after the last photo, so that no photo waits for the device.
     """
 
     priority = 'VERY_HIGH'  # before a table is printed or a checkpoint is the best
@@ -66,7 +66,7 @@ class FiniteScoresHook(Hook):
 
 
 class _OutputHook(Hook):
-    """Files named after the photos, in one folder, each written beside and renamed."""
+    """Write files named after the photos into one folder, each atomically."""
 
     def __init__(self, out_dir):
         self.out_dir = Path(out_dir)
@@ -83,7 +83,7 @@ class _OutputHook(Hook):
 
 @HOOKS.register_module()
 class SegVisualizationHook(_OutputHook):
-    """Pictures: photo | truth | prediction where there is truth, else an overlay, and a legend."""
+    """Draw photo | truth | prediction where there is truth, else an overlay; and a legend."""
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         names, palette = self.meta['classes'], self.meta['palette']
@@ -100,7 +100,7 @@ class SegVisualizationHook(_OutputHook):
 
 @HOOKS.register_module()
 class LabelWriterHook(_OutputHook):
-    """Label PNGs with the vocabulary's palette, and the class scores where asked.
+    """Write label PNGs with the vocabulary's palette, and the class scores where asked.
 
     Args:
         out_dir: where to write `<photo>.png` and `<photo>.npz`.
@@ -131,7 +131,7 @@ class LabelWriterHook(_OutputHook):
 
 
 def _labels(sample):
-    """-> (H, W) NumPy labels, which mean something"""
+    """A sample -> (H, W) NumPy labels; UserError where its scores are NaN or infinite"""
     labels = sample.pred_sem_seg.cpu().numpy()
     require_finite_scores(checksum(sample.seg_logits), sample.img_path)
     return labels

@@ -4,7 +4,6 @@ from mmengine.evaluator import BaseMetric
 
 from mmseg.errors import UserError
 from mmseg.registry import METRICS
-from mmseg.structures import ignore_label
 
 from .functional import confusion_matrix, scores_of
 
@@ -30,9 +29,7 @@ class AgreementMetric(BaseMetric):
         for sample in data_samples:
             if 'pseudo_sem_seg' not in sample:
                 raise UserError(f'{sample["img_path"]} has no labels of a teacher to agree with')
-            none, theirs = ignore_label(number), sample['pseudo_sem_seg'].long()
-            theirs = theirs.where(theirs < number, none)
-            matrix = confusion_matrix(sample['pred_sem_seg'], theirs, number, ignore_index=none)
+            matrix = confusion_matrix(sample['pred_sem_seg'], sample['pseudo_sem_seg'], number)
             self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
     def evaluate(self, size):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmseg.structures import ignore_label
 from mmseg.utils import count_unasked
 
 
@@ -24,12 +25,17 @@ class Scores(NamedTuple):
     present: Tensor
 
 
-def confusion_matrix(pred, truth, num_classes, *, ignore_index=255) -> Tensor:
-    """labels, labels of one shape -> (C, C) int64: rows are the truth, columns the prediction.
+def confusion_matrix(pred, truth, num_classes, *, ignore_index=None) -> Tensor:
+    """Count pixels: labels, labels of one shape -> (C, C) int64, truth x prediction.
 
     An accelerator is not waited for: the counts stay there.
+
+    Args:
+        ignore_index: label of the truth that is not counted, nor any beyond the classes; None for
+            `ignore_label`.
     """
-    rows = truth.flatten().clamp(max=num_classes).int()  # what is ignored falls into row C
+    ignore_index = ignore_label(num_classes) if ignore_index is None else ignore_index
+    rows = truth.flatten().int().clamp(max=num_classes)  # what is ignored falls into row C
     if ignore_index < num_classes:
         rows = torch.where(rows == ignore_index, num_classes, rows)
     index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes

@@ -6,7 +6,6 @@ from mmengine.evaluator import BaseMetric
 
 from mmseg.errors import UserError
 from mmseg.registry import METRICS
-from mmseg.structures import ignore_label
 
 from .functional import confusion_matrix, scores_of, zero_shot_scores
 
@@ -19,7 +18,7 @@ class IoUMetric(BaseMetric):
     process needs the others' photos, and none is counted twice.
 
     Args:
-        ignore_index: label of the truth that is not judged; None for `ignore_label`.
+        ignore_index: see `confusion_matrix`.
     """
 
     default_prefix = ''
@@ -33,7 +32,6 @@ class IoUMetric(BaseMetric):
     def process(self, data_batch, data_samples):
         """Add the samples' `pred_sem_seg` against `gt_sem_seg`, all photos in one count."""
         num_classes = len(self.dataset_meta['classes'])
-        ignore = ignore_label(num_classes) if self.ignore_index is None else self.ignore_index
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
                 raise UserError(
@@ -44,7 +42,7 @@ class IoUMetric(BaseMetric):
             torch.cat([sample[key].flatten() for sample in data_samples])
             for key in ('pred_sem_seg', 'gt_sem_seg')
         )
-        matrix = confusion_matrix(pred, truth, num_classes, ignore_index=ignore)
+        matrix = confusion_matrix(pred, truth, num_classes, ignore_index=self.ignore_index)
         self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
     def evaluate(self, size):

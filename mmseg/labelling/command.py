@@ -10,12 +10,11 @@ from mmseg.apis.test import require_data
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
-from mmseg.utils import Progress, output_dir
+from mmseg.utils import Progress, output_dir, sweep_parts
 
-from .files import remove_parts
 from .find import find_units, photo_units
 from .labeller import Labeller
-from .record import RECORD, TEXT, keep_record, record_of, source_of, text_of
+from .record import keep_record, record_of, source_of, text_of
 from .share import rank_of, share_of, wait_for_others
 from .units import label_unit
 
@@ -147,7 +146,9 @@ def report(results, units, own, out, *, quiet):
             shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
-    remove_parts([out / RECORD, out / TEXT, *(path for unit in own for path in unit.targets())])
+    for folder in {out, *(Path(label).parent for unit in own for _, label in unit.pairs)}:
+        if folder.is_dir():
+            sweep_parts(folder)
     done = sum(all(Path(label).exists() for _, label in unit.pairs) for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
     return complaint(errors, shards)

@@ -14,9 +14,9 @@ from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.hand_out import TEXT
 from mmseg.errors import UserError
 from mmseg.models.text_classifier import class_rows
-from mmseg.utils import digest_file, digest_state
+from mmseg.utils import atomic_path, digest_file, digest_state
 
-from .files import content_of, whole_file
+from .files import content_of
 
 WEIGHTS = ('pretrained', 'checkpoint')  # settings whose files are compared by what is loaded
 CLOSE = 1e-4  # of text rows of norm 1: computed on other hardware, they differ by some 1e-6
@@ -109,10 +109,10 @@ def keep_record(out, record, text):
             'remove them'
         )
     if rows is None:
-        with whole_file(out / TEXT) as temporary:
+        with atomic_path(out / TEXT) as temporary:
             save_file({'text': text}, temporary)
     if old is None:
-        with whole_file(out / RECORD) as temporary:
+        with atomic_path(out / RECORD) as temporary:
             temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
 
 

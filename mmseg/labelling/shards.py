@@ -38,11 +38,11 @@ def photos_of(path):
     try:
         with tarfile.open(path, 'r|*', tarinfo=_Header) as shard:
             for member in shard:
-                path_below('', member.name, path)
                 folder, name = str(Path(member.name).parent), Path(member.name).name
                 key = str(Path(folder, name.partition('.')[0]))
                 photo = Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
                 if member.isfile() and photo and key not in keys:
+                    path_below('', member.name, path)
                     keys.add(key)
                     yield key, member.name, shard.extractfile(member).read()
     except UserError as error:

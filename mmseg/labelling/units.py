@@ -17,8 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path
 
-from .files import content_of, whole_file
+from .files import content_of
 from .shards import DamagedShard, photos_of
 from .stream import in_order
 
@@ -35,11 +36,6 @@ class PhotoUnit(NamedTuple):
         """-> the pairs whose labels are not written yet, or are of what the photo was before"""
         return _missing(self.pairs)
 
-    def targets(self):
-        """-> paths of all files that it may write"""
-        labels = [Path(target) for _, target in self.pairs]
-        return [*labels, *(path.with_suffix(CONFIDENCE) for path in labels)]
-
     def label(self, labeller, pairs):
         """Some of its pairs -> (photos labelled, errors)"""
         errors = []
@@ -50,11 +46,10 @@ class PhotoUnit(NamedTuple):
 
         def save(item):
             (target, content), found = item
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
             about = PngInfo()
             about.add_text(CONTENT, content)
             for name, image in _files(Path(target), found):
-                with whole_file(name) as temporary:
+                with atomic_path(name) as temporary:
                     image.save(temporary, pnginfo=about)
 
         loaded = in_order(load, pairs, threads=THREADS, ahead=AHEAD)
@@ -75,15 +70,11 @@ class TarUnit(NamedTuple):
     def missing(self):
         return _missing(self.pairs)
 
-    def targets(self):
-        return [self.target]
-
     def label(self, labeller, _):
         """-> (photos labelled, errors); the photos are streamed, in no more memory than a few"""
-        Path(self.target).parent.mkdir(parents=True, exist_ok=True)
         errors, count = [], 0
         about = {CONTENT: content_of(self.source)}
-        with whole_file(self.target) as temporary:
+        with atomic_path(self.target) as temporary:
             with tarfile.open(temporary, 'w', pax_headers=about) as out:
                 loaded = in_order(
                     self._decode, photos_of(self.source), threads=THREADS, ahead=AHEAD

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and lie below the folder that they belong to."""
+"""Write files atomically, and keep paths below the folder that they belong to."""
 
 import hashlib
 import json
@@ -19,19 +19,21 @@ from .describe import shown
 
 # Of `x.png`: .x.<machine, process, random>.part.png
 PART = re.compile(
-    r'\.(?P<stem>.+?)(\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8})?'
-    r'\.part(?P<suffix>\.[^.]+|)'
+    r'\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8}\.part(\.[^.]+)?'
 )
 DAY = 86400
 
 
 def _machine() -> str:
-    """-> eight hexadecimal digits of the machine, or the container, whose process ids we see"""
-    try:
-        container = os.readlink('/proc/self/ns/pid')
-    except OSError:
-        container = ''
-    return hashlib.sha256(f'{socket.gethostname()} {container}'.encode()).hexdigest()[:8]
+    """Identify the machine or the container whose process ids we see -> eight hex digits.
+
+    A host's first pid namespace has the same number on every host, so the boot counts too.
+    """
+    known = [socket.gethostname()]
+    with suppress(OSError):  # Linux alone has these
+        known.append(Path('/proc/sys/kernel/random/boot_id').read_text())
+        known.append(os.readlink('/proc/self/ns/pid'))
+    return hashlib.sha256(' '.join(known).encode()).hexdigest()[:8]
 
 
 MACHINE = _machine()
@@ -86,7 +88,7 @@ def sweep_parts(folder):
     with os.scandir(folder) as entries:
         parts = [(entry, PART.fullmatch(entry.name)) for entry in entries]
     for entry, found in parts:
-        if not found or not found['machine']:
+        if not found:
             continue
         with suppress(OSError):  # another run was faster, or the file is not ours to remove
             old = time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY

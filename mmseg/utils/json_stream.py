@@ -1,4 +1,4 @@
-"""Large JSON files, element by element."""
+"""Read large JSON files element by element, in little memory."""
 
 import json
 import re
@@ -15,10 +15,10 @@ decode = json.JSONDecoder().raw_decode
 def json_elements(path: str | Path) -> Iterator[tuple[str, Any]]:
     """Yield (key, element) for each element of each list of the object that a JSON file holds.
 
-    No more than a few elements are in memory. Values of other types are passed over.
+    Values of other types are skipped. At most a few elements are in memory.
 
     Raises:
-        ValueError, RecursionError: cut short, or no such JSON.
+        ValueError, RecursionError: the file is cut short, or holds no object.
     """
     with open(path, encoding='utf-8') as file:
         text = _Text(file)
@@ -40,25 +40,26 @@ def json_elements(path: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """A text file whose read part is dropped."""
+    """A text file that keeps only what is not yet parsed in memory."""
 
     def __init__(self, file):
         self.file, self.text, self.at = file, '', 0
 
     def next(self) -> str:
-        """-> the next character that is no blank"""
+        """Skip blanks -> the next character, which stays"""
         while (at := BLANKS.match(self.text, self.at).end()) == len(self.text):
             self._read_on()
         self.at = at
         return self.text[at]
 
     def take(self, mark: str):
+        """Skip blanks and pass over `mark`; ValueError where another character stands."""
         if self.next() != mark:
             raise ValueError(f'{self.text[self.at : self.at + 20]!r} stands in place of {mark}')
         self.at += 1
 
     def value(self) -> Any:
-        """-> the next value; a number at the end of what is read may go on"""
+        """Parse the next value; read on where it ends with the text, since a number may go on."""
         self.next()
         while True:
             try:

@@ -1,6 +1,6 @@
-"""Settings that would mean nothing are refused where they arrive, with the range that they have."""
+"""Checks of settings: a value that means nothing is refused with the range that it may have."""
 
-import math
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -13,18 +13,20 @@ from .suggest import nearest
 def require_number(
     name: str, value: Any, least=None, most=None, *, above=None, below=None, whole=False
 ):
-    """
+    """Refuse a value that is no number in a range, or one that no float holds (NaN, 10**400).
+
     Args:
+        name: the setting, for the message.
         least, most: the range, both ends in it; None for no end.
-        above: the range begins behind this number.
+        above, below: the value must be greater, or less, than this number.
         whole: only whole numbers.
-        below: the value must be less than this number.
 
     Raises:
-        UserError: no finite number in the range.
+        UserError: the value is refused.
     """
     kind = Integral if whole else Real
-    good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, kind) and not isinstance(value, bool)
+    good = good and abs(value) <= sys.float_info.max
     good = good and (least is None or value >= least) and (most is None or value <= most)
     good = good and (above is None or value > above) and (below is None or value < below)
     if not good:
@@ -34,10 +36,13 @@ def require_number(
 
 
 def require_pair(name: str, value: Any, *, ordered=False, **options):
-    """
+    """Refuse a value that is not two numbers, each with the options of `require_number`.
+
+    Args:
+        ordered: the first may not be larger than the second.
+
     Raises:
-        UserError: not two numbers as `require_number` wants them; or `ordered`, and the first is
-            larger.
+        UserError: the value is refused.
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise UserError(f'{name} is two numbers, not {value!r}')
@@ -48,9 +53,10 @@ def require_pair(name: str, value: Any, *, ordered=False, **options):
 
 
 def require_choice(name: str, value: Any, choices: Sequence):
-    """
+    """Refuse a value that is none of the choices; 1 is not True.
+
     Raises:
-        UserError: none of the choices.
+        UserError: the value is refused.
     """
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         *most, last = map(repr, choices)

@@ -57,6 +57,8 @@ class MaskClipPlus(EncoderDecoder):
         require_number('model.distill_weight', distill_weight, 0)
         if self_thresh is not None:
             require_number('model.self_thresh', self_thresh, 0, 1)
+        if candidates is not None and not len(candidates):
+            raise UserError("unseen = [] leaves a teacher no class to label; name some, or 'all'")
         if ema_momentum is not None:
             require_number('model.ema_momentum', ema_momentum, above=0, most=1)
         super().__init__(backbone, decode_head, **options)
