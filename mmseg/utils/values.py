@@ -18,9 +18,8 @@ def require_number(
     Args:
         name: the setting, for the message.
         least, most: the range, both ends in it; None for no end.
-        above: the value must be greater than this number.
+        above, below: the value must be greater, or less, than this number.
         whole: only whole numbers.
-        below: the value must be less than this number.
 
     Raises:
         UserError: the value is refused.
