@@ -21,6 +21,7 @@ from mmseg.labelling import find_units
 from mmseg.labelling.ray_engine import run_units
 from mmseg.labelling.share import share_of
 from mmseg.labelling.stream import in_order
+from mmseg.utils.files import MACHINE
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
 NUMBER = 70  # more than one unit
@@ -115,9 +116,10 @@ def test_a_killed_run_goes_on(folder, labels, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     cut = next(path for path in tmp_path.glob('*.png') if not path.name.startswith('.'))
-    part = tmp_path / f'.{cut.stem}.{"0" * 12}.part.png'
+    token = f'{MACHINE}{process.pid:06x}{"0" * 8}'
+    part = tmp_path / f'.{cut.stem}.{token}.part.png'
     cut.rename(part).write_bytes(b'cut off')  # killed within a write
-    for name in (f'{cut.stem}.conf.{"1" * 12}.part.png', f'labels.{"2" * 12}.part.json'):
+    for name in (f'{cut.stem}.conf.{token}.part.png', f'labels.{token}.part.json'):
         (tmp_path / f'.{name}').write_bytes(b'cut off')
     whole = [name for name in read(tmp_path) if '/.' not in f'/{name}']
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in whole}

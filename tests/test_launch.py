@@ -42,7 +42,8 @@ def test_collectives_stay_on_the_device(two_gpus, monkeypatch):
     groups = []
     monkeypatch.setattr(dist, 'init_process_group', lambda *a, **k: groups.append((a, k)))
     variables = dict(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
-    for name, value in dict(variables, OMP_NUM_THREADS='2', MKL_NUM_THREADS='2').items():
+    threads = str(torch.get_num_threads())  # which later tests keep
+    for name, value in dict(variables, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads).items():
         monkeypatch.setenv(name, value)
     assert init_processes('pytorch', 'cuda') == 'cuda:1' and two_gpus == [1]
     ((positional, named),) = groups

@@ -433,7 +433,8 @@ def test_more_processes_than_devices(monkeypatch):
 
     monkeypatch.setattr(torch, 'get_device_module', lambda device: OneDevice)
     variables = dict(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
-    for name, value in dict(variables, OMP_NUM_THREADS='2', MKL_NUM_THREADS='2').items():
+    threads = str(torch.get_num_threads())  # which later tests keep
+    for name, value in dict(variables, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match='process 1 .* has no device of its own: 1 found'):
         init_processes('pytorch', 'gpu')

@@ -11,7 +11,7 @@ from timm.layers import convert_sync_batchnorm
 
 from mmseg.errors import UserError
 from mmseg.models.provenance import require_same_run
-from mmseg.utils import atomic_path, point_to
+from mmseg.utils import atomic_path, point_to, reason_of
 from mmseg.utils.checkpoint import read_checkpoint
 
 from .hooks import FiniteScoresHook
@@ -140,6 +140,5 @@ class SegRunner(Runner):
                 super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
             if target.stem.startswith('iter_'):
                 point_to(target, target.with_name('latest.pth'))
-        except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f'cannot write the checkpoint {target}: {reason}') from error
+        except RuntimeError as error:  # of torch, where a quota or a limit ends the file
+            raise UserError(f'cannot write {target}: {reason_of(error)}') from error
