@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import get_comm_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmengine.runner import TestLoop
+from mmengine.runner import loops
 
 import mmseg.apis.train as training
 from mmseg.apis import inference
@@ -76,7 +76,7 @@ def test_fp32_is_ieee_unless_tf32_is_asked_for(two_gpus, monkeypatch):
         torch.set_float32_matmul_precision('medium')
         device_of('cuda'), autocast_of('tf32', 'cuda')
         assert precisions() == (True, 'medium')  # a look-up sets nothing
-        monkeypatch.setattr(TestLoop, 'run', lambda loop: precisions())
+        monkeypatch.setattr(loops.TestLoop, 'run', lambda loop: precisions())
         loop, runner = SegTestLoop.__new__(SegTestLoop), SegRunner.__new__(SegRunner)
         for tf32, expected in ((True, (True, 'high')), (False, (False, 'highest'))):
             loop.precision = 'tf32' if tf32 else 'fp32'
