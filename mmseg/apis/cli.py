@@ -3,9 +3,9 @@
 import ast
 import runpy
 import sys
-from pathlib import Path
 
 from mmseg.errors import UserError
+from mmseg.utils import CHECKOUT
 
 from . import segment_command, test, train
 from .command import run_command
@@ -15,7 +15,6 @@ COMMANDS = {
     'test': (test.main, 'Evaluate, draw or write labels of a test set.'),
     'train': (train.main, 'Train a student, or a CLIP.'),
 }
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 def main():

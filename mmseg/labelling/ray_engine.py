@@ -4,13 +4,11 @@ import json
 import os
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 from mmseg.errors import UserError
+from mmseg.utils import CHECKOUT
 
 from .units import PhotoUnit, TarUnit, label_unit
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def run_units(units, arguments, workers):
