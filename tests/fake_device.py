@@ -140,7 +140,7 @@ class FakeGpu:
         with self.mode:
             for part in module.modules():
                 _move_tensors(part)
-                for other in getattr(part, 'aside', {}).values():
+                for other in getattr(part, 'frozen', {}).values():
                     if other is not None:
                         self.move(other)
         return module
@@ -194,7 +194,7 @@ def batch(sizes=((48, 64),) * 2, **fields):
     samples = []
     for height, width in sizes:
         sample = SegDataSample(metainfo=dict(ori_shape=(75, 90), img_path='a.jpg'))
-        sample.view = torch.zeros(3, 64, 64, dtype=torch.uint8)
+        sample.prior_crop = torch.zeros(3, 64, 64, dtype=torch.uint8)
         sample.gt_sem_seg = torch.zeros(75, 90, dtype=torch.uint8)
         for name, (size, kind) in fields.items():
             sample.set_data({name: torch.zeros(size or (height, width), dtype=kind)})

@@ -209,10 +209,10 @@ def test_compiling_is_asked_for(monkeypatch):
     from mmseg.engine import compile_network
 
     model = torch.nn.Linear(2, 2)
-    model.queries = model.queries_of = model.forward
+    model.queries = model.window_logits = model.forward
     monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
     compile_network(model)
-    assert model.queries == model.queries_of == ('compiled', model.forward)
+    assert model.queries == model.window_logits == ('compiled', model.forward)
 
 
 def test_tables_in_markdown():

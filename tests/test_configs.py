@@ -63,9 +63,9 @@ def test_shared_keys_reach_model_and_data():
     leaf = ROOT / 'configs/maskclip_text/maskclip_text_r50_520x520_pascal_context_59.py'
     config = load_config(leaf, {'vocabulary': 'voc_20'})
     assert config.model.vocabulary == config.test_dataloader.dataset.vocabulary == 'voc_20'
-    assert config.test_dataloader.dataset.clip_view == 224
-    whole = load_config(leaf, {'class_weight.view': 'image'})
-    assert 'clip_view' not in whole.test_dataloader.dataset
+    assert config.test_dataloader.dataset.prior_crop_size == 224
+    whole = load_config(leaf, {'class_weight.crop': 'image'})
+    assert 'prior_crop_size' not in whole.test_dataloader.dataset
 
 
 STUDENTS = 'configs/maskclip_plus/anno_free/maskclip_plus_vit16_{}_480x480_{}_pascal_context_59.py'
@@ -108,14 +108,14 @@ def test_who_looks_at_the_whole_photo():
     """A class weight on the student's scores needs CLIP's view at test; on the teacher's it not."""
     on_student = load_config(ROOT / STUDENTS.format('segformer_b5_class_weight', '8k'))
     assert on_student.model.class_weight.tau == 1.0
-    assert on_student.test_dataloader.dataset.clip_view == 224
+    assert on_student.test_dataloader.dataset.prior_crop_size == 224
     on_teacher = load_config(
         ROOT / STUDENTS.format('segformer_b5_teacher_weight_clip_numerics', '8k')
     )
     assert 'class_weight' not in on_teacher.model
     assert on_teacher.model.teacher.class_weight.tau == 1.0
-    assert on_teacher.train_dataloader.dataset.clip_view == 224
-    assert 'clip_view' not in on_teacher.test_dataloader.dataset
+    assert on_teacher.train_dataloader.dataset.prior_crop_size == 224
+    assert 'prior_crop_size' not in on_teacher.test_dataloader.dataset
 
 
 def test_options_in_the_names_of_mmsegmentation_0():

@@ -31,14 +31,14 @@ def dataset(photos, **options):
 def test_from_files_to_inputs(photos):
     data = dataset(
         photos,
-        clip_view=224,
+        prior_crop_size=224,
         pipeline=[LoadImage(), Resize((40, 40)), LoadAnnotations(), PackSegInputs()],
     )
     assert len(data) == 5 and data.metainfo['classes'] == ('a', 'b', 'c')
     item = data[1]
     sample = item['data_samples']
     assert item['inputs'].shape == (3, 40, 27) and str(item['inputs'].dtype) == 'torch.uint8'
-    assert sample.ori_shape == (75, 50) and sample.view.shape == (3, 224, 224)
+    assert sample.ori_shape == (75, 50) and sample.prior_crop.shape == (3, 224, 224)
     raw = np.asarray(Image.open(photos / 'SegmentationClass' / 'p1.png')).astype(int)
     expected = np.where((raw == 0) | (raw == 255), 255, raw - 1)
     assert np.array_equal(sample.gt_sem_seg, expected)

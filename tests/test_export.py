@@ -73,7 +73,7 @@ def test_a_file_labels_as_the_network_at_odd_sizes(options, tmp_path):
     photo = torch.nn.functional.interpolate(
         torch.rand(1, 3, 4, 5, generator=torch.manual_seed(1)) * 255, size, mode='bilinear'
     )
-    (maps,) = network.maps(list(photo))
+    (maps,) = network.query_logits(list(photo))
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     found = session.run(None, {'image': photo.numpy()})[0][0]
     expected = network.labels(maps, size, photo[0]).numpy()

@@ -14,7 +14,7 @@ from mmseg.clip import CLIPDenseExtractor
 from mmseg.clip.readout import PRESETS, readout_of
 from mmseg.engine import (
     AverageStudentHook,
-    LateInfoHook,
+    DeferredLoggingHook,
     NonFiniteLossHook,
     TrainProgressHook,
     autocast_of,
@@ -46,7 +46,7 @@ PERMITTED = {
     'evaluation/metric.py:evaluate': 'the counts of all photos, once, behind the last',
     'evaluation/agreement.py:evaluate': 'the same',
     'engine/hooks.py:after_test_epoch': 'are the scores finite? once, after the last photo',
-    'engine/late_info.py:_read': 'losses where they are logged, all at once',
+    'engine/deferred_logging.py:_read': 'losses where they are logged, all at once',
     'engine/train_hooks.py:_look': 'losses, every 10 iterations: are they finite?',
     'engine/train_hooks.py:_note': 'the progress line, every 10 iterations',
     # Clipping gradients logs their norm; no student of the configs clips.
@@ -138,12 +138,12 @@ KINDS = {
     'windows, denoised': dict(**WINDOWS, head=dict(pd_thresh=0.5)),
     'windows and synonyms': dict(**WINDOWS, scoring=Scoring(SYNONYMS)),
     'class weight': dict(weight=dict(tau=1.0)),
-    'windows and class weight': dict(**WINDOWS, weight=dict(tau=1.0), weigher_view='image'),
-    'add': dict(weight=dict(tau=1.0, mode='add'), weigher_view='image'),
+    'windows and class weight': dict(**WINDOWS, weight=dict(tau=1.0), prior_crop='image'),
+    'add': dict(weight=dict(tau=1.0, mode='add'), prior_crop='image'),
     'blend': dict(weight=dict(mode='blend')),
-    'presence': dict(weight=dict(mode='presence', top=2, always=(0, 3))),
+    'topk': dict(weight=dict(mode='topk', k=2, keep=(0, 3))),
     'presence of synonyms': dict(
-        weight=dict(mode='presence', top=2, always=(0,), groups=SYNONYMS), scoring=Scoring(SYNONYMS)
+        weight=dict(mode='topk', k=2, keep=(0,), groups=SYNONYMS), scoring=Scoring(SYNONYMS)
     ),
     'prob_thd': dict(scoring=Scoring(**BACKGROUND)),
     'area_thd': dict(scoring=Scoring(**BACKGROUND, area_thd=0.01)),
@@ -174,8 +174,8 @@ def test_labels_with_their_probability(gpu, maskclip, kind):
     def step():
         with torch.inference_mode():
             images = [torch.zeros(3, 48, 64, device=DEVICE)]
-            (maps,) = model.maps(images)
-            for found in model.labels_and_probability(maps, (75, 90), (48, 64)):
+            (maps,) = model.query_logits(images)
+            for found in model.labels_and_confidence(maps, (75, 90), (48, 64)):
                 assert found.shape == (75, 90) and found.device == DEVICE
             mean_probabilities(model, images, scales=(0.75, 1.0), flip=True)
 
@@ -231,7 +231,7 @@ def student(gpu, maskclip, visual):
             options['robust_loss'] = RobustLoss(CLASSES, **robust)
         if weight is not None:
             options['class_weight'] = ClassWeight(unit_rows(CLASSES, DIM), **weight)
-            options['weigher'] = CLIPDenseExtractor(copy.deepcopy(visual), mean=MEAN, std=STD)
+            options['prior_encoder'] = CLIPDenseExtractor(copy.deepcopy(visual), mean=MEAN, std=STD)
         model = MaskClipPlus(
             backbone,
             head(backbone.channels, DIM, text),
@@ -252,7 +252,7 @@ STEPS = {
     'sure of some classes': SURE,
     'learned classes and distillation': dict(learned=[0], distill_weight=0.5),
     'teacher with windows and class weight': dict(
-        teacher=dict(weight=dict(tau=1.0), weigher_view='clip', **WINDOWS)
+        teacher=dict(weight=dict(tau=1.0), prior_crop='clip', **WINDOWS)
     ),
     'teacher with synonyms': dict(teacher=dict(scoring=Scoring(SYNONYMS))),
     'class weight on the student': dict(weight=dict(tau=1.0)),
@@ -338,7 +338,7 @@ def test_a_student_is_tested(gpu, student):
 
 def test_losses_are_read_every_ten_iterations(gpu, tmp_path):
     """By the log, the progress line and the look for NaN, of eleven iterations."""
-    late, finite, line = LateInfoHook(), NonFiniteLossHook(), TrainProgressHook()
+    late, finite, line = DeferredLoggingHook(), NonFiniteLossHook(), TrainProgressHook()
     late.waiting, late.interval = [], 10
     line.bar = SimpleNamespace(update=lambda _: None)
     runner = SimpleNamespace(max_iters=99, train_dataloader=[None] * 100, cfg={}, work_dir=tmp_path)

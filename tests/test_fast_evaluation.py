@@ -11,7 +11,7 @@ from mmseg.datasets import SegDataset
 from mmseg.engine import SizeSampler, autocast_of
 from mmseg.errors import UserError
 from mmseg.models import MaskClip, Scoring
-from mmseg.models.upsample import photo_matrices, slabs
+from mmseg.models.upsample import photo_matrices, row_chunks
 
 
 def shares(dataset, processes):
@@ -126,7 +126,7 @@ def test_slabs_change_nothing(resized, rows):
     """However many rows at a time: together they are the whole map, each of the size asked for."""
     whole = F.interpolate(resized[0][None], (40, 50), mode='bilinear')[0]
     for expected, given in ((whole, resized), (resized[0], resized[:1])):  # resized, and as it is
-        parts = list(slabs(*given, rows=rows))
+        parts = list(row_chunks(*given, rows=rows))
         assert max(map(len, parts)) == min(rows, expected.shape[1])
         found = torch.cat(parts).transpose(0, 1)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

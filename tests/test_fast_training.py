@@ -17,8 +17,8 @@ from mmseg import kernels
 from mmseg.engine import (
     WeightedOptimWrapper,
     accumulate_gradients,
+    deferred_logging,
     keep_freed_memory,
-    late_info,
 )
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
@@ -266,7 +266,9 @@ def test_losses_are_read_when_they_are_logged(student_config, tmp_path, monkeypa
         reads.append(len(rows))
         return own(rows)
 
-    monkeypatch.setattr(late_info, 'torch', SimpleNamespace(stack=stack, is_tensor=torch.is_tensor))
+    monkeypatch.setattr(
+        deferred_logging, 'torch', SimpleNamespace(stack=stack, is_tensor=torch.is_tensor)
+    )
     options = ['--cfg-options', 'default_hooks.logger.interval=3']
     assert run_train(student_config, '--work-dir', tmp_path / 'run', *options) == 0
     assert len(losses(tmp_path / 'run')) == 3  # an epoch of the five photos ends at 2

@@ -15,7 +15,7 @@ from mmseg.clip.readout import readout_of
 from mmseg.engine.train_hooks import NonFiniteLossHook
 from mmseg.errors import UserError
 from mmseg.models.class_weight import TAU, ClassWeight
-from mmseg.models.probability import label_probability
+from mmseg.models.probability import confidence
 from mmseg.models.scoring import SCALES, Scoring
 from mmseg.utils import channel_statistics
 
@@ -32,8 +32,8 @@ TAU_RANGE, SCALE_RANGE = r'from 0\.0001 to 10000\.0', r'from 0\.0001 to 1000000\
         ),
         (lambda: ClassWeight(torch.eye(3), tau=torch.nan), f'tau is a number {TAU_RANGE}, not nan'),
         (
-            lambda: ClassWeight(torch.eye(3), tau=1.0, usual=[0.0, torch.nan, 0.0]),
-            'class_weight.usual is with NaN or Inf in it',
+            lambda: ClassWeight(torch.eye(3), tau=1.0, mean_similarity=[0.0, torch.nan, 0.0]),
+            'class_weight.mean_similarity is with NaN or Inf in it',
         ),
         (lambda: Scoring(scale=1e300), rf'scoring.scale is a number {SCALE_RANGE}, not 1e\+300'),
         (lambda: Scoring(scale=1e-300), f'scoring.scale is a number {SCALE_RANGE}, not 1e-300'),
@@ -79,7 +79,7 @@ def test_the_ends_of_the_ranges_stay_finite():
             assert ClassWeight(text, tau=tau)(text.to(kind)).isfinite().all()
     for scale in SCALES:
         assert (
-            label_probability(Scoring(scale=scale), torch.zeros(2, 2), torch.randn(3, 2, 2))
+            confidence(Scoring(scale=scale), torch.zeros(2, 2), torch.randn(3, 2, 2))
             .isfinite()
             .all()
         )

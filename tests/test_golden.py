@@ -28,7 +28,7 @@ CASES = {'base': (0, 0), 'pd': (0.5, 0), 'ks': (0, 1.0), 'pdks': (0.5, 1.0)}
 @pytest.fixture(scope='module')
 def photo(golden):
     """The leaf's own pipeline on the golden photo."""
-    results = LoadImage()(dict(img_path=str(golden / '2008_000042.jpg'), clip_view=224))
+    results = LoadImage()(dict(img_path=str(golden / '2008_000042.jpg'), prior_crop_size=224))
     return Resize((520, 520))(results)
 
 
@@ -49,7 +49,7 @@ def build(golden, hashed_clip, tmp_path_factory):
         model.decode_head.text = rows(f'{short}_head')
         if 'class_weight' in model:
             model.class_weight.text = rows('vit16_weigher')
-            model.class_weight.weigher.pretrained = hashed_clip('vit16')
+            model.class_weight.prior_encoder.pretrained = hashed_clip('vit16')
         model.pop('type')
         return build_maskclip(**model)
 
@@ -60,7 +60,7 @@ def run(model, photo):
     """-> (C, h, w) scores and (H, W) labels, as tools/test.py gets them."""
     image = torch.from_numpy(photo['img'].copy()).permute(2, 0, 1)
     sample = SegDataSample(metainfo=dict(ori_shape=photo['ori_shape']))
-    sample.view = torch.from_numpy(photo['view'].copy()).permute(2, 0, 1)
+    sample.prior_crop = torch.from_numpy(photo['prior_crop'].copy()).permute(2, 0, 1)
     (sample,) = model([image], [sample], mode='predict')
     return sample.seg_logits.numpy(), sample.pred_sem_seg.numpy()
 
@@ -102,12 +102,12 @@ def test_class_weight(golden, photo, build, leaf, short, file):
     expected = np.load(golden / file)
     model = build(leaf, short)
     assert model.decode_head.class_weight.tau == expected['tau']
-    view = torch.from_numpy(photo['view'].copy()).permute(2, 0, 1)[None]
-    normalised = ((view - model.weigher.mean) / model.weigher.std)[0]
+    view = torch.from_numpy(photo['prior_crop'].copy()).permute(2, 0, 1)[None]
+    normalised = ((view - model.prior_encoder.mean) / model.prior_encoder.std)[0]
     np.testing.assert_allclose(
         normalised[:, 100:108, 100:108], expected['weigher_input_crop'], atol=1e-5
     )
-    embedding = model.weigher.embed(view)
+    embedding = model.prior_encoder.embed(view)
     np.testing.assert_allclose(embedding, expected['image_embedding'], atol=1e-5)
     weights = model.decode_head.class_weight(embedding)
     np.testing.assert_allclose(weights, expected['class_weights'], atol=1e-6)

@@ -51,7 +51,7 @@ def build(golden, hashed, hashed_clip, tmp_path_factory):
         model.teacher.decode_head.text = rows(f'{teacher}_head')
         if 'class_weight' in model:
             model.class_weight.text = rows('vit16_weigher')
-            model.class_weight.weigher.pretrained = hashed_clip('vit16')
+            model.class_weight.prior_encoder.pretrained = hashed_clip('vit16')
         model.pop('type')
         built = build_maskclip_plus(**model)
         state = hashed.load(golden / f'keys_plus_{student}_{teacher}.json')
@@ -71,9 +71,9 @@ def photo(golden):
 
 
 def view_of(path):
-    """A photo -> (3, 224, 224), as the weigher sees it"""
-    loaded = LoadImage()(dict(img_path=str(path), clip_view=224))
-    return torch.from_numpy(loaded['view'].copy()).permute(2, 0, 1)
+    """A photo -> (3, 224, 224), as the prior_encoder sees it"""
+    loaded = LoadImage()(dict(img_path=str(path), prior_crop_size=224))
+    return torch.from_numpy(loaded['prior_crop'].copy()).permute(2, 0, 1)
 
 
 @pytest.fixture(scope='module')
@@ -98,7 +98,7 @@ def test_student_at_test(golden, photo, view, build, student, teacher):
     expected = np.load(golden / f'p1_plus_{student}_{teacher}.npz')
     model = build(student, teacher)
     sample = SegDataSample(metainfo=dict(ori_shape=(375, 500)))
-    sample.view = view
+    sample.prior_crop = view
     with torch.no_grad():
         (sample,) = model([photo], [sample], mode='predict')
     scores = sample.seg_logits
@@ -226,7 +226,7 @@ def test_class_weight_in_the_loss(golden, build, batch, view):
     expected = np.load(golden / 'p1_plus_dlv2_cw_vit16.npz')['eval_pseudo_label']
     images, samples = batch
     for sample, crop in zip(samples, json.loads((golden / 'train_crops.json').read_text())):
-        sample.view = view_of(golden / Path(crop['photo']).name)
+        sample.prior_crop = view_of(golden / Path(crop['photo']).name)
     with torch.no_grad():
         losses, labels = pass_with_labels(build('dlv2_cw', 'vit16'), images, samples)
     assert (labels == expected).mean() >= 0.999

@@ -144,8 +144,8 @@ def test_confidence_behind_pamr_is_of_the_refined_scores():
 def slide(network, image, *settings):
     """(3, H, W), those of `Windows` -> (C, h, w) mean scores"""
     windows = Windows(*settings)
-    (maps,) = network.maps([image], windows=windows)
-    return network.on_grid(maps, image.shape[1:], windows)
+    (maps,) = network.query_logits([image], windows=windows)
+    return network.to_input_grid(maps, image.shape[1:], windows)
 
 
 def test_one_window_is_the_whole_photo_and_more_cover_all(model):

@@ -131,7 +131,7 @@ def settings_of(model, optimizer):
     }
 
 
-@pytest.mark.parametrize('schedule, most', [('adamw_8k', 4), ('adamw_8k_seed', 3)])
+@pytest.mark.parametrize('schedule, most', [('adamw_8k', 4), ('adamw_8k_original', 3)])
 def test_parameters_that_are_stepped_alike_are_one_group(student, schedule, most):
     """One fused kernel a group: SegFormer-b5 had 963 of them."""
     settings, one_by_one = optimizer_of(student, schedule)

@@ -65,7 +65,7 @@ def test_a_published_leaf_trains(name, pascal_context, tmp_path, request):
     ]
     if 'class_weight' in name:
         options += [
-            'class_weight.weigher.pretrained=random',
+            'class_weight.prior_encoder.pretrained=random',
             f'class_weight.text.file={text_file(tmp_path, "vit16")}',
         ]
     run = tmp_path / 'run'

@@ -15,7 +15,7 @@ from test_train import run_train
 
 from mmseg.apis.test import require_data
 from mmseg.clip import load_clip, text_embeddings
-from mmseg.clip.compact import compact, expand
+from mmseg.clip.prune_vocabulary import prune_vocabulary, restore_vocabulary
 from mmseg.datasets.miniature import LABELS, MiniatureDataset, caption, render
 from mmseg.engine import load_config
 from mmseg.errors import UserError
@@ -133,9 +133,9 @@ def test_retrieval_by_hand():
 def test_a_compact_tower_knows_its_words_and_no_others(tmp_path):
     clip = load_clip('miniature-rn', 'random')
     state = clip.model.state_dict()
-    small = compact(state, ['a circle and grass.'])
+    small = prune_vocabulary(state, ['a circle and grass.'])
     assert small['token_embedding.weight'].shape == (8, 64)  # start, 5, end, padding
-    whole = expand(small)
+    whole = restore_vocabulary(small)
     assert whole.keys() == state.keys()
     ids = open_clip.tokenize(['grass'])[0, :3]
     expected = state['token_embedding.weight'][ids].half()

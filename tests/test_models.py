@@ -124,7 +124,9 @@ def test_weights_have_mean_one_and_follow_tau():
         torch.testing.assert_close(weight / 6, F.softmax(embedding @ text.T / tau, dim=1))
     summed = ClassWeight(text, tau=1.0, sum_to_one=True)(embedding)  # Q5
     usual = embedding[0] @ text.T  # of a photo like all others, every class has the weight 1
-    assert torch.allclose(ClassWeight(text, tau=0.1, usual=usual)(embedding[:1]), torch.ones(1))
+    assert torch.allclose(
+        ClassWeight(text, tau=0.1, mean_similarity=usual)(embedding[:1]), torch.ones(1)
+    )
     torch.testing.assert_close(summed.sum(dim=1), torch.ones(3))
 
 
@@ -164,7 +166,10 @@ def test_tiny_tau_gives_finite_scores(options):
     [
         (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a number from 0.0001 to 10000.0'),
         (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), "mode is 'multiply', 'add'"),
-        (lambda: ClassWeight(torch.eye(5), tau=1, usual=[0.1]), 'usual has 1 values for 5 classes'),
+        (
+            lambda: ClassWeight(torch.eye(5), tau=1, mean_similarity=[0.1]),
+            'mean_similarity has 1 values for 5 classes',
+        ),
         (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a number from 0 to 1, not 50'),
         (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh is a number from 0 to 1'),
         (
@@ -237,7 +242,7 @@ def model(tiny_clip):
     extractor = CLIPDenseExtractor(clip.model.visual, mean=clip.mean, std=clip.std)
     text = F.normalize(random(5, 32), dim=1)
     head = MaskClipHead(TextClassifier(text, normalize=True), ClassWeight(text, tau=0.1))
-    return MaskClip(extractor, head, weigher_view='image')
+    return MaskClip(extractor, head, prior_crop='image')
 
 
 def photo(height, width, seed):
@@ -259,12 +264,12 @@ def test_no_label_depends_on_the_batch(model):
 def test_one_pass_for_the_weight_equals_two(model):
     image = photo(48, 64, 0)[None]
     shared = model.scores(image)
-    model.weigher = model.backbone  # now it embeds the image by itself
+    model.prior_encoder = model.backbone  # now it embeds the image by itself
     torch.testing.assert_close(model.scores(image), shared)
 
 
 def test_the_view_weighs_the_classes(model):  # Q8
-    model.weigher_view = 'clip'
+    model.prior_crop = 'clip'
     image, views = photo(48, 64, 0)[None], [photo(64, 64, s)[None] for s in (1, 2)]
     weights = [model.decode_head.class_weight(model.backbone.embed(view)) for view in views]
     plain = model.decode_head.conv_seg(model.backbone(image).patches)

@@ -198,14 +198,14 @@ def test_terms_add(extractor):
         bias = blocks[-1].attn.out_proj.bias
     assert_close(both, first + 2 * (second - bias), atol=1e-5, rtol=0)
     with torch.no_grad():
-        kept = read_out(blocks, trunk, Readout(('q-q',), mlp=False, class_share=0.5))
+        kept = read_out(blocks, trunk, Readout(('q-q',), mlp=False, cls_weight=0.5))
     assert_close(kept, first + trunk.tokens[:, 1:] + 0.5 * trunk.tokens[:, :1], atol=1e-5, rtol=0)
 
 
 def test_class_token_out_of_the_attention(extractor):
     """A photo of one patch then attends to itself alone: its own value, whatever the term."""
     one = pixels(16, 16)
-    out = dict(residual=False, mlp=False, class_key=False)
+    out = dict(residual=False, mlp=False, use_cls_token=False)
     alone = patches_of(extractor(dict(terms='q-q', **out)), one)
     assert_close(alone, patches_of(extractor('maskclip_plain'), one), atol=1e-5, rtol=0)
     among_two = patches_of(extractor('clearclip'), one)
@@ -382,8 +382,11 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(preset='scclip', repair=dict(quantil=0.9)), "nearest: 'quantile'"),
         (dict(terms=['q-z']), "readout.terms is 'value', .*, not 'q-z'"),
         (dict(terms=['q-q', 'k-k'], weights=[1]), '2 terms and 1 weights'),
-        (dict(terms='similar', class_key=False), "'similar' needs readout.layers"),
-        (dict(terms='proxy'), 'set readout.class_key=False'),
+        (
+            dict(terms='layer_similarity', use_cls_token=False),
+            "'layer_similarity' needs readout.layers",
+        ),
+        (dict(terms='proxy'), 'set readout.use_cls_token=False'),
         (dict(preset='gem', terms=['q-k'], weights=[]), 'self_self takes terms such as'),
         (dict(preset='gem', gaussian=5.0), 'self_self and readout.gaussian exclude'),
         (dict(preset='sclip', residual=1.5), 'residual is True or False, not 1.5'),
@@ -393,7 +396,7 @@ def test_proxy_weights_by_file(tmp_path):
             "smooth is 'grid' or 'rows', not 'rings'",
         ),
         (dict(terms=[]), 'readout.terms is at least one of'),
-        (dict(early=[6]), 'readout.early is two numbers, not'),
+        (dict(early_blocks=[6]), 'readout.early_blocks is two numbers, not'),
         (dict(preset='scclip', layers=dict(fused=[4])), 'fused is two numbers, not'),
         (
             dict(preset='scclip', layers=dict(fused=[10, 4])),
@@ -405,7 +408,7 @@ def test_proxy_weights_by_file(tmp_path):
         ),
         (dict(preset='gem', self_self=dict(iterations=-3)), 'a whole number from 0 to .*not -3'),
         (dict(preset='gem', self_self=dict(temperature='x')), "temperature is a number.*'x'"),
-        (dict(early=['a', 'b']), "readout.early is a whole number.* not 'a'"),
+        (dict(early_blocks=['a', 'b']), "readout.early_blocks is a whole number.* not 'a'"),
         (dict(preset='scclip', weights=['a', 'b']), "readout.weights is a number .*not 'a'"),
         (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number from 1 .*, not 3.5'),
         (dict(gaussian=5.0), "readout.gaussian is of terms such as 'k-k'"),

@@ -13,7 +13,7 @@ from mmseg.datasets.transforms import PackSegInputs, RandomCrop, RandomFlip, Ran
 from mmseg.errors import UserError
 from mmseg.evaluation import AgreementMetric
 from mmseg.labelling.views import mean_probabilities
-from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, confidence_of, fill_from
+from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, confidence, fill_from
 from mmseg.models.resized import pixel_loss
 from mmseg.models.robust_loss import confidence_weight
 from mmseg.models.segmentors import EncoderDecoder, Segmentor
@@ -28,11 +28,11 @@ TARGET = torch.tensor([[[-1, 0, 255], [-1, 2, -1]]])
 def test_confidence_is_the_best_probability_and_1_where_somebody_labelled():
     scores = torch.zeros(1, 3, 2, 3)
     scores[0, 2, 1] = math.log(2) / 100  # e^(100 * it) of 2 + 2
-    assert confidence_of(TARGET, scores)[0, 1].tolist() == pytest.approx([0.5, 1, 0.5])
-    assert confidence_of(TARGET, scores)[0, 0].tolist() == pytest.approx([1 / 3, 1, 1])
-    two = confidence_of(TARGET, scores, [0, 2])[0]
+    assert confidence(TARGET, scores)[0, 1].tolist() == pytest.approx([0.5, 1, 0.5])
+    assert confidence(TARGET, scores)[0, 0].tolist() == pytest.approx([1 / 3, 1, 1])
+    two = confidence(TARGET, scores, [0, 2])[0]
     assert two[0, 0] == pytest.approx(1 / 2) and two[1, 0] == pytest.approx(2 / 3)
-    given = confidence_of(TARGET, torch.full((1, 3, 1, 1), 0.25), scale=None)
+    given = confidence(TARGET, torch.full((1, 3, 1, 1), 0.25), scale=None)
     assert given[TARGET == -1].tolist() == [0.25] * 3
 
 
@@ -147,7 +147,7 @@ def test_the_average_labels_in_its_phase_and_by_its_own_threshold():
     own = torch.zeros(1, 3, 1, 1)
     own[0, 0] = 9.0
     model = MaskClipPlus(None, None, None, ema_momentum=0.1, **options)
-    model.aside['average'] = Average()
+    model.frozen['average'] = Average()
     labels, _ = model.label_by_itself(target, own, None, None)
     assert labels.tolist() == [[[1, -1], [0, 0]]]
     labels, _ = MaskClipPlus(None, None, None, **options).label_by_itself(target, own, None, None)

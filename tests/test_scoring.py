@@ -213,7 +213,7 @@ def test_blend_is_the_published_example(golden):
     """CASS's own numbers: 0.75 of the place's cosines and 0.25 of the image's."""
     data = json.loads((golden / 'peers' / 'cass.json').read_text())
     example = {k: torch.tensor(v) for k, v in data['example_patch_row3_col5_classes0to7'].items()}
-    weigh = ClassWeight(torch.eye(8), mode='blend', share=data['global_semantics_weight'])
+    weigh = ClassWeight(torch.eye(8), mode='blend', alpha=data['global_semantics_weight'])
     found = weigh.reweight(
         example['cos_adjusted'][None, :, None, None], example['global_sim'][None]
     )
@@ -229,22 +229,22 @@ def test_the_prior_of_the_whole_photo_is_the_published_one(golden):
 
 def test_presence_counts_classes_not_their_words():
     """Two of three classes stay, whichever of their words are seen."""
-    weigh = ClassWeight(torch.eye(5), mode='presence', top=2, groups=(0, 0, 0, 1, 2))
+    weigh = ClassWeight(torch.eye(5), mode='topk', k=2, groups=(0, 0, 0, 1, 2))
     found = weigh.reweight(random(1, 5, 2, 2), torch.tensor([[0.1, 0.5, 0.4, 0.2, 0.3]]))
     assert (found == -100).flatten(2).all(dim=2).tolist() == [[False] * 3 + [True, False]]
-    with pytest.raises(UserError, match='class_weight.top is a whole number from 1 to 3, not 4'):
-        ClassWeight(torch.eye(5), mode='presence', top=4, groups=(0, 0, 0, 1, 2))
+    with pytest.raises(UserError, match='class_weight.k is a whole number from 1 to 3, not 4'):
+        ClassWeight(torch.eye(5), mode='topk', k=4, groups=(0, 0, 0, 1, 2))
 
 
 def test_blend_can_be_centred():
     usual = torch.tensor([0.2, 0.1])
-    weigh = ClassWeight(torch.eye(2), mode='blend', share=0.5, usual=usual)
+    weigh = ClassWeight(torch.eye(2), mode='blend', alpha=0.5, mean_similarity=usual)
     found = weigh.reweight(torch.zeros(1, 2, 1, 1), torch.tensor([[0.3, 0.3]]))
     torch.testing.assert_close(found.flatten(), torch.tensor([0.05, 0.10]))
 
 
 def test_presence_leaves_the_top_and_those_always_there():
-    weigh = ClassWeight(torch.eye(4), mode='presence', top=2, always=[3])
+    weigh = ClassWeight(torch.eye(4), mode='topk', k=2, keep=[3])
     scores = random(1, 4, 2, 2)
     found = weigh.reweight(scores, torch.tensor([[0.1, 0.4, 0.3, 0.0]]))
     assert (found[:, 0] == -100).all()
@@ -254,9 +254,9 @@ def test_presence_leaves_the_top_and_those_always_there():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(mode='presence'), 'class_weight.top is a whole number from 1 to 5, not None'),
-        (dict(mode='presence', top=6), 'class_weight.top is a whole number from 1 to 5, not 6'),
-        (dict(mode='blend', share=2), 'class_weight.share is a number from 0 to 1'),
+        (dict(mode='topk'), 'class_weight.k is a whole number from 1 to 5, not None'),
+        (dict(mode='topk', k=6), 'class_weight.k is a whole number from 1 to 5, not 6'),
+        (dict(mode='blend', alpha=2), 'class_weight.alpha is a number from 0 to 1'),
         (dict(), 'class_weight.tau is a number from 0.0001 to 10000.0'),
     ],
 )
@@ -274,12 +274,12 @@ def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
     from mmseg.registry import DATASETS, MODELS
 
     weight = (
-        f"class_weight = dict(mode='blend', view='image', text=dict(file='{tmp_path}/text.pth'))"
+        f"class_weight = dict(mode='blend', crop='image', text=dict(file='{tmp_path}/text.pth'))"
     )
     tiny_config.write_text(tiny_config.read_text() + weight)
     out = tmp_path / 'usual.npy'
     torch.manual_seed(0)
-    assert run_script('analysis/usual_cosines', tiny_config, '--out', out, '--device', 'cpu') == 0
+    assert run_script('analysis/mean_similarity', tiny_config, '--out', out, '--device', 'cpu') == 0
     assert 'over 5 photos' in capsys.readouterr().out
     config = load_config(tiny_config)
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -287,15 +287,17 @@ def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
         torch.manual_seed(0)
         plain = MODELS.build(config.model)
     rows = [
-        plain.decode_head.class_weight.cosines(plain.look(row['inputs'][None], None))[0]
+        plain.decode_head.class_weight.cosines(plain.image_context(row['inputs'][None], None))[0]
         for row in (dataset[i] for i in range(5))
     ]
     np.testing.assert_allclose(np.load(out), torch.stack(rows).mean(dim=0), atol=1e-5)
-    config = load_config(tiny_config, {'class_weight.usual': str(out)})
+    config = load_config(tiny_config, {'class_weight.mean_similarity': str(out)})
     centred = MODELS.build(config.model)
-    np.testing.assert_array_equal(centred.decode_head.class_weight.usual, np.load(out))
+    np.testing.assert_array_equal(centred.decode_head.class_weight.mean_similarity, np.load(out))
     with pytest.raises(UserError, match='no weights file .*nowhere.npy'):
-        MODELS.build(load_config(tiny_config, {'class_weight.usual': 'nowhere.npy'}).model)
+        MODELS.build(
+            load_config(tiny_config, {'class_weight.mean_similarity': 'nowhere.npy'}).model
+        )
 
 
 def test_the_protocol_stands_beside_the_figures(tiny_config, tmp_path, capsys):

@@ -55,8 +55,8 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
             dict(model='a', pretrained='b', norm_eps=0),
             'norm_eps is a number from 1e-12 to 1, not 0',
         ),
-        (WEIGHT, dict(view='all'), "class_weight.view is 'clip' or 'image', not 'all'"),
-        (WEIGHT, dict(view_size=0), 'class_weight.view_size is a whole number from 1, not 0'),
+        (WEIGHT, dict(crop='all'), "class_weight.crop is 'clip' or 'image', not 'all'"),
+        (WEIGHT, dict(crop_size=0), 'class_weight.crop_size is a whole number from 1, not 0'),
         (partial(RobustLoss, 3), dict(balance_most=-1), 'balance_most is a number above 0, not -1'),
         (
             partial(EncoderDecoder, None, None, mean=(0, 0, 0), std=(1, 1, 1)),

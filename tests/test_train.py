@@ -498,12 +498,14 @@ def test_a_checkpoint_of_other_classes_is_refused(student_config, tmp_path, caps
 
 def test_a_checkpoint_says_which_class_weight_it_was_trained_with(caplog):
     words = load_vocabulary(['cat', 'dog'])
-    own = {'tau': '0.5', 'usual': '/there/usual.npy'}
+    own = {'tau': '0.5', 'mean_similarity': '/there/usual.npy'}
     settings = {f'model.class_weight.{name}': text for name, text in own.items()}
     settings['model.class_weight.text.file'] = 'rows.pth'
     labels = '{"labels": ["cat", "dog"]}'
     for meta in (dict(settings=settings), dict(vocabulary=labels, class_weight=json.dumps(own))):
-        weight = dict(type='ClassWeight', tau=0.5, text=dict(file='x'), usual='/here/usual.npy')
+        weight = dict(
+            type='ClassWeight', tau=0.5, text=dict(file='x'), mean_similarity='/here/usual.npy'
+        )
         require_same_training('a.pth', meta, words, weight)
         assert not caplog.records
         require_same_training('a.pth', meta, words, None)

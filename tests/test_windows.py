@@ -33,7 +33,7 @@ def build(tiny_clip):
 
     def make(weight=None, head=None, **options):
         head = MaskClipHead(TextClassifier(text, normalize=True), weight, **(head or {}))
-        return MaskClip(extractor, head, weigher_view='image', **options)
+        return MaskClip(extractor, head, prior_crop='image', **options)
 
     make.text = text
     return make
@@ -82,7 +82,7 @@ def accumulated(model, image, windows, photo_size):
 )
 def test_two_matrices_equal_sum_over_count(build, shape, windows):
     model, image = build(), photo(*shape)
-    (maps,) = model.maps([image], windows=windows)
+    (maps,) = model.query_logits([image], windows=windows)
     matrices = photo_window_matrices(maps, (90, 100), input_size=shape, stride=16, windows=windows)
     expected = accumulated(model, image, windows, (90, 100))
     torch.testing.assert_close(resize(maps, *matrices), expected, rtol=0, atol=1e-5)
@@ -112,7 +112,7 @@ def test_prompt_denoising_judges_the_photo_not_its_windows(build, smoothed):
     weight = ClassWeight(build.text, tau=0.5)
     plain, absent_somewhere = build(weight), 0
     model = build(weight, dict(pd_thresh=threshold, ks_thresh=smoothed), windows=windows)
-    for image, found in zip(images, model.maps(images)):
+    for image, found in zip(images, model.query_logits(images)):
         corners = [
             (top, left) for top in starts(image.shape[1], 32, 16) for left in range(0, 65, 16)
         ]
@@ -150,14 +150,14 @@ def test_no_pass_is_larger_than_the_batch():
 
 def test_scores_on_the_grid_are_the_mean_of_the_windows_cells(build):
     model, image, windows = build(), photo(64, 96), Windows(48, 16)
-    (maps,) = model.maps([image], windows=windows)
+    (maps,) = model.query_logits([image], windows=windows)
     total, count = torch.zeros(5, 4, 6), torch.zeros(4, 6)
     for top in (0, 1):
         for left in range(4):
             piece = image[:, 16 * top : 16 * top + 48, 16 * left : 16 * left + 48]
             total[:, top : top + 3, left : left + 3] += model.scores(piece[None])[0]
             count[top : top + 3, left : left + 3] += 1
-    found = model.on_grid(maps, (64, 96), windows)
+    found = model.to_input_grid(maps, (64, 96), windows)
     torch.testing.assert_close(found, total / count, rtol=0, atol=1e-5)
 
 
@@ -167,7 +167,7 @@ def test_the_prior_looks_at_the_whole_input_once(build):
     image = photo(64, 96)
     weighted, plain = build(weight, windows=Windows(64, 64)), build(windows=Windows(64, 64))
     embedding = weighted.backbone.embed(image[None])
-    found, bare = weighted.maps([image])[0], plain.maps([image])[0]
+    found, bare = weighted.query_logits([image])[0], plain.query_logits([image])[0]
     torch.testing.assert_close(found, weight.reweight(bare[None], embedding)[0])
 
 
@@ -189,7 +189,7 @@ def test_impossible_windows(build, options, message):
 
 def test_windows_that_a_call_brings_hold_a_patch_too(build):
     with pytest.raises(UserError, match='windows.size is 15 pixels, less than a patch of 16'):
-        build().maps([photo(64, 96)], windows=Windows(15, 8))
+        build().query_logits([photo(64, 96)], windows=Windows(15, 8))
 
 
 def test_a_student_has_windows_too():
@@ -211,9 +211,9 @@ def test_a_student_has_windows_too():
             scores = F.interpolate(F.avg_pool2d(piece, 4), (32, 32), mode='bilinear')
             total[:, top : top + 32, left : left + 32] += scores[0]
             count[top : top + 32, left : left + 32] += 1
-    (maps,) = model.maps([image])
+    (maps,) = model.query_logits([image])
     matrices = photo_window_matrices(
         maps, (48, 64), input_size=(48, 64), stride=None, windows=model.windows
     )
     torch.testing.assert_close(resize(maps, *matrices), total / count, rtol=0, atol=1e-3)
-    assert model.on_grid(maps, (48, 64)).shape == (3, 6, 8)
+    assert model.to_input_grid(maps, (48, 64)).shape == (3, 6, 8)

@@ -48,7 +48,7 @@ class Fast:
         data = self.load(indices, clock)
         images, samples = data['inputs'], data['data_samples']
         with clock.stage('network'):
-            found = self.model.scores_of_any_size(images, samples)
+            found = self.model.query_logits_of_samples(images, samples)
         with clock.stage('upsample + argmax'):
             labels = [
                 self.model.labels(maps, sample.ori_shape, image)

@@ -9,7 +9,7 @@ from _benchmark_fast_test import Fast, truth_of
 from _benchmark_plain import plain_confusion, plain_iou, plain_labels, plain_pytorch
 
 from mmseg.apis.export import require_scores_alone
-from mmseg.datasets.transforms.loading import clip_view, read_photo
+from mmseg.datasets.transforms.loading import crop_for_prior, read_photo
 from mmseg.structures import ignore_label
 
 
@@ -58,10 +58,10 @@ class Plain(Fast):
 
     def view(self, sample):
         """CLIP's view for a class weight, from the file once more, as the original reads it"""
-        if self.model.weigher_view != 'clip':
+        if self.model.prior_crop != 'clip':
             return None
-        photo = clip_view(read_photo(sample.img_path), sample.view.shape[-1])
-        return torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].to(sample.view.device)
+        photo = crop_for_prior(read_photo(sample.img_path), sample.prior_crop.shape[-1])
+        return torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].to(sample.prior_crop.device)
 
     def end_to_end(self):
         """-> (photos a second, mIoU)"""

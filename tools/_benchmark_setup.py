@@ -12,7 +12,7 @@ from mmseg.engine import SegRunner, device_of, init_processes, load_config
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
-DATASET_KEYS = ('pipeline', 'vocabulary', 'clip_view', 'unseen', 'seed')
+DATASET_KEYS = ('pipeline', 'vocabulary', 'prior_crop_size', 'unseen', 'seed')
 
 
 def test_runner(path, args, folder, size=None):
@@ -63,7 +63,7 @@ def forget_weights(config):
         weight = model.get('class_weight')
         texts = [model.decode_head] if model.type == 'MaskClip' else []
         if weight:
-            parts += filter(None, [weight.get('weigher')])
+            parts += filter(None, [weight.get('prior_encoder')])
             texts.append(weight)
         for part in parts:
             part.pretrained = 'random' if part.type == 'CLIPDenseExtractor' else False

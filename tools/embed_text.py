@@ -33,7 +33,7 @@ def parse_arguments():
     parser.add_argument(
         '--no-renormalize',
         action='store_true',
-        help='leave the means shorter than 1 (the published weigher file)',
+        help='leave the means shorter than 1 (the published prior_encoder file)',
     )
     parser.add_argument('--out', required=True, help='.pth, .npy or .safetensors')
     return parser.parse_args()

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from mmseg.apis.command import add_config_arguments, run_command
 from mmseg.apis.test import require_data
-from mmseg.clip.compact import ROWS, compact
+from mmseg.clip.prune_vocabulary import ROWS, prune_vocabulary
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
@@ -35,7 +35,7 @@ def main():
     own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
     if ROWS not in own:
         raise UserError(f'{args.checkpoint} is no checkpoint of {args.config}')
-    small = compact(own, captions)
+    small = prune_vocabulary(own, captions)
     with atomic_path(args.out) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in small.items()}, temporary)
     size = sum(t.numel() * t.element_size() for t in small.values()) / 1e6

@@ -1,5 +1,5 @@
 _base_ = [
     '../maskclip/maskclip_vit16_520x520_pascal_context_59.py',
-    '../_base_/weighers/vit16_seed.py',
+    '../_base_/prior_encoders/vit16_original.py',
 ]
 class_weight = dict(tau=1.0)

@@ -1,1 +1,1 @@
-_base_ = ['./maskclip_plus_rn_segformer_b0.py', '../_base_/weighers/miniature_rn.py']
+_base_ = ['./maskclip_plus_rn_segformer_b0.py', '../_base_/prior_encoders/miniature_rn.py']

@@ -1,2 +1,2 @@
 _base_ = './maskclip_vit.py'
-class_weight = dict(type='ClassWeight', tau=1.0, view_size=64, text=_base_.model.decode_head.text)
+class_weight = dict(type='ClassWeight', tau=1.0, crop_size=64, text=_base_.model.decode_head.text)

@@ -48,7 +48,7 @@ class Exported(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        if network.weigher_view is not None:
+        if network.prior_crop is not None:
             raise UserError(
                 'a class weight looks at the photo with a CLIP of its own, which cannot be '
                 'exported; export a config without one'
@@ -195,7 +195,7 @@ def _agreement(network, run, size):
     batch, height, width = size
     coarse = torch.rand(batch, 3, 6, 8, generator=torch.Generator().manual_seed(0)) * 255
     image = F.interpolate(coarse, (height, width), mode='bilinear', align_corners=False)
-    maps = network.maps(list(image))
+    maps = network.query_logits(list(image))
     require_finite_scores(checksum(torch.stack(maps)), 'the photos that the file is checked with')
     ours = [network.labels(found, (height, width), one) for found, one in zip(maps, image)]
     theirs = np.asarray(run(image)).argmax(axis=1)

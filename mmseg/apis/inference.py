@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import clip_view
+from mmseg.datasets.transforms.loading import crop_for_prior
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
@@ -60,8 +60,8 @@ class Segmenter:
             self.networks[Words(self.vocabulary)] = network
         else:
             self.clip, self.extractor = self._load(config.model.backbone)
-            weigher = (config.model.get('class_weight') or {}).get('weigher')
-            self.weigher = self._load(weigher) if weigher else None
+            prior_encoder = (config.model.get('class_weight') or {}).get('prior_encoder')
+            self.prior_encoder = self._load(prior_encoder) if prior_encoder else None
 
     def _load(self, backbone):
         clip, extractor = build_part(build_extractor, 'backbone', backbone)
@@ -93,7 +93,7 @@ class Segmenter:
         if weight:
             weight = {k: v for k, v in weight.items() if k != 'type'}
             weight['text'] = weight['text'] if own else _new_text(weight['text'], words.templates)
-            weight['weigher'] = self.weigher
+            weight['prior_encoder'] = self.prior_encoder
         return assemble_maskclip(
             self.clip,
             self.extractor,
@@ -200,7 +200,7 @@ def _segment_one(model, image, words, threshold, window):
     photo = as_photo(image)
     network = model.network(words)
     tensor, view = network_input(model, network, photo)
-    (maps,) = network.maps([tensor], None if view is None else [view], window)
+    (maps,) = network.query_logits([tensor], None if view is None else [view], window)
     return _result(photo, maps, tensor, network, words, threshold, window)
 
 
@@ -210,19 +210,19 @@ def network_input(model, network, photo):
     for transform in model.transforms:
         results = transform(results)
     tensor = torch.from_numpy(np.array(results['img'])).permute(2, 0, 1).to(model.device).float()
-    if network.weigher_view != 'clip':
+    if network.prior_crop != 'clip':
         return tensor, None
     weight = model.config.model.get('class_weight') or {}
-    view = torch.from_numpy(np.array(clip_view(photo, weight.get('view_size', 224))))
+    view = torch.from_numpy(np.array(crop_for_prior(photo, weight.get('crop_size', 224))))
     return tensor, view.permute(2, 0, 1).to(model.device)
 
 
 def _result(photo, maps, tensor, network, words, threshold, window):
-    """(Q, m, n) of `Segmentor.maps` of one photo -> Segmentation"""
+    """(Q, m, n) of `Segmentor.query_logits` of one photo -> Segmentation"""
     labels, palette = classes_of(words)
     size = photo.size[::-1]
-    scores = network.on_grid(maps, tensor.shape[1:], window).float()
-    found, sure = network.labels_and_probability(maps, size, tensor, window)
+    scores = network.to_input_grid(maps, tensor.shape[1:], window).float()
+    found, sure = network.labels_and_confidence(maps, size, tensor, window)
     found, sure = found.cpu().numpy(), sure.cpu().numpy()
     require_finite_scores(checksum(scores))
     found = above_threshold(found, sure, threshold, len(labels))

@@ -29,7 +29,7 @@ def weights_digest(model):
 def write_record(runner, config, started=None):
     """Write run.json beside the log -> its content; with what it held at the start, add the end."""
     now, model = datetime.now().isoformat(timespec='seconds'), bare(runner.model)
-    aside = getattr(model, 'aside', {})
+    frozen = getattr(model, 'frozen', {})
     if started is None:
         record = dict(
             command=sys.argv,
@@ -39,7 +39,7 @@ def write_record(runner, config, started=None):
             seed=runner.seed,
             processes=get_world_size(),
             weights_sha256=weights_digest(model),
-            frozen_sha256={k: weights_digest(m) for k, m in aside.items() if m is not None},
+            frozen_sha256={k: weights_digest(m) for k, m in frozen.items() if m is not None},
             environment=environment(config.device),
             settings=config.pretty_text,
         )

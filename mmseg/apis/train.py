@@ -171,8 +171,8 @@ def _say_what_trains(runner):
         return
     counts = count_parameters(model)
     parts = [f'{counts.trained / 1e6:.2f}M to train', f'{counts.teacher / 1e6:.2f}M in the teacher']
-    if counts.weigher:
-        parts.append(f'{counts.weigher / 1e6:.2f}M in the weigher')
+    if counts.prior_encoder:
+        parts.append(f'{counts.prior_encoder / 1e6:.2f}M in the prior_encoder')
     if is_main_process():
         print(
             f'parameters: {", ".join(parts)}; student and teacher as the original counts them: '

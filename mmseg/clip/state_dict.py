@@ -6,7 +6,7 @@ from pathlib import Path
 from mmseg.errors import UserError
 from mmseg.utils.checkpoint import NO_WEIGHTS, read_file, state_of
 
-from .compact import expand
+from .prune_vocabulary import restore_vocabulary
 
 # The original MaskCLIP repositories' names of the ViT tower, by the part they rename.
 VIT_PARTS = (
@@ -60,7 +60,7 @@ def read_clip_state(path):
             )
         trunk = {name.removeprefix('backbone.'): t for name, t in state.items()}
         return _from_maskclip(trunk, read_file(beside), beside), True
-    state = expand(state)
+    state = restore_vocabulary(state)
     if not any(name.startswith('visual.') for name in state):
         state = {f'visual.{name}': tensor for name, tensor in state.items()}
     return state, any(name in content.get('state_dict', content) for name in NO_WEIGHTS)

@@ -22,7 +22,7 @@ from mmseg.utils import Progress, atomic_path, digest_state, reason_of
 from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import resolve_templates
 
-from .compact import unknown_words
+from .prune_vocabulary import unknown_words
 
 CACHE_FORMAT = 1
 logger = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> T
     """(C) tuples of synonyms, templates -> (C, D): the mean of the sentences' unit embeddings.
 
     Args:
-        renormalize: scale the means to unit length (the original's weigher leaves them out, Q9).
+        renormalize: scale the means to unit length (the original's prior_encoder leaves them out,
+            Q9).
         batch: sentences at a time.
     """
     sentences = [

@@ -22,7 +22,7 @@ class PhotoDataset(BaseDataset):
         pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos, read
             by `LoadPseudoLabels`; None for none.
         pseudo_confidence: refuse such labels without their confidence, which the training needs.
-        clip_view: also cut CLIP's view of this size (224) for a class weight; None for none.
+        prior_crop_size: also cut CLIP's view of this size (224) for a class weight; None for none.
         seed: of the random transforms.
         skip_bad: take the next photo where one cannot be read, and say so once for each.
         pipeline: transforms, as mmengine's BaseDataset takes them.
@@ -34,7 +34,7 @@ class PhotoDataset(BaseDataset):
         data_root,
         *,
         unseen=None,
-        clip_view=None,
+        prior_crop_size=None,
         pseudo_labels=None,
         pseudo_confidence=False,
         seed=0,
@@ -47,7 +47,7 @@ class PhotoDataset(BaseDataset):
                 f'{type(self).__name__} needs data_root, a folder of photos; such as --cfg-options '
                 f'test_dataloader.dataset.data_root=FOLDER; not {data_root!r}'
             )
-        self.vocabulary, self.clip_view = load_vocabulary(vocabulary), clip_view
+        self.vocabulary, self.prior_crop_size = load_vocabulary(vocabulary), prior_crop_size
         self.pseudo_labels, self.seed, self.skip_bad = pseudo_labels, seed, skip_bad
         self.unseen = self.vocabulary.ids(unseen or ())
         super().__init__(
@@ -105,6 +105,6 @@ class PhotoDataset(BaseDataset):
             seg_map_path=None if seg_map_path is None else str(seg_map_path),
             num_classes=len(self.vocabulary),
             unseen=self.unseen,
-            clip_view=self.clip_view,
+            prior_crop_size=self.prior_crop_size,
             **more,
         )

@@ -1,8 +1,8 @@
 from .accumulate import accumulate_gradients
 from .check_config import check_config
 from .config import load_config
+from .deferred_logging import DeferredLoggingHook
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
-from .late_info import LateInfoHook
 from .launch import allow_tf32, device_of, end_processes, init_processes, keep_freed_memory
 from .optim_wrappers import CpuAmpOptimWrapper, WeightedAmpOptimWrapper, WeightedOptimWrapper
 from .param_groups import MatrixDecayConstructor
@@ -23,7 +23,7 @@ __all__ = [
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
     'LabelWriterHook',
-    'LateInfoHook',
+    'DeferredLoggingHook',
     'MatrixDecayConstructor',
     'NonFiniteLossHook',
     'ProgressHook',

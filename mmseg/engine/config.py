@@ -10,10 +10,19 @@ from mmseg.errors import UserError
 from mmseg.utils import in_checkout, reason_of
 
 from .check_config import check_config
-from .hand_out import hand_out
+from .shared_keys import resolve_shared_keys
 
 # Keys whose text may name a file, or a folder.
-FILES = {'teacher', 'vocabulary', 'checkpoint', 'pretrained', 'model', 'text', 'file', 'usual'}
+FILES = {
+    'teacher',
+    'vocabulary',
+    'checkpoint',
+    'pretrained',
+    'model',
+    'text',
+    'file',
+    'mean_similarity',
+}
 FOLDERS = {'data_root', 'pseudo_labels'}
 
 # --cfg-options of mmsegmentation 0.x -> ours; whole keys, or what they start with.
@@ -34,8 +43,9 @@ MMSEG_0 = {
 def load_config(path, options=None):
     """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
 
-    Some top-level keys concern several parts and are said once: see `hand_out`. A relative path in
-    a file is looked for beside the file that says it, then in the current folder, then in the
+    Some top-level keys concern several parts and are said once: see `resolve_shared_keys`. A
+    relative path in a file is looked for beside the file that says it, then in the current folder,
+    then in the
     checkout (`pretrain/` and `data/` alone); options are as the shell has them. Options in
     mmsegmentation 0.x's names mean what they meant there.
 
@@ -52,7 +62,7 @@ def load_config(path, options=None):
     with _users_code(path):
         config.merge_from_dict(from_mmseg_0(options or {}))
     _require_ours(config, path)
-    hand_out(config, path, load_config)
+    resolve_shared_keys(config, path, load_config)
     check_config(config)
     return config
 

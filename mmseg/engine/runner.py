@@ -84,7 +84,9 @@ class SegRunner(Runner):
         head.forward_features = torch.compile(head.forward_features, **options)
 
     def register_default_hooks(self, hooks=None):
-        super().register_default_hooks({'runtime_info': dict(type='LateInfoHook'), **(hooks or {})})
+        super().register_default_hooks(
+            {'runtime_info': dict(type='DeferredLoggingHook'), **(hooks or {})}
+        )
 
     def resume(self, filename: str, **options) -> None:
         """As mmengine's, but the schedules follow from the config and the iteration alone.

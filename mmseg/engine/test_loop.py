@@ -64,5 +64,5 @@ class SegTestLoop(TestLoop):
 def compile_network(model):
     """In place: `torch.compile` has what runs on whole inputs and what runs on windows."""
     model = getattr(model, 'module', model)
-    for name in ('queries', 'queries_of'):
+    for name in ('queries', 'window_logits'):
         setattr(model, name, torch.compile(getattr(model, name)))

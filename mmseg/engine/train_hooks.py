@@ -125,11 +125,11 @@ class AverageStudentHook(EMAHook):
 
     def before_run(self, runner):
         student = getattr(runner.model, 'module', runner.model)
-        aside, student.aside = student.aside, {}  # the frozen towers are not copied
+        frozen, student.frozen = student.frozen, {}  # the frozen towers are not copied
         super().before_run(runner)
         average = self.ema_model.module.eval()
-        student.aside = aside | dict(average=average)
-        average.aside = dict(weigher=aside['weigher'], teacher=None)
+        student.frozen = frozen | dict(average=average)
+        average.frozen = dict(prior_encoder=frozen['prior_encoder'], teacher=None)
 
 
 @HOOKS.register_module()

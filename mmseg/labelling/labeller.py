@@ -12,7 +12,7 @@ from mmseg.apis.inference import above_threshold, classes_of, network_input
 from mmseg.apis.result import label_image
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
-from mmseg.models.probability import label_probability
+from mmseg.models.probability import confidence
 from mmseg.models.scoring import checksum, require_finite_scores
 from mmseg.models.upsample import photo_matrices
 
@@ -87,7 +87,7 @@ class Labeller:
         images = [image for image, _ in inputs]
         views = None if inputs[0][1] is None else [view for _, view in inputs]
         if self.one_view:
-            found = self.network.maps(images, views)
+            found = self.network.query_logits(images, views)
         else:
             found = mean_probabilities(
                 self.network, images, views, scales=self.scales, flip=self.flip
@@ -113,7 +113,7 @@ class Labeller:
     def _of_network(self, maps, size, image):
         """-> (H, W) labels, and their probability where it is asked for, or None"""
         if self.threshold or self.confidence:
-            return self.network.labels_and_probability(maps, size, image)
+            return self.network.labels_and_confidence(maps, size, image)
         return self.network.labels(maps, size, image), None
 
     def _of_views(self, probabilities, size, image):
@@ -121,4 +121,4 @@ class Labeller:
         rule = dataclasses.replace(self.network.scoring, groups=None, scale=None)
         across = photo_matrices(probabilities, size, input_size=tuple(image.shape[1:]), stride=None)
         labels = rule.labels(probabilities, *across)
-        return labels, label_probability(rule, labels, probabilities, *across)
+        return labels, confidence(rule, labels, probabilities, *across)

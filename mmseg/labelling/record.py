@@ -11,7 +11,7 @@ from torch import nn
 from mmseg.apis.inference import RESIZING
 from mmseg.clip.text import stored_text
 from mmseg.datasets.pseudo_labels import RECORD
-from mmseg.engine.hand_out import TEXT
+from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError
 from mmseg.models.text_classifier import class_rows
 from mmseg.utils import atomic_path, digest_file, digest_state
@@ -75,7 +75,7 @@ def _without_paths(value, key=None):
 def loaded_digest(network):
     """A Segmentor -> sha256 of what was loaded: not of text that was computed from words"""
     modules = nn.ModuleDict(dict(network=network))
-    modules.update({k: m for k, m in getattr(network, 'aside', {}).items() if m is not None})
+    modules.update({k: m for k, m in getattr(network, 'frozen', {}).items() if m is not None})
     tensors = dict(modules.named_parameters()) | dict(modules.named_buffers())
     stored = modules.state_dict()  # a student's text is in its checkpoint
     text = ('conv_seg.embeddings', 'class_weight.text')

@@ -11,12 +11,12 @@ from mmseg.models.windows import cell_of
 CELL = 4  # pixels of the input per cell of the mean
 
 
-def mean_probabilities(network, images, clip_views=None, *, scales, flip) -> Tensor:
+def mean_probabilities(network, images, prior_crops=None, *, scales, flip) -> Tensor:
     """[(3, H, W)] RGB in 0..255, [(3, S, S)] or None -> (N, C, H / 4, W / 4) over the input.
 
     Args:
         network: a Segmentor.
-        clip_views: what its class weight looks at, the same whatever the scale.
+        prior_crops: what its class weight looks at, the same whatever the scale.
         scales: multiples of the input's size.
         flip: also its mirror image at each scale.
     """
@@ -31,19 +31,19 @@ def mean_probabilities(network, images, clip_views=None, *, scales, flip) -> Ten
             sized = F.interpolate(images, size, mode='bilinear', antialias=True)
         for mirrored in (False, True)[: 1 + flip]:
             seen = sized.flip(3) if mirrored else sized
-            found = _probabilities(network, seen, clip_views, grid)
+            found = _probabilities(network, seen, prior_crops, grid)
             total = total + (found.flip(3) if mirrored else found)
             count += 1
     return total / count
 
 
-def _probabilities(network, images, clip_views, grid):
+def _probabilities(network, images, prior_crops, grid):
     """-> (N, C, *grid), a grid that spans the input, not what it was padded to"""
     shape, scale = tuple(images.shape[2:]), scale_of(network)
     stride = cell_of(network) if network.windows else network.score_stride
     found = []
-    for maps in network.maps(list(images), clip_views):
-        scores = network.on_grid(maps, shape).float()
+    for maps in network.query_logits(list(images), prior_crops):
+        scores = network.to_input_grid(maps, shape).float()
         sure = scores if scale is None else (scores * scale).softmax(dim=0)
         matrices = photo_matrices(sure, grid, input_size=shape, stride=stride)
         found.append(resize(sure, *matrices))

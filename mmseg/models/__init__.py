@@ -9,7 +9,7 @@ from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
 from .masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
 from .pamr import PAMR
-from .pseudo_label import confidence_of, fill_from, fill_unlabeled
+from .pseudo_label import confidence, fill_from, fill_unlabeled
 from .refine import key_smooth, prompt_denoise
 from .robust_loss import ClassBalance, RobustLoss
 from .scoring import Scoring
@@ -53,7 +53,7 @@ __all__ = [
     'build_mit',
     'build_text',
     'build_timm_backbone',
-    'confidence_of',
+    'confidence',
     'contrastive_loss',
     'count_parameters',
     'fill_from',

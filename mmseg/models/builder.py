@@ -72,18 +72,18 @@ def assemble_maskclip(
     queries, scoring = build_part(
         build_scoring, 'model.scoring', scoring or {}, vocabulary, background, decode_head
     )
-    weight, weigher = None, None
+    weight, prior_encoder = None, None
     if class_weight is not None:
-        weight, weigher = build_part(
+        weight, prior_encoder = build_part(
             build_class_weight, 'class_weight', class_weight, clip, queries, scoring.groups
         )
     head = build_part(build_head, 'model.decode_head', decode_head, clip, queries, weight)
     return MaskClip(
         extractor,
         head,
-        weigher=weigher,
+        prior_encoder=prior_encoder,
         resize_twice=resize_twice,
-        weigher_view=(class_weight or {}).get('view', 'clip'),
+        prior_crop=(class_weight or {}).get('crop', 'clip'),
         windows=None if windows is None else build_part(Windows, 'model.windows', windows),
         scoring=scoring,
         post=build_post(post),

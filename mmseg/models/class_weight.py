@@ -12,7 +12,7 @@ from .refine import ABSENT, LOGIT_SCALE
 
 LEAST = dict(multiply=1e-3, add=1e-12)  # a small tau drives weights to 0: no inverse, no logarithm
 TAU = (1e-4, 1e4)  # below, cosines / tau overflow in half precision; above, weights are all 1
-MODES = (*LEAST, 'blend', 'presence')
+MODES = (*LEAST, 'blend', 'topk')
 
 
 class ClassWeight(nn.Module):
@@ -21,26 +21,27 @@ class ClassWeight(nn.Module):
     Its mean over the classes is 1. Cosines are those of the image's embedding with the text.
 
     Args:
-        text: (C, D) rows of the weigher's own text embeddings.
+        text: (C, D) rows of the prior_encoder's own text embeddings.
         tau: temperature in the range TAU, in raw cosines, without CLIP's factor 100 (Q7): tau 1
             gives weights of about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own
             posterior.
-        usual: (C,) mean cosines of the classes with photos, subtracted first: what is seen
-            more than usual is lifted. None subtracts nothing.
+        mean_similarity: (C,) mean cosines of the classes with photos, subtracted first: what is
+            seen more than mean_similarity is lifted. None subtracts nothing.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5): scores shrink C-fold
             and thresholds behind the weight change their meaning.
         mode: 'multiply' or 'add', see `reweight`; 'blend' mixes the cosines themselves into those
-            of the places (CASS, CVPR 2025: 0.75 local + 0.25 global); 'presence' takes out the
-            classes that are not among the `top` of the image.
+            of the places (CASS, CVPR 2025: 0.75 local + 0.25 global); 'topk' takes out the
+            classes that are not among the `k` of the image.
         signed: see `reweight`.
-        share: of the image's cosines in 'blend'.
-        top: classes that 'presence' leaves.
-        always: ids of rows that 'presence' leaves in any case, such as a background's.
+        alpha: of the image's cosines in 'blend'.
+        k: classes that 'topk' leaves.
+        keep: ids of rows that 'topk' leaves in any case, such as a background's.
         groups: (C) class of each row, ascending, where a class has several; None where every row is
-            one. 'presence' counts classes, by the best of their rows; the other modes weigh rows.
+            one. 'topk' counts classes, by the best of their rows; the other modes weigh rows.
 
     Raises:
-        UserError: a setting that is out of range or missing, or `usual` has another length.
+        UserError: a setting that is out of range or missing, or `mean_similarity` has another
+            length.
     """
 
     def __init__(
@@ -48,35 +49,42 @@ class ClassWeight(nn.Module):
         text,
         *,
         tau=None,
-        usual=None,
+        mean_similarity=None,
         sum_to_one=False,
         mode='multiply',
         signed=False,
-        share=0.25,
-        top=None,
-        always=(),
+        alpha=0.25,
+        k=None,
+        keep=(),
         groups=None,
     ):
         super().__init__()
         require_choice('class_weight.mode', mode, MODES)
         if mode in LEAST:
             require_number('class_weight.tau', tau, *TAU)
-        require_number('class_weight.share', share, 0, 1)
+        require_number('class_weight.alpha', alpha, 0, 1)
         classes = len(text) if groups is None else len(set(groups))
-        if mode == 'presence':
-            require_number('class_weight.top', top, 1, classes, whole=True)
+        if mode == 'topk':
+            require_number('class_weight.k', k, 1, classes, whole=True)
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
-        self.share, self.top, self.always, self.groups = share, top, list(always), groups
-        usual = torch.as_tensor([0.0] * len(text) if usual is None else usual).to(text)
-        require_finite(usual, 'class_weight.usual is', 'make it anew')
-        if usual.shape != text.shape[:1]:
-            raise UserError(f'class_weight.usual has {len(usual)} values for {len(text)} classes')
+        self.alpha, self.k, self.keep, self.groups = alpha, k, list(keep), groups
+        mean_similarity = torch.as_tensor(
+            [0.0] * len(text) if mean_similarity is None else mean_similarity
+        ).to(text)
+        require_finite(mean_similarity, 'class_weight.mean_similarity is', 'make it anew')
+        if mean_similarity.shape != text.shape[:1]:
+            raise UserError(
+                f'class_weight.mean_similarity has {len(mean_similarity)} values for '
+                f'{len(text)} classes'
+            )
         self.register_buffer('text', text.detach().clone(), persistent=False)
-        self.register_buffer('usual', usual.detach().clone(), persistent=False)
+        self.register_buffer('mean_similarity', mean_similarity.detach().clone(), persistent=False)
 
     def cosines(self, embedding) -> Tensor:
-        """(N, D) unit norm -> (N, C), less the usual ones"""
-        return embedding @ self.text.T.to(embedding.dtype) - self.usual.to(embedding.dtype)
+        """(N, D) unit norm -> (N, C), less the mean_similarity ones"""
+        return embedding @ self.text.T.to(embedding.dtype) - self.mean_similarity.to(
+            embedding.dtype
+        )
 
     def forward(self, embedding) -> Tensor:
         """(N, D) unit norm -> (N, C) weights"""
@@ -86,29 +94,29 @@ class ClassWeight(nn.Module):
     def reweight(self, scores, embedding) -> Tensor:
         """(N, C, h, w), (N, D) unit norm -> (N, C, h, w)"""
         if self.mode == 'blend':
-            return blend(scores, self.cosines(embedding), share=self.share)
-        if self.mode == 'presence':
-            present = top_classes(self.cosines(embedding), self.top, self.always, self.groups)
+            return blend(scores, self.cosines(embedding), alpha=self.alpha)
+        if self.mode == 'topk':
+            present = top_classes(self.cosines(embedding), self.k, self.keep, self.groups)
             return scores.masked_fill(~present[:, :, None, None], ABSENT)
         return reweight(scores, self(embedding), mode=self.mode, signed=self.signed)
 
 
-def blend(scores, cosines, *, share) -> Tensor:
-    """(N, C, h, w), (N, C) -> (N, C, h, w): (1 - share) local + share global (CASS)"""
-    return (1 - share) * scores.float() + share * cosines.float()[:, :, None, None]
+def blend(scores, cosines, *, alpha) -> Tensor:
+    """(N, C, h, w), (N, C) -> (N, C, h, w): (1 - alpha) local + alpha global (CASS)"""
+    return (1 - alpha) * scores.float() + alpha * cosines.float()[:, :, None, None]
 
 
-def top_classes(cosines, top, always=(), groups=None) -> Tensor:
-    """(N, C) -> (N, C) bool: the highest classes of each image, and the rows of `always`"""
+def top_classes(cosines, k, keep=(), groups=None) -> Tensor:
+    """(N, C) -> (N, C) bool: the highest classes of each image, and the rows of `keep`"""
     if groups is not None:
         index = index_of(cosines.device, *groups).expand_as(cosines)
         best = cosines.new_full((len(cosines), max(groups) + 1), -torch.inf)
         best = best.scatter_reduce(1, index, cosines, 'amax')
-        present = top_classes(best, top).gather(1, index)
+        present = top_classes(best, k).gather(1, index)
     else:
         present = torch.zeros_like(cosines, dtype=torch.bool)
-        present.scatter_(1, cosines.topk(top, dim=1).indices, True)
-    return present.index_fill(1, index_of(cosines.device, *always), True) if always else present
+        present.scatter_(1, cosines.topk(k, dim=1).indices, True)
+    return present.index_fill(1, index_of(cosines.device, *keep), True) if keep else present
 
 
 def reweight(scores, weight, *, mode='multiply', signed=False) -> Tensor:

@@ -101,42 +101,42 @@ def build_class_weight(
     groups=None,
     *,
     text,
-    view='clip',
-    view_size=224,
-    weigher=None,
-    usual=None,
-    always=(),
+    crop='clip',
+    crop_size=224,
+    prior_encoder=None,
+    mean_similarity=None,
+    keep=(),
     **options,
 ):
     """Config of the class weight -> ClassWeight, and the extractor behind it or None.
 
     Args:
-        text: see `build_text`; the weigher's own embeddings.
-        view: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
-        view_size: pixels of that crop, for weighers of another size; the data sets cut it.
-        weigher: another CLIP, as `build_extractor` reads it or as it gave it; None for the
+        text: see `build_text`; the prior_encoder's own embeddings.
+        crop: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
+        crop_size: pixels of that crop, for prior encoders of another size; the data sets cut it.
+        prior_encoder: another CLIP, as `build_extractor` reads it or as it gave it; None for the
             backbone's own.
-        usual: see `ClassWeight`; also a .npy file of tools/analysis/usual_cosines.py.
-        always: labels, see `ClassWeight`.
+        mean_similarity: see `ClassWeight`; also a .npy file of tools/analysis/mean_similarity.py.
+        keep: labels, see `ClassWeight`.
         options: see `ClassWeight`.
     """
-    require_choice('class_weight.view', view, ('clip', 'image'))
-    require_number('class_weight.view_size', view_size, 1, whole=True)
+    require_choice('class_weight.crop', crop, ('clip', 'image'))
+    require_number('class_weight.crop_size', crop_size, 1, whole=True)
     extractor = None
-    if weigher is not None:
-        if not isinstance(weigher, tuple):
-            weigher = build_part(build_extractor, 'class_weight.weigher', weigher)
-        clip, extractor = weigher
+    if prior_encoder is not None:
+        if not isinstance(prior_encoder, tuple):
+            prior_encoder = build_part(build_extractor, 'class_weight.prior_encoder', prior_encoder)
+        clip, extractor = prior_encoder
     if not clip.can_pool:
         raise UserError(
             f"{clip.source} lacks the attention pool's position embeddings, so it has no "
-            'image-level embedding for a class weight; use a complete CLIP as the weigher'
+            'image-level embedding for a class weight; use a complete CLIP as the prior_encoder'
         )
     rows = build_part(build_text, 'text', text, clip, vocabulary)
-    if isinstance(usual, (str, Path)):
-        usual = _read_usual(usual)
-    always = [i for label in always for i in vocabulary.ids_of(label)]
-    weight = ClassWeight(rows, usual=usual, always=always, groups=groups, **options)
+    if isinstance(mean_similarity, (str, Path)):
+        mean_similarity = _read_usual(mean_similarity)
+    keep = [i for label in keep for i in vocabulary.ids_of(label)]
+    weight = ClassWeight(rows, mean_similarity=mean_similarity, keep=keep, groups=groups, **options)
     return weight, extractor
 
 
@@ -145,11 +145,11 @@ build_class_weight.not_from_config = {'clip', 'vocabulary', 'groups'}
 
 
 def _read_usual(path):
-    cure = 'make it with tools/analysis/usual_cosines.py'
-    usual = read_file(path, cure=cure)
-    if not torch.is_tensor(usual):
-        raise UserError(f'class_weight.usual {path} holds no single array; {cure}')
-    return usual
+    cure = 'make it with tools/analysis/mean_similarity.py'
+    mean_similarity = read_file(path, cure=cure)
+    if not torch.is_tensor(mean_similarity):
+        raise UserError(f'class_weight.mean_similarity {path} holds no single array; {cure}')
+    return mean_similarity
 
 
 def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormalize=True):

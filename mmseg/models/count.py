@@ -5,14 +5,14 @@ class ParameterCounts(NamedTuple):
     """Attributes:
     trained: what the optimizer moves.
     teacher: the frozen tower's, less what the dense path does not read.
-    weigher: the frozen tower's behind a class weight on the student, 0 where there is none.
+    prior_encoder: the frozen tower's behind a class weight on the student, 0 where there is none.
     original: trained + teacher as the original implementation counts, which is what was published:
         its SegFormer head carries a classifier that it never uses.
     """
 
     trained: int
     teacher: int
-    weigher: int
+    prior_encoder: int
     original: int
 
 
@@ -20,9 +20,11 @@ def count_parameters(model) -> ParameterCounts:
     """MaskClipPlus -> ParameterCounts"""
     head = model.decode_head
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    teacher, weigher = (_numel(model.aside.get(name)) for name in ('teacher', 'weigher'))
+    teacher, prior_encoder = (
+        _numel(model.frozen.get(name)) for name in ('teacher', 'prior_encoder')
+    )
     spare = head.conv_seg.num_classes * (head.channels + 1) if head.spare_in_original else 0
-    return ParameterCounts(trained, teacher, weigher, trained + teacher + spare)
+    return ParameterCounts(trained, teacher, prior_encoder, trained + teacher + spare)
 
 
 def _numel(module):

@@ -4,7 +4,7 @@ import re
 
 from mmseg.utils.checkpoint import joined
 
-# The frozen teacher, the weigher and counters, which a student's checkpoint need not carry.
+# The frozen teacher, the prior_encoder and counters, which a student's checkpoint need not carry.
 DROPPED = re.compile(
     r'decode_head\.(clip|clip_model|proj|[qkvc]_proj|_iter_counter|logit_scale|loss_decode)\b'
 )

@@ -1,24 +1,24 @@
-"""How probable the shown labels are, at the photo's size, slab by slab."""
+"""How probable the shown labels are, at the photo's size, chunk by chunk."""
 
 import torch
 from torch import Tensor
 
-from .upsample import slabs
+from .upsample import row_chunks
 
 
-def label_probability(scoring, labels, scores, down=None, across=None) -> Tensor:
+def confidence(scoring, labels, scores, down=None, across=None) -> Tensor:
     """(H, W) labels, (Q, h, w) and matrices to (H, W), or (Q, H, W) without -> (H, W) float32.
 
     A pixel has the softmax over the queries of its own scores, as `Scoring` has for its thresholds,
     and a class the probability of its best query. Where scores are probabilities, so is the result.
     """
     found, first, scale = [], 0, scoring.scale
-    for slab in slabs(scores, down, across):
-        own = _own(scoring, slab, labels[first : first + len(slab)].long())
+    for chunk in row_chunks(scores, down, across):
+        own = _own(scoring, chunk, labels[first : first + len(chunk)].long())
         if scale is not None:
-            own = 1 / (slab - own).mul_(scale).exp_().sum(dim=1, keepdim=True)
+            own = 1 / (chunk - own).mul_(scale).exp_().sum(dim=1, keepdim=True)
         found.append(own)
-        first += len(slab)
+        first += len(chunk)
     return torch.cat(found)[:, 0]
 
 

@@ -11,7 +11,10 @@ from mmseg.vocabularies import Vocabulary, label_difference
 
 logger = logging.getLogger(__name__)
 WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
-NO_SWITCHES = ('type', 'usual')  # `usual` is a file, and the paths of two machines differ
+NO_SWITCHES = (
+    'type',
+    'mean_similarity',
+)  # `mean_similarity` is a file, and the paths of two machines differ
 
 
 def require_same_training(

@@ -6,7 +6,7 @@ from torch import Tensor
 from mmseg.structures import UNLABELED
 from mmseg.utils import index_of
 
-from .resized import resized_slabs
+from .resized import resized_row_chunks
 
 
 def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.0) -> Tensor:
@@ -31,16 +31,16 @@ def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.
 def _best(scores, size, ids, threshold, scale):
     """(C, h, w), (H, W), (C) or None -> (H, W): the best class's id, or -1 where it is not sure"""
     labels = []
-    for slab in resized_slabs(scores, size):
-        best, label = slab.max(dim=1)
+    for chunk in resized_row_chunks(scores, size):
+        best, label = chunk.max(dim=1)
         label = label if ids is None else ids[label]
         if threshold > 0:
-            label = label.where(_probability(slab, best, scale) >= threshold, UNLABELED)
+            label = label.where(_probability(chunk, best, scale) >= threshold, UNLABELED)
         labels.append(label)
     return torch.cat(labels)
 
 
-def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
+def confidence(target, scores, candidates=None, *, scale=100.0) -> Tensor:
     """(N, H, W), (N, C, h, w) -> (N, H, W) in 0..1: how sure the teacher is of its best class.
 
     1 where somebody labelled; elsewhere what `threshold` of `fill_unlabeled` looks at, of the same
@@ -50,7 +50,7 @@ def confidence_of(target, scores, candidates=None, *, scale=100.0) -> Tensor:
         scores = scores[:, index_of(target.device, *candidates)]
     size, rows = target.shape[1:], []
     for one in scores:
-        parts = [_probability(s, s.amax(dim=1), scale) for s in resized_slabs(one, size)]
+        parts = [_probability(s, s.amax(dim=1), scale) for s in resized_row_chunks(one, size)]
         rows.append(torch.cat(parts))
     sure = torch.stack(rows)
     return sure.where(target == UNLABELED, 1.0)

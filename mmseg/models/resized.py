@@ -11,14 +11,14 @@ from torch import Tensor
 from mmseg import kernels
 from mmseg.structures import ignore_label
 
-from .upsample import bands, photo_matrices, slabs
+from .upsample import matrix_chunks, photo_matrices, row_chunks
 
 CPU_ROWS = 8  # of the target at a time: scores and gradients fit a core's cache
 
 
-def resized_slabs(scores, size):
+def resized_row_chunks(scores, size):
     """(C, h, w), (H, W) -> yields ((R, C, W) scores of the next R rows), bilinearly resized"""
-    return slabs(scores, *resizing(scores, size), CPU_ROWS)
+    return row_chunks(scores, *resizing(scores, size), CPU_ROWS)
 
 
 def resizing(scores, size):
@@ -29,7 +29,7 @@ def resizing(scores, size):
 def cross_entropy(scores, target, weight=None, *, smoothing=0.0, gce=0.0):
     """(N, C, h, w), (N, H, W) -> the sum over labelled pixels, how many are right
 
-    The same as the sum of `pixel_loss` of F.interpolate(scores), of which only a slab exists at a
+    The same as the sum of `pixel_loss` of F.interpolate(scores), of which only a chunk exists at a
     time.
 
     Args:
@@ -84,7 +84,7 @@ def pixel_loss(scores, target, *, smoothing=0.0, gce=0.0):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The gradient is made with the loss: a slab's softmax is at hand once."""
+    """The gradient is made with the loss: a chunk's softmax is at hand once."""
 
     @staticmethod
     def forward(ctx, scores, target, weight, smoothing, gce):
@@ -96,17 +96,17 @@ class _CrossEntropy(torch.autograd.Function):
             width = one.shape[0] * len(across)
             wide = torch.zeros(one.shape[1], width, device=one.device)
             row = 0
-            for (part, cells), slab in zip(
-                bands(down, width, CPU_ROWS), slabs(one, down, across, CPU_ROWS)
+            for (part, cells), chunk in zip(
+                matrix_chunks(down, width, CPU_ROWS), row_chunks(one, down, across, CPU_ROWS)
             ):
                 rows = slice(row, row + len(part))
                 row += len(part)
                 counts = None if weight is None else weight[i, rows]
-                loss, right = _slab_loss(slab, target[i, rows], counts, smoothing, gce)
+                loss, right = _chunk_loss(chunk, target[i, rows], counts, smoothing, gce)
                 sums.append(loss)
                 rights.append(right)
-                if wanted:  # slab now holds the gradient
-                    wide[cells].addmm_(part.T, slab.flatten(1))
+                if wanted:  # chunk now holds the gradient
+                    wide[cells].addmm_(part.T, chunk.flatten(1))
             if wanted:
                 grad[i] = wide.unflatten(1, (len(one), -1)).transpose(0, 1) @ across
         ctx.save_for_backward(grad)
@@ -119,26 +119,26 @@ class _CrossEntropy(torch.autograd.Function):
         return ctx.saved_tensors[0] * grad, None, None, None, None
 
 
-def _slab_loss(slab, truth, weight, smoothing, gce):
+def _chunk_loss(chunk, truth, weight, smoothing, gce):
     """(R, C, W), (R, W) -> loss (), right (); in the place of the scores stands their gradient"""
-    labelled = truth != ignore_label(slab.shape[1])
+    labelled = truth != ignore_label(chunk.shape[1])
     counted = labelled if weight is None else labelled * weight
     place = truth.where(labelled, 0)[:, None]
-    best, label = slab.max(dim=1)
+    best, label = chunk.max(dim=1)
     right = ((label == truth) & labelled).sum()
-    slab -= best[:, None]
-    own = slab.gather(1, place)[:, 0]
+    chunk -= best[:, None]
+    own = chunk.gather(1, place)[:, 0]
     if smoothing:
-        own = (1 - smoothing) * own + smoothing * slab.mean(dim=1)
-    total = slab.exp_().sum(dim=1)
+        own = (1 - smoothing) * own + smoothing * chunk.mean(dim=1)
+    total = chunk.exp_().sum(dim=1)
     loss = total.log() - own
     slope = counted  # of the loss against cross entropy
     if gce:
         slope = counted * (-gce * loss).exp()
         loss = -torch.expm1(-gce * loss) / gce
-    slab *= (slope / total)[:, None]
-    slope = slope.to(slab.dtype)
+    chunk *= (slope / total)[:, None]
+    slope = slope.to(chunk.dtype)
     if smoothing:
-        slab -= (smoothing / slab.shape[1] * slope)[:, None]
-    slab.scatter_add_(1, place, (smoothing - 1) * slope[:, None])
+        chunk -= (smoothing / chunk.shape[1] * slope)[:, None]
+    chunk.scatter_add_(1, place, (smoothing - 1) * slope[:, None])
     return (loss * counted).sum(), right

@@ -10,7 +10,7 @@ from mmseg.errors import UserError
 from mmseg.utils import count_unasked, index_of, require_number
 
 from .refine import LOGIT_SCALE
-from .upsample import label_type, slabs
+from .upsample import label_type, row_chunks
 
 SCALES = (1e-4, 1e6)  # of logits; what lies beyond makes 0 or infinity of them
 SYNONYMS = ('mean', 'max')  # of a class's prompts: one mean embedding, or the best query
@@ -84,20 +84,20 @@ class Scoring:
         return torch.cat(labels)
 
     def _decide(self, scores, down, across, lost=None):
-        """-> of each slab, from the top down, (rows, W) classes, and what gives their probability
+        """-> of each chunk, from the top down, (rows, W) classes, and what gives their probability
 
         `lost`: (C) classes that may not be given, or None.
         """
         groups = None if self.groups is None else index_of(scores.device, *self.groups)
         if lost is not None and groups is not None:
             lost = lost[groups]
-        for slab in slabs(scores, down, across):
-            allowed = slab
+        for chunk in row_chunks(scores, down, across):
+            allowed = chunk
             if lost is not None:
-                allowed = slab.masked_fill(lost[: slab.shape[1], None], -torch.inf)
+                allowed = chunk.masked_fill(lost[: chunk.shape[1], None], -torch.inf)
             best, query = allowed.max(dim=1)
             label = query if groups is None else groups[query]
-            yield label, lambda slab=slab, best=best: self._probability(slab, best)
+            yield label, lambda chunk=chunk, best=best: self._probability(chunk, best)
 
     def _probability(self, scores, best):
         """(rows, Q, W), (rows, W) scores of the queries that won -> (rows, W)"""

@@ -53,7 +53,8 @@ def build_maskclip_plus(
         vocabulary: as for MaskClip.
         teacher: config of a MaskClip; None for a student alone, from a checkpoint or with `text`.
         text: file of the text's rows (C, D), where no teacher gives them.
-        class_weight: on the student's scores; see `build_class_weight`, with its own `weigher`.
+        class_weight: on the student's scores; see `build_class_weight`, with its own
+            `prior_encoder`.
         checkpoint: a trained student's file, in this project's names or the original's.
         unseen: labels of the classes that pseudo-labels may name, or 'all'.
         learned_classes: labels of the classes that training finds a vector for, in place of text.
@@ -82,11 +83,13 @@ def build_maskclip_plus(
             RobustLoss, 'model.robust_loss', robust_loss, len(vocabulary)
         )
     if class_weight is not None:
-        weight, weigher = build_part(
+        weight, prior_encoder = build_part(
             build_class_weight, 'class_weight', class_weight, None, vocabulary
         )
         options |= dict(
-            class_weight=weight, weigher=weigher, weigher_view=class_weight.get('view', 'clip')
+            class_weight=weight,
+            prior_encoder=prior_encoder,
+            prior_crop=class_weight.get('crop', 'clip'),
         )
     if unseen != 'all':
         options |= dict(candidates=vocabulary.ids(unseen))
@@ -135,7 +138,7 @@ def _load_student(model, state, path, vocabulary):
 
 
 build_maskclip_plus.options_of = MaskClipPlus
-build_maskclip_plus.not_from_config = {'weigher', 'weigher_view', 'candidates'}
+build_maskclip_plus.not_from_config = {'prior_encoder', 'prior_crop', 'candidates'}
 
 
 @MODELS.register_module(name='MixVisionTransformer')

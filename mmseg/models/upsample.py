@@ -1,7 +1,7 @@
 """Low-resolution class scores -> maps at any size, without ever holding all of them at full size.
 
 Bilinear resizing is linear and separable: two small matrices say all of it, resizing twice in a
-row is their product, and slab after slab of the photo comes out of one matrix product.
+row is their product, and chunk after chunk of the photo comes out of one matrix product.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmseg.utils import kept_on_device
 
-ROWS = 16  # rows of the photo at a time on CPUs: with 59 classes a slab fits a core's cache
+ROWS = 16  # rows of the photo at a time on CPUs: with 59 classes a chunk fits a core's cache
 SLAB = 2**25  # scores at a time elsewhere (128 MiB): few and large steps
 
 
@@ -67,7 +67,7 @@ def resize(scores, down, across) -> Tensor:
     return _product(down.to(scores), _product(scores, across.to(scores).T))
 
 
-def slabs(scores, down=None, across=None, rows=ROWS):
+def row_chunks(scores, down=None, across=None, rows=ROWS):
     """(C, h, w), (H, h), (W, w) -> the rows of `resize`, as (rows, C, W), from the top down.
 
     Args:
@@ -80,11 +80,11 @@ def slabs(scores, down=None, across=None, rows=ROWS):
         return
     down, across = down.to(scores), across.to(scores)
     wide = _product(scores, across.T).transpose(0, 1).flatten(1)  # (h, C * W)
-    for part, cells in bands(down, wide.shape[1], rows):
+    for part, cells in matrix_chunks(down, wide.shape[1], rows):
         yield _product(part, wide[cells]).unflatten(1, (len(scores), len(across)))
 
 
-def bands(down, width, rows=ROWS):
+def matrix_chunks(down, width, rows=ROWS):
     """(H, h) -> yields ((rows, cells) of it, the slice of h outside which these rows are 0)
 
     Args:

@@ -1,4 +1,4 @@
 _base_ = './real_photos_base.py'
 class_weight = dict(
-    type='ClassWeight', tau=0.1, view='image', signed=True, text=_base_.model.decode_head.text
+    type='ClassWeight', tau=0.1, crop='image', signed=True, text=_base_.model.decode_head.text
 )

@@ -4,10 +4,10 @@ mini = '../shared/mini/'
 class_weight = dict(
     type='ClassWeight',
     tau=0.1,
-    view='image',
+    crop='image',
     signed=True,
     text=dict(file=mini + 'text_voc20.npy'),
-    weigher=dict(
+    prior_encoder=dict(
         type='CLIPDenseExtractor',
         model=mini + 'model_config.json',
         pretrained=mini + 'visual.safetensors',

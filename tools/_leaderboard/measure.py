@@ -44,8 +44,8 @@ def config_of(seed, options, folder):
     options = with_proxy(seed, options, folder)
     config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
     weight = config.get('class_weight') or {}
-    if weight.get('usual') == USUAL:
-        weight['usual'] = usual_cosines(seed, folder)
+    if weight.get('mean_similarity') == USUAL:
+        weight['mean_similarity'] = mean_similarity(seed, folder)
     return config
 
 
@@ -76,7 +76,7 @@ def train_student(seed, settings, *, scenes, iterations, folder, split='test'):
         load_config(leaf, settings), work_dir=folder / 'student', seed=seed, validate=False
     )
     trained = bare(runner.model).cpu()
-    student = (trained.aside.get('average') or trained).eval()  # what its checkpoints hold
+    student = (trained.frozen.get('average') or trained).eval()  # what its checkpoints hold
     return miou(student, scenes_of(load_config(leaf), split, scenes))
 
 
@@ -152,7 +152,7 @@ def miou(model, data):
 
 
 @torch.inference_mode()
-def usual_cosines(seed, folder):
+def mean_similarity(seed, folder):
     """A seed -> the file of each class's mean cosine with unlabelled scenes"""
     path = Path(folder) / f'usual_{seed}.npy'
     if not path.exists():

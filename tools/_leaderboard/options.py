@@ -20,13 +20,13 @@ def proxyclip(**switches):
 
 
 def prior(**settings):
-    weight = dict(type='ClassWeight', view_size=64, text=dict(templates='miniature'), **settings)
+    weight = dict(type='ClassWeight', crop_size=64, text=dict(templates='miniature'), **settings)
     return {'class_weight': weight}
 
 
 def prior_of_photos(**settings):
     text = dict(file=f'{PHOTOS}/text_voc20.npy')
-    return {'class_weight': dict(type='ClassWeight', view='image', text=text, **settings)}
+    return {'class_weight': dict(type='ClassWeight', crop='image', text=text, **settings)}
 
 
 def shown_at(size):
@@ -79,12 +79,12 @@ FAMILIES = {
     },
     'prior': {
         'class weight': [prior(tau=tau) for tau in TAUS],
-        'class weight, less the usual': [prior(tau=tau, usual=USUAL) for tau in TAUS],
+        'class weight, less the usual': [prior(tau=tau, mean_similarity=USUAL) for tau in TAUS],
         'log weight added': [prior(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1, 0.25)],
         'image cosines blended in (CASS)': [
-            prior(mode='blend', share=share) for share in (0.1, 0.25, 0.5)
+            prior(mode='blend', alpha=alpha) for alpha in (0.1, 0.25, 0.5)
         ],
-        'top classes only': [prior(mode='presence', top=top) for top in (3, 5, 7)],
+        'top classes only': [prior(mode='topk', k=k) for k in (3, 5, 7)],
     },
     'input': {
         'larger input': [shown_at(size) for size in (96, 128)],
@@ -105,9 +105,9 @@ PHOTO_FAMILIES = {
         'class weight': [prior_of_photos(tau=tau) for tau in (0.05, 0.1, 0.25)],
         'log weight added': [prior_of_photos(tau=tau, mode='add') for tau in (0.02, 0.05)],
         'image cosines blended in (CASS)': [
-            prior_of_photos(mode='blend', share=share) for share in (0.25, 0.5)
+            prior_of_photos(mode='blend', alpha=alpha) for alpha in (0.25, 0.5)
         ],
-        'top classes only': [prior_of_photos(mode='presence', top=top) for top in (2, 4)],
+        'top classes only': [prior_of_photos(mode='topk', k=k) for k in (2, 4)],
     },
     'refinement': {
         'prompt denoising': [{'model.decode_head.pd_thresh': 0.6}],
@@ -174,7 +174,7 @@ SPEEDS = {
     'class weight': (WEIGHED, []),
     'log weight added': (WEIGHED, ['class_weight.mode=add']),
     'image cosines blended in (CASS)': (WEIGHED, ['class_weight.mode=blend']),
-    'top classes only': (WEIGHED, ['class_weight.mode=presence', 'class_weight.top=7']),
+    'top classes only': (WEIGHED, ['class_weight.mode=topk', 'class_weight.k=7']),
     'windows on larger input': (PLAIN, WINDOWS),
     'prompt denoising': (PLAIN, ['model.decode_head.pd_thresh=0.3']),
     'key smoothing': (PLAIN, ['model.decode_head.ks_thresh=1.0']),

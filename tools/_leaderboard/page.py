@@ -161,7 +161,7 @@ def settings(options):
         if name == 'pipeline':
             shown.append(f'input {value[1]["scale"][0]}')
         elif isinstance(value, dict):
-            shared = ('type', 'view', 'view_size', 'text', 'model', 'pretrained')
+            shared = ('type', 'crop', 'crop_size', 'text', 'model', 'pretrained')
             shown.append(', '.join(f'{k}={v}' for k, v in value.items() if k not in shared))
         else:
             shown.append(f'{name}={value}')

@@ -80,7 +80,7 @@ def count(path, size):
         training_flop=None,
     )
     if config.model.type == 'MaskClipPlus':
-        teacher = counted(model.aside['teacher'].scores, image)
+        teacher = counted(model.frozen['teacher'].scores, image)
         row['training_flop'] = 3 * row['forward']['flop'] + teacher['flop']
     return row
 

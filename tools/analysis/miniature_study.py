@@ -24,7 +24,7 @@ from mmseg.apis.command import run_command
 from mmseg.apis.record import bare
 from mmseg.apis.test import require_data
 from mmseg.apis.train import train
-from mmseg.clip.compact import compact
+from mmseg.clip.prune_vocabulary import prune_vocabulary
 from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.evaluation import confusion_matrix, scores_of
@@ -95,7 +95,7 @@ def sweeps_of_settings(model, judged, size):
     for tau in TAUS:
         weight = ClassWeight(text, tau=tau)
         sweeps['tau'][tau] = judged.miou(weight.reweight(scores, embedding))
-        weight = ClassWeight(text, tau=tau, usual=usual)
+        weight = ClassWeight(text, tau=tau, mean_similarity=usual)
         sweeps['tau_centred'][tau] = judged.miou(weight.reweight(scores, embedding))
     for threshold in THRESHOLDS:
         denoised = prompt_denoise(scores, threshold=threshold)
@@ -185,7 +185,7 @@ def trained_tower(tower, seed, root):
             runner = train(config, work_dir=path.with_suffix(''), seed=seed)
         write_json(figures, {k: 100 * v for k, v in runner.val_loop.run().items()})
         with atomic_path(path) as temporary:
-            save_file(compact(bare(runner.model).clip.state_dict(), words), temporary)
+            save_file(prune_vocabulary(bare(runner.model).clip.state_dict(), words), temporary)
     return path, json.loads(figures.read_text())
 
 

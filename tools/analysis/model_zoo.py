@@ -88,8 +88,8 @@ def parameters(path, folder):
     for weight in (model.get('class_weight'), clip.get('class_weight')):
         if weight:
             weight.text = dict(file=str(text_file(folder, config, 'vit16')))
-            if weight.get('weigher'):
-                weight.weigher.pretrained = 'random'
+            if weight.get('prior_encoder'):
+                weight.prior_encoder.pretrained = 'random'
             else:
                 weight.text = dict(file=text)
     if 'teacher' in model:

@@ -98,7 +98,7 @@ def measure(fast, args):
 
 def labels_of(model, batch):
     (image,), (sample,) = batch['inputs'], batch['data_samples']
-    (maps,) = model.scores_of_any_size([image], [sample])
+    (maps,) = model.query_logits_of_samples([image], [sample])
     return model.labels(maps.float(), sample.ori_shape, image)
 
 
@@ -107,7 +107,7 @@ def time_of(model, batches, clock, now):
     clock.wait()
     start = now()
     for batch in batches:
-        model.scores_of_any_size(batch['inputs'], batch['data_samples'])
+        model.query_logits_of_samples(batch['inputs'], batch['data_samples'])
     clock.wait()
     return 1000 * (now() - start) / len(batches)
 
@@ -124,7 +124,7 @@ def way(name, model, device):
             yield
     finally:
         if name == 'compile':
-            del model.queries, model.queries_of
+            del model.queries, model.window_logits
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 _base_ = [
     '../../_base_/datasets/voc_20_512x512_zero_shot.py',
-    '../../_base_/students/deeplabv2_r101_seed.py',
+    '../../_base_/students/deeplabv2_r101_original.py',
     '../../_base_/schedules/sgd_20k.py',
     '../../_base_/train_runtime.py',
 ]

@@ -1,6 +1,6 @@
 _base_ = [
     '../../_base_/datasets/pascal_context_60_480x480_zero_shot.py',
-    '../../_base_/students/deeplabv3plus_r101_seed.py',
+    '../../_base_/students/deeplabv3plus_r101_original.py',
     '../../_base_/schedules/sgd_40k.py',
     '../../_base_/train_runtime.py',
 ]

@@ -21,8 +21,8 @@ def blocks_needed(readout, depth) -> Needed:
         outputs.update(numbers_of(layers.fused, depth))
     if readout.self_self:
         outputs = set(range(depth - count_of(readout.self_self.blocks, depth), depth))
-    if 'early' in readout.terms:
-        attentions = set(numbers_of(readout.early, depth))
+    if 'early_attention' in readout.terms:
+        attentions = set(numbers_of(readout.early_blocks, depth))
     return Needed(frozenset(outputs), frozenset(attentions))
 
 

@@ -55,7 +55,7 @@ def read_out(blocks, trunk, readout, outside=NOTHING) -> Tensor:
     if broken is not None:
         before = _repaired(before, broken, grid)
     cosines = similarity(before[:, 1:])
-    maps['similar'] = sharpen(cosines, margin=readout.margin, gain=readout.gain)
+    maps['layer_similarity'] = sharpen(cosines, margin=readout.margin, gain=readout.gain)
     threshold = readout.layers.threshold
     tokens = _with_patches(tokens, gather(tokens[:, 1:], cosines, threshold=threshold))
     patches = answer(tokens, maps=maps)
@@ -79,8 +79,8 @@ def _answer(block, tokens, *, readout, grid, outside, maps):
 
 def _finish(block, patches, first, readout):
     """(N, L, width) behind the attention, (N, 1, width) class token -> (N, L, width)"""
-    if readout.class_share:
-        patches = patches + readout.class_share * first
+    if readout.cls_weight:
+        patches = patches + readout.cls_weight * first
     if readout.mlp:
         patches = patches + block.ls_2(run_mlp(block.mlp, block.ln_2(patches)))
     return patches
@@ -88,7 +88,7 @@ def _finish(block, patches, first, readout):
 
 def _attended(block, tokens, readout, grid, outside, maps):
     """(N, 1 + h*w, width) -> (N, L, width): the weighted sum of all terms, projected"""
-    tokens = tokens if readout.class_key else tokens[:, 1:]
+    tokens = tokens if readout.use_cls_token else tokens[:, 1:]
     heads = heads_of(block.attn, block.ln_1(tokens))
     if outside.fine is not None:
         heads = [resize_heads(x, grid, outside.fine) for x in heads]
@@ -100,7 +100,7 @@ def _attended(block, tokens, readout, grid, outside, maps):
         elif term in MAPS:
             mixed = mixed + spread(weight * maps[term], heads[2])
     attended = project(block.attn, mixed)
-    return attended[:, 1:] if readout.class_key else attended
+    return attended[:, 1:] if readout.use_cls_token else attended
 
 
 def _values(attn, tokens):
@@ -113,9 +113,11 @@ def _values(attn, tokens):
 def _maps(readout, trunk, outside):
     """-> {term: (N, L, L), or per head} of what comes from outside the block, rows sum to 1"""
     maps = {}
-    if 'early' in readout.terms:
-        early = trunk.early if readout.class_key else trunk.early[..., 1:, 1:]
-        maps['early'] = early if readout.class_key else early / early.sum(dim=-1, keepdim=True)
+    if 'early_attention' in readout.terms:
+        early = trunk.early if readout.use_cls_token else trunk.early[..., 1:, 1:]
+        maps['early_attention'] = (
+            early if readout.use_cls_token else early / early.sum(dim=-1, keepdim=True)
+        )
     if 'proxy' in readout.terms:
         maps['proxy'] = sharpen(outside.cosines, margin=readout.margin, gain=readout.gain)
     return maps
@@ -137,7 +139,7 @@ def _scores_change(readout, grid, classes, like):
 
 def _beside_class(readout, scores):
     """(..., h*w, h*w) -> the same, with nothing for the class token where it takes part"""
-    return F.pad(scores, (1, 0, 1, 0)) if readout.class_key else scores
+    return F.pad(scores, (1, 0, 1, 0)) if readout.use_cls_token else scores
 
 
 def _layers(layers, seen, depth):

@@ -14,17 +14,17 @@ from .switches import Feedback, Layers, Readout, Repair, SelfSelf
 
 _NACLIP = Readout(('k-k',), gaussian=5.0, residual=False, mlp=False)
 _SCCLIP = Readout(
-    ('similar', 'k-k'),
+    ('layer_similarity', 'k-k'),
     (0.5, 0.5),
-    class_key=False,
+    use_cls_token=False,
     residual=False,
     mlp=False,
-    class_share=0.3,
+    cls_weight=0.3,
     repair=Repair(),
     layers=Layers(),
 )
 _RESCLIP = dataclasses.replace(
-    _NACLIP, terms=('k-k', 'early'), weights=(1.2, 0.8), feedback=Feedback()
+    _NACLIP, terms=('k-k', 'early_attention'), weights=(1.2, 0.8), feedback=Feedback()
 )
 PRESETS = {
     'maskclip': Readout(),
@@ -36,7 +36,7 @@ PRESETS = {
     'gem': Readout(('v-v', 'k-k', 'q-q'), (1 / 3,) * 3, mlp=False, self_self=SelfSelf()),
     'resclip': _RESCLIP,
     'scclip': _SCCLIP,
-    'proxyclip': Readout(('proxy',), class_key=False, residual=False, mlp=False, margin=1.2),
+    'proxyclip': Readout(('proxy',), use_cls_token=False, residual=False, mlp=False, margin=1.2),
     'resclip_as_published': dataclasses.replace(
         _RESCLIP, feedback=Feedback(unsure='first', line='start', smooth='rows', half=True)
     ),

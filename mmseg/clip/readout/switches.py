@@ -13,7 +13,7 @@ LARGE = 10**6  # a number beyond overflows somewhere
 SMALL = 1e-3  # and a divisor below
 DEPTH = 12  # blocks are numbered as in a tower of so many
 PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
-MAPS = ('similar', 'proxy', 'early')
+MAPS = ('layer_similarity', 'proxy', 'early_attention')
 TERMS = ('value', *sorted(PAIRS), *MAPS)
 BLOCK = dict(least=1, most=DEPTH, whole=True)
 BLOCKS = dict(BLOCK, ordered=True)  # the first and the last of some
@@ -69,7 +69,8 @@ class Layers:
     """Patches gathered by how earlier blocks see them, and earlier blocks fused in (SC-CLIP).
 
     Attributes:
-        before: block whose cosines gather the last block's input, and are the term 'similar'.
+        before: block whose cosines gather the last block's input, and are the term
+            'layer_similarity'.
         after: block whose cosines gather the last block's output.
         threshold: cosines below it count 0.
         fused: first and last of the blocks whose sum goes through the last block too; () for none.
@@ -138,19 +139,20 @@ class Readout:
 
     Attributes:
         terms: attentions that are summed: 'value' (each patch its own value); 'q-k', 'q-q', 'k-k'
-            and so on, softmax(a b / sqrt(d)) per head; 'similar', from the cosines of an earlier
-            block; 'proxy', from the cosines of another network; 'early', the mean of the plain
-            attentions of `early`.
+            and so on, softmax(a b / sqrt(d)) per head; 'layer_similarity', from the cosines of an
+            earlier block; 'proxy', from the cosines of another network; 'early_attention', the mean
+            of the
+            plain attentions of `early_blocks`.
         weights: of the terms; () for 1 each.
-        class_key: the class token takes part in the attention.
+        use_cls_token: the class token takes part in the attention.
         gaussian: sigma in patches of a neighbourhood exp(-d^2 / 2 sigma^2) added to the scores of
             the pairs of patches ('x-y' terms); 0 for none.
         residual: the block's input is added to what the attention gives.
         mlp: the block's MLP follows.
-        class_share: share of the class token before the block that is added to each patch.
-        margin, gain: of 'similar' and 'proxy': softmax(gain * (S - margin * mean S)) over what is
-            not negative; a patch that has nothing left attends to itself.
-        early: first and last of the blocks of the term 'early'.
+        cls_weight: share of the class token before the block that is added to each patch.
+        margin, gain: of 'layer_similarity' and 'proxy': softmax(gain * (S - margin * mean S)) over
+            what is not negative; a patch that has nothing left attends to itself.
+        early_blocks: first and last of the blocks of the term 'early_attention'.
         self_self, repair, layers, feedback: see there; None is off.
 
     Raises:
@@ -159,14 +161,14 @@ class Readout:
 
     terms: tuple[str, ...] = ('value',)
     weights: tuple[float, ...] = ()
-    class_key: bool = True
+    use_cls_token: bool = True
     gaussian: float = 0.0
     residual: bool = True
     mlp: bool = True
-    class_share: float = 0.0
+    cls_weight: float = 0.0
     margin: float = 1.0
     gain: float = 3.0
-    early: tuple[int, ...] = (6, 9)
+    early_blocks: tuple[int, ...] = (6, 9)
     self_self: SelfSelf | None = None
     repair: Repair | None = None
     layers: Layers | None = None
@@ -177,10 +179,10 @@ class Readout:
             require_choice('readout.terms', term, TERMS)
         if not self.terms:
             raise UserError(f'readout.terms is at least one of {", ".join(TERMS)}')
-        require_pair('readout.early', self.early, **BLOCKS)
+        require_pair('readout.early_blocks', self.early_blocks, **BLOCKS)
         if self.gaussian:
             require_number('readout.gaussian', self.gaussian, least=SMALL, most=LARGE)
-        for name in ('class_share', 'margin', 'gain'):
+        for name in ('cls_weight', 'margin', 'gain'):
             require_number(f'readout.{name}', getattr(self, name), least=-LARGE, most=LARGE)
         for value in self.weights:
             require_number('readout.weights', value, least=-LARGE, most=LARGE)
@@ -189,13 +191,15 @@ class Readout:
                 f'readout has {len(self.terms)} terms and {len(self.weights)} weights; '
                 'give one for each, or () for 1 each'
             )
-        patch_maps = {'similar', 'proxy'} & set(self.terms)
-        if patch_maps and self.class_key:
+        patch_maps = {'layer_similarity', 'proxy'} & set(self.terms)
+        if patch_maps and self.use_cls_token:
             raise UserError(
-                f'the term {min(patch_maps)!r} knows patches only; set readout.class_key=False'
+                f'the term {min(patch_maps)!r} knows patches only; set readout.use_cls_token=False'
             )
-        if 'similar' in self.terms and self.layers is None:
-            raise UserError("the term 'similar' needs readout.layers, such as dict(before=9)")
+        if 'layer_similarity' in self.terms and self.layers is None:
+            raise UserError(
+                "the term 'layer_similarity' needs readout.layers, such as dict(before=9)"
+            )
         if self.self_self and not all(a == b for a, _, b in map(tuple, self.terms)):
             raise UserError("self_self takes terms such as 'q-q', 'k-k' and 'v-v' alone")
         besides = [
@@ -203,8 +207,8 @@ class Readout:
         ]
         if self.self_self and besides:
             raise UserError(f'readout.self_self and readout.{besides[0]} exclude each other')
-        if self.layers and self.class_key:
-            raise UserError('readout.layers gathers patches only; set readout.class_key=False')
+        if self.layers and self.use_cls_token:
+            raise UserError('readout.layers gathers patches only; set readout.use_cls_token=False')
         self._require_pairs()
 
     def _require_pairs(self):

@@ -6,7 +6,7 @@ from PIL import Image
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ..base import PhotoDataset
-from ..transforms.loading import clip_view
+from ..transforms.loading import crop_for_prior
 from .world import caption, render
 
 
@@ -68,6 +68,8 @@ class RenderScene:
             results['gt_sem_seg'] = scene.mask
         if self.captions:
             results['caption'] = caption(results['rng'], scene)
-        if results.get('clip_view'):
-            results['view'] = clip_view(Image.fromarray(scene.image), results['clip_view'])
+        if results.get('prior_crop_size'):
+            results['prior_crop'] = crop_for_prior(
+                Image.fromarray(scene.image), results['prior_crop_size']
+            )
         return results

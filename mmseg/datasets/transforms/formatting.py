@@ -19,8 +19,8 @@ class PackSegInputs:
         for key in MAPS:
             if key in results:
                 setattr(sample, key, torch.from_numpy(np.ascontiguousarray(results[key])))
-        if 'view' in results:
-            sample.view = _to_chw(results['view'])
+        if 'prior_crop' in results:
+            sample.prior_crop = _to_chw(results['prior_crop'])
         return dict(inputs=_to_chw(results['img']), data_samples=sample)
 
 

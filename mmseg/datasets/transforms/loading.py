@@ -54,7 +54,7 @@ def to_rgb(image):
     return image.convert('RGB')
 
 
-def clip_view(photo, size):
+def crop_for_prior(photo, size):
     """PIL RGB -> (size, size, 3) uint8: CLIP's view, short side bicubic to `size`, centre crop."""
     photo = resize(photo, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
     return np.asarray(center_crop(photo, size))
@@ -68,8 +68,8 @@ class LoadImage:
         photo = read_photo(results['img_path'])
         results['img'] = np.asarray(photo)
         results['ori_shape'] = results['img'].shape[:2]
-        if results.get('clip_view'):
-            results['view'] = clip_view(photo, results['clip_view'])
+        if results.get('prior_crop_size'):
+            results['prior_crop'] = crop_for_prior(photo, results['prior_crop_size'])
         return results
 
 

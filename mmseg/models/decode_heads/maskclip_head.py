@@ -47,7 +47,7 @@ class MaskClipHead(nn.Module):
     def forward(self, features, embedding=None) -> Tensor:
         """DenseFeatures, (N, D) unit norm or None -> (N, C, h, w) scores.
 
-        `embedding` is the weigher's; it is needed if and only if the head has a class weight.
+        `embedding` is the prior_encoder's; it is needed if and only if the head has a class weight.
         """
         return self.refine(self.compare(features, embedding), features.keys)
 

@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from ..data_preprocessor import SegDataPreprocessor
-from ..probability import label_probability
+from ..probability import confidence
 from ..scoring import Scoring
 from ..upsample import photo_matrices, resize
 from ..windows import Windows, mean_on_grid, photo_window_matrices, window_scores
@@ -16,7 +16,7 @@ class Segmentor(BaseModel):
     """Photos of any size in, label maps at photo size out; `scores` is what a subclass adds.
 
     Args:
-        weigher_view: what the class weight looks at: 'clip' (CLIP's 224 crop of the photo, from the
+        prior_crop: what the class weight looks at: 'clip' (CLIP's 224 crop of the photo, from the
             data set), 'image' (the very input that is segmented), or None without a class weight.
         score_stride: pixels of the input per cell of the scores; None where the scores' grid spans
             the input whatever its size.
@@ -30,7 +30,7 @@ class Segmentor(BaseModel):
     def __init__(
         self,
         *,
-        weigher_view=None,
+        prior_crop=None,
         score_stride=None,
         resize_twice=False,
         windows=None,
@@ -38,7 +38,7 @@ class Segmentor(BaseModel):
         post=(),
     ):
         super().__init__(data_preprocessor=SegDataPreprocessor())
-        self.weigher_view, self.score_stride = weigher_view, score_stride
+        self.prior_crop, self.score_stride = prior_crop, score_stride
         self.resize_twice = resize_twice
         windows = Windows(**windows) if isinstance(windows, dict) else windows
         self.windows = self.with_patches(windows)
@@ -49,8 +49,8 @@ class Segmentor(BaseModel):
         """[(3, H, W) uint8] -> samples with labels, {name: loss} or a list of scores."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, **context)
-        found = self.scores_of_any_size(inputs, data_samples)
-        grids = [self.on_grid(maps, image.shape[1:]) for maps, image in zip(found, inputs)]
+        found = self.query_logits_of_samples(inputs, data_samples)
+        grids = [self.to_input_grid(maps, image.shape[1:]) for maps, image in zip(found, inputs)]
         if mode == 'tensor':
             return grids
         for sample, maps, grid, image in zip(data_samples, found, grids, inputs):
@@ -58,13 +58,15 @@ class Segmentor(BaseModel):
             sample.pred_sem_seg = self.labels(maps, sample.ori_shape, image)
         return data_samples
 
-    def scores_of_any_size(self, images, samples=None):
-        """[(3, H, W)] and their samples, which hold views -> [(Q, m, n)]: see `maps`."""
-        clip = self.weigher_view == 'clip'
-        return self.maps(images, [sample.view for sample in samples] if clip else None)
+    def query_logits_of_samples(self, images, samples=None):
+        """[(3, H, W)] and their samples, which hold views -> [(Q, m, n)]: see `query_logits`."""
+        clip = self.prior_crop == 'clip'
+        return self.query_logits(
+            images, [sample.prior_crop for sample in samples] if clip else None
+        )
 
-    def maps(self, images, views=None, windows=None):
-        """[(3, H, W)], [(3, S, S)] or None -> [(Q, m, n)]: what `labels` and `on_grid` read.
+    def query_logits(self, images, views=None, windows=None):
+        """[(3, H, W)], [(3, S, S)] or None -> [(Q, m, n)]: what `labels` and `to_input_grid` read.
 
         These are scores of queries (prompts) on the grid of the input, or, with windows, on those
         of all its windows side by side. Inputs of equal shape share a pass, windows of equal shape
@@ -82,8 +84,8 @@ class Segmentor(BaseModel):
             groups[image.shape].append(i)
         if windows is None:
             return self._each(groups, images, views, self.queries)
-        seen = self._each(groups, images, views, self.look)
-        return window_scores(self.queries_of, self.refined, images, seen, windows)
+        seen = self._each(groups, images, views, self.image_context)
+        return window_scores(self.window_logits, self.refined, images, seen, windows)
 
     def with_patches(self, windows):
         """Windows or None -> the same; a UserError where they hold no patch of the network"""
@@ -104,8 +106,8 @@ class Segmentor(BaseModel):
                 found[i] = result
         return found
 
-    def on_grid(self, maps, input_size, windows=None):
-        """(Q, m, n) of `maps` -> (C, h, w): class scores on the grid of the input"""
+    def to_input_grid(self, maps, input_size, windows=None):
+        """(Q, m, n) of `query_logits` -> (C, h, w): class scores on the grid of the input"""
         windows = windows or self.windows
         if windows is not None:
             maps = mean_on_grid(
@@ -114,7 +116,7 @@ class Segmentor(BaseModel):
         return self.scoring.by_class(maps)
 
     def labels(self, maps, photo_size, image, windows=None):
-        """(Q, m, n) of `maps` -> (H, W) labels at the photo's size, post-processed.
+        """(Q, m, n) of `query_logits` -> (H, W) labels at the photo's size, post-processed.
 
         Args:
             image: (3, H, W), the input itself; or its size, where no post-processing looks at it.
@@ -122,7 +124,7 @@ class Segmentor(BaseModel):
         """
         return self._decide(*self._at_photo(maps, photo_size, image, windows), photo_size, image)
 
-    def labels_and_probability(self, maps, photo_size, image, windows=None):
+    def labels_and_confidence(self, maps, photo_size, image, windows=None):
         """As `labels` -> (H, W) labels, (H, W) float32: the probability of each pixel's own label.
 
         It is read off the scores that the labels come from, so behind PAMR off the refined ones.
@@ -130,7 +132,7 @@ class Segmentor(BaseModel):
         """
         placed = self._at_photo(maps, photo_size, image, windows)
         labels = self._decide(*placed, photo_size, image)
-        return labels, label_probability(self.scoring, labels, placed[0], *placed[1])
+        return labels, confidence(self.scoring, labels, placed[0], *placed[1])
 
     def _at_photo(self, maps, photo_size, image, windows):
         """-> maps and what resizes them to the photo; or refined maps of its size, and ()"""
@@ -168,16 +170,18 @@ class Segmentor(BaseModel):
         """As `scores`, of queries -> (N, Q, h, w)"""
         return self.scores(image, view)
 
-    def look(self, image, view):
+    def image_context(self, image, view):
         """What the windows of a photo share -> (N, ...) or None; the views by default."""
         return view
 
-    def queries_of(self, image, seen):
-        """(N, 3, h, w) windows, their rows of `look` -> (N, Q, h', w'), what `refined` needs"""
+    def window_logits(self, image, seen):
+        """(N, 3, h, w) windows, their rows of `image_context` ->
+        (N, Q, h', w'), what `refined` needs
+        """
         return self.queries(image, seen), None
 
     def refined(self, scores, keys):
-        """What `queries_of` gave of all windows of a photo -> (W, Q, h', w') scores"""
+        """What `window_logits` gave of all windows of a photo -> (W, Q, h', w') scores"""
         return scores
 
     def normalised(self, image):

@@ -16,9 +16,9 @@ class EncoderDecoder(Segmentor):
         mean, std: RGB in 0..1, the backbone's.
         class_weight: a ClassWeight whose weights scale the scores, in training and at test (as
             published, Q6); None keeps the model free of CLIP.
-        weigher: the CLIPDenseExtractor behind the class weight; it is frozen, moves with the model,
-            and is in neither its parameters nor its checkpoints.
-        weigher_view, resize_twice, windows: see `Segmentor`.
+        prior_encoder: the CLIPDenseExtractor behind the class weight; it is frozen, moves with the
+            model, and is in neither its parameters nor its checkpoints.
+        prior_crop, resize_twice, windows: see `Segmentor`.
         loss_over: 'labelled' averages losses over the labelled pixels of all processes, 'all' over
             all pixels (as published, Q14: ignored pixels count 0).
         pad_to: pad training crops to this many pixels a side at least (as published, Q23); None
@@ -33,8 +33,8 @@ class EncoderDecoder(Segmentor):
         mean,
         std,
         class_weight=None,
-        weigher=None,
-        weigher_view='clip',
+        prior_encoder=None,
+        prior_crop='clip',
         resize_twice=False,
         windows=None,
         loss_over='labelled',
@@ -42,7 +42,7 @@ class EncoderDecoder(Segmentor):
     ):
         require_choice('model.loss_over', loss_over, ('labelled', 'all'))
         super().__init__(
-            weigher_view=weigher_view if class_weight is not None else None,
+            prior_crop=prior_crop if class_weight is not None else None,
             resize_twice=resize_twice,
             windows=windows,
         )
@@ -51,12 +51,12 @@ class EncoderDecoder(Segmentor):
         mean, std = channel_statistics(mean, std)
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('std', std, persistent=False)
-        self.aside = {'weigher': weigher}
+        self.frozen = {'prior_encoder': prior_encoder}
         self.loss_pixels = None  # that the last loss is a mean over, see `count_pixels`
 
     def _apply(self, fn, recurse=True):
         """What stands aside moves and converts with the model."""
-        for module in self.aside.values():
+        for module in self.frozen.values():
             if module is not None:
                 module._apply(fn, recurse)
         return super()._apply(fn, recurse)
@@ -74,7 +74,7 @@ class EncoderDecoder(Segmentor):
         if self.class_weight is None:
             return scores
         with torch.no_grad():
-            embedding = self.aside['weigher'].embed(image if view is None else view)
+            embedding = self.frozen['prior_encoder'].embed(image if view is None else view)
         return self.class_weight.reweight(scores, embedding)
 
     def loss(self, images, samples):
@@ -85,8 +85,8 @@ class EncoderDecoder(Segmentor):
     def training_input(self, images, samples):
         """Return the batch, padded at the right and bottom to one size, and its views or None."""
         view = None
-        if self.weigher_view == 'clip':
-            view = torch.stack([sample.view for sample in samples])
+        if self.prior_crop == 'clip':
+            view = torch.stack([sample.prior_crop for sample in samples])
         return stack_padded(images, self.mean, least=self.pad_to), view
 
     def targets_of(self, samples, num_classes):

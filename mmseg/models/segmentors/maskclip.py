@@ -9,19 +9,19 @@ class MaskClip(Segmentor):
     Args:
         backbone: a CLIPDenseExtractor.
         decode_head: a MaskClipHead.
-        weigher: the CLIPDenseExtractor whose image embedding feeds the class weight; None for the
-            backbone itself, which then shares its pass when it looks at the whole image.
-        weigher_view: see `Segmentor`; with windows, 'image' is still the whole input.
+        prior_encoder: the CLIPDenseExtractor whose image embedding feeds the class weight; None
+            for the backbone itself, which then shares its pass when it looks at the whole image.
+        prior_crop: see `Segmentor`; with windows, 'image' is still the whole input.
         options: see `Segmentor`.
     """
 
-    def __init__(self, backbone, decode_head, *, weigher=None, weigher_view='clip', **options):
+    def __init__(self, backbone, decode_head, *, prior_encoder=None, prior_crop='clip', **options):
         super().__init__(
-            weigher_view=weigher_view if decode_head.class_weight is not None else None,
+            prior_crop=prior_crop if decode_head.class_weight is not None else None,
             score_stride=backbone.stride,
             **options,
         )
-        self.backbone, self.decode_head, self.weigher = backbone, decode_head, weigher
+        self.backbone, self.decode_head, self.prior_encoder = backbone, decode_head, prior_encoder
         self.requires_grad_(False)
         self.eval()
 
@@ -35,26 +35,30 @@ class MaskClip(Segmentor):
         return self.backbone(image, self.decode_head.conv_seg).patches
 
     def scores(self, image, view=None):
-        """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the weigher wants it -> (N, C, h, w)"""
+        """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the prior_encoder wants it ->
+        (N, C, h, w)
+        """
         return self.scoring.by_class(self.queries(image, view))
 
     @torch.no_grad()
     def queries(self, image, view=None):
         """As `scores`, of queries -> (N, Q, h, w)"""
         text = self.decode_head.conv_seg
-        if self.weigher_view == 'image' and self.weigher is None:
+        if self.prior_crop == 'image' and self.prior_encoder is None:
             return self.decode_head(*self.backbone.forward_with_embedding(image, text))
-        return self.decode_head(self.backbone(image, text), self.look(image, view))
+        return self.decode_head(self.backbone(image, text), self.image_context(image, view))
 
-    def look(self, image, view):
-        """The weigher's embedding of the photo -> (N, D), or None without a class weight"""
-        if self.weigher_view is None:
+    def image_context(self, image, view):
+        """The prior_encoder's embedding of the photo -> (N, D), or None without a class weight"""
+        if self.prior_crop is None:
             return None
-        source = view if self.weigher_view == 'clip' else image
-        return (self.weigher or self.backbone).embed(source)
+        source = view if self.prior_crop == 'clip' else image
+        return (self.prior_encoder or self.backbone).embed(source)
 
-    def queries_of(self, image, seen):
-        """(N, 3, H, W), (N, D) of `look` -> (N, Q, h, w), and (N, h*w, K) keys to smooth with"""
+    def window_logits(self, image, seen):
+        """(N, 3, H, W), (N, D) of `image_context` ->
+        (N, Q, h, w), and (N, h*w, K) keys to smooth with
+        """
         features = self.backbone(image, self.decode_head.conv_seg)
         keys = features.keys if self.decode_head.ks_thresh else None
         return self.decode_head.compare(features, seen), keys

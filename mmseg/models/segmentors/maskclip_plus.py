@@ -5,7 +5,7 @@ from mmseg.errors import UserError
 from mmseg.structures import UNLABELED, ignore_label
 from mmseg.utils import require_number, require_pair
 
-from ..pseudo_label import confidence_of, fill_from, fill_unlabeled
+from ..pseudo_label import confidence, fill_from, fill_unlabeled
 from .encoder_decoder import EncoderDecoder, stack_padded
 
 
@@ -26,7 +26,7 @@ class MaskClipPlus(EncoderDecoder):
         self_thresh: the same in the phase `start_self_train`; None for `conf_thresh`.
         ema_momentum: in that phase a running average of the student labels for it (mean teacher,
             Tarvainen and Valpola, NeurIPS 2017), to which a step adds this share of the student;
-            `AverageStudentHook` keeps it in `aside['average']`. None for the student itself.
+            `AverageStudentHook` keeps it in `frozen['average']`. None for the student itself.
         distill_weight: of the L1 distance between the student's features and the teacher's unit
             dense features, on the student's grid, averaged as `loss_over` says; 0 leaves it out.
         robust_loss: a RobustLoss in place of plain cross entropy.
@@ -62,7 +62,7 @@ class MaskClipPlus(EncoderDecoder):
         if ema_momentum is not None:
             require_number('model.ema_momentum', ema_momentum, above=0, most=1)
         super().__init__(backbone, decode_head, **options)
-        self.aside['teacher'] = teacher
+        self.frozen['teacher'] = teacher
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
         self.candidates, self.conf_thresh = candidates, conf_thresh
         self.self_thresh = conf_thresh if self_thresh is None else self_thresh
@@ -72,7 +72,7 @@ class MaskClipPlus(EncoderDecoder):
     def forward(self, inputs, data_samples=None, mode='tensor', **context):
         """See `Segmentor`; in validation the teacher's labels too, where they are asked for."""
         result = super().forward(inputs, data_samples, mode, **context)
-        teacher = self.aside['teacher']
+        teacher = self.frozen['teacher']
         if mode == 'predict' and self.teacher_at_validation and teacher is not None:
             theirs = teacher(inputs, [sample.clone() for sample in result], mode)
             for sample, other in zip(result, theirs):
@@ -97,7 +97,7 @@ class MaskClipPlus(EncoderDecoder):
             sums = self.robust_loss(scores, target, confidence)
             losses = self.loss_against(scores, target, sums)
         if self.distill_weight:
-            dense = self.aside['teacher'].dense_features(self.teacher_images(images))
+            dense = self.frozen['teacher'].dense_features(self.teacher_images(images))
             error = distance(features, dense, target != ignore) / self.loss_pixels
             losses['loss_distill'] = self.distill_weight * error
         return losses
@@ -106,16 +106,18 @@ class MaskClipPlus(EncoderDecoder):
         """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
         if 'pseudo_sem_seg' in samples[0]:
             return self.cached_labels(target, samples)
-        scores, scale = self.teacher_scores(images, samples), self.aside['teacher'].scoring.scale
-        return self.pseudo_labels(target, scores, scale=scale), self.sureness(target, scores, scale)
+        scores, scale = self.teacher_scores(images, samples), self.frozen['teacher'].scoring.scale
+        return self.pseudo_labels(target, scores, scale=scale), self._confidence(
+            target, scores, scale
+        )
 
     def label_by_itself(self, target, scores, image, view):
         """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
         if self.ema_momentum is not None:
             with torch.no_grad():
-                scores = self.aside['average'].scores(image, view)
+                scores = self.frozen['average'].scores(image, view)
         labels = self.pseudo_labels(target, scores, scale=1.0, threshold=self.self_thresh)
-        return labels, self.sureness(target, scores, 1.0)
+        return labels, self._confidence(target, scores, 1.0)
 
     def cached_labels(self, target, samples):
         """Labels, and confidence where they came with it, of an earlier tools/pseudo_label.py."""
@@ -131,16 +133,16 @@ class MaskClipPlus(EncoderDecoder):
 
     def teacher_images(self, images):
         """[(3, H_i, W_i)] -> (N, 3, H, W), padded with the teacher's own mean"""
-        mean = self.aside['teacher'].backbone.mean.view(3, 1, 1)
+        mean = self.frozen['teacher'].backbone.mean.view(3, 1, 1)
         return stack_padded(images, mean, least=self.pad_to)
 
     @torch.inference_mode()
     def teacher_scores(self, images, samples):
         """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
-        teacher = self.aside['teacher']
+        teacher = self.frozen['teacher']
         view = None
-        if teacher.weigher_view == 'clip':
-            view = torch.stack([sample.view for sample in samples])
+        if teacher.prior_crop == 'clip':
+            view = torch.stack([sample.prior_crop for sample in samples])
         return teacher.scores(self.teacher_images(images), view)
 
     @torch.no_grad()
@@ -150,11 +152,11 @@ class MaskClipPlus(EncoderDecoder):
         return fill_unlabeled(target, scores, self.candidates, threshold=threshold, scale=scale)
 
     @torch.no_grad()
-    def sureness(self, target, scores, scale):
-        """-> (N, H, W) of `confidence_of`, or None where the loss does not ask for it"""
+    def _confidence(self, target, scores, scale):
+        """-> (N, H, W) of `confidence`, or None where the loss does not ask for it"""
         if self.robust_loss is None or not self.robust_loss.reads_confidence:
             return None
-        return confidence_of(target, scores, self.candidates, scale=scale)
+        return confidence(target, scores, self.candidates, scale=scale)
 
 
 def distance(features, dense, labelled):

@@ -13,7 +13,7 @@ CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def hand_out(config, path, load):
+def resolve_shared_keys(config, path, load):
     """Fill in a Config's parts from its top-level keys, in place.
 
     `vocabulary`: which classes there are, for model and data. `unseen`: labels of the classes that
@@ -108,9 +108,9 @@ def _ask_for_views(model, datasets):
     training = [datasets[name] for name in names if name in datasets]
     for part, asked in ((teacher, training), (model, datasets.values())):
         weight = part.get('class_weight')
-        if weight and weight.get('view', 'clip') == 'clip':
+        if weight and weight.get('crop', 'clip') == 'clip':
             for dataset in asked:
-                dataset.clip_view = weight.get('view_size', CLIP_VIEW)
+                dataset.prior_crop_size = weight.get('crop_size', CLIP_VIEW)
 
 
 def _teacher_of(config, load):

@@ -6,7 +6,7 @@ from mmseg.registry import HOOKS
 
 
 @HOOKS.register_module()
-class LateInfoHook(RuntimeInfoHook):
+class DeferredLoggingHook(RuntimeInfoHook):
     """mmengine's RuntimeInfoHook, but losses are read when they are logged, all at once.
 
     Reading a value waits for the accelerator to finish the step; meanwhile it gets no further work.

@@ -1,10 +1,10 @@
 """Each class's mean cosine with the photos of a data set, whose masks nobody reads -> .npy.
 
-python tools/analysis/usual_cosines.py CONFIG --out usual.npy [--loader train_dataloader]
-python tools/test.py CONFIG --cfg-options class_weight.usual=usual.npy ...
+python tools/analysis/mean_similarity.py CONFIG --out usual.npy [--loader train_dataloader]
+python tools/test.py CONFIG --cfg-options class_weight.mean_similarity=usual.npy ...
 
 CLIP likes some words more than others, whatever it sees; a class weight with these cosines
-subtracted (`class_weight.usual`) lifts what is seen more than usual. The config needs a
+subtracted (`class_weight.mean_similarity`) lifts what is seen more than usual. The config needs a
 `class_weight`, whose text and view they are of.
 """
 
@@ -31,7 +31,7 @@ def main():
     config = load_config(args.config, args.cfg_options)
     if not config.get('class_weight'):
         raise UserError(f'{args.config} has no class_weight that the cosines could be of')
-    config.model.class_weight.pop('usual', None)
+    config.model.class_weight.pop('mean_similarity', None)
     output_dir(Path(args.out).parent)
     allow_tf32(False)
     with DefaultScope.overwrite_default_scope(SCOPE):
@@ -52,9 +52,9 @@ def mean_cosines(model, dataset):
             packed = dataset[i]
             image = packed['inputs'].to(device)
             view = None
-            if model.weigher_view == 'clip':
-                view = packed['data_samples'].view.to(device)[None]
-            embedding = model.look(image[None], view)
+            if model.prior_crop == 'clip':
+                view = packed['data_samples'].prior_crop.to(device)[None]
+            embedding = model.image_context(image[None], view)
             total = total + model.decode_head.class_weight.cosines(embedding)[0]
             progress.update()
     return total / len(dataset)

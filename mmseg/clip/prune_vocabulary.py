@@ -5,15 +5,15 @@ import open_clip
 ROWS, IDS = 'token_embedding.weight', 'token_ids'
 
 
-def compact(state, sentences):
+def prune_vocabulary(state, sentences):
     """{name: tensor}, all that it ever read -> the same in half precision, without other words"""
     ids = open_clip.tokenize(sentences).unique()
     small = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     return {**small, ROWS: small[ROWS][ids], IDS: ids.int()}
 
 
-def expand(state, words=49408):
-    """What `compact` made -> rows for all words, 0 for unknown ones; other states as they are."""
+def restore_vocabulary(state, words=49408):
+    """Undo `prune_vocabulary`: unknown words get rows of 0; other states stay as they are."""
     known, ids = state.get(ROWS), state.get(IDS)
     if ids is None or known is None or known.ndim != 2 or ids.shape != known.shape[:1]:
         return state

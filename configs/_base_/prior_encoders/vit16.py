@@ -2,7 +2,7 @@
 class_weight = dict(
     type='ClassWeight',
     tau=1.0,
-    view='clip',
+    crop='clip',
     text=dict(templates='maskclip85'),
-    weigher=dict(type='CLIPDenseExtractor', model='ViT-B-16-quickgelu', pretrained='openai'),
+    prior_encoder=dict(type='CLIPDenseExtractor', model='ViT-B-16-quickgelu', pretrained='openai'),
 )

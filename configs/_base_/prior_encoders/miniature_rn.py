@@ -2,7 +2,7 @@
 class_weight = dict(
     type='ClassWeight',
     tau=1.0,
-    view_size=64,
+    crop_size=64,
     text=dict(templates='miniature'),
-    weigher=dict(type='CLIPDenseExtractor', model='miniature-vit', pretrained='miniature'),
+    prior_encoder=dict(type='CLIPDenseExtractor', model='miniature-rn', pretrained='miniature'),
 )
