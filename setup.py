@@ -25,6 +25,7 @@ setup(
         'opencv-python-headless',
         'matplotlib',
         'packaging',
+        'pydantic>=2',
         'pycocotools',
         'numpy',
         'pillow>=10.1',

@@ -22,11 +22,27 @@ from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known, required_keys
 from .statistics import channel_statistics
 from .suggest import nearest
-from .values import require_choice, require_number, require_pair
+from .values import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Settings,
+    require_choice,
+    require_number,
+    require_pair,
+    require_setting,
+    validated,
+)
 
 __all__ = [
     'CHECKOUT',
+    'Count',
+    'Fraction',
+    'NotNegative',
+    'Positive',
     'Progress',
+    'Settings',
     'accepted_keys',
     'atomic_path',
     'channel_statistics',
@@ -51,9 +67,11 @@ __all__ = [
     'require_known',
     'require_number',
     'require_pair',
+    'require_setting',
     'required_keys',
     'shown',
     'sweep_parts',
     'unique_names',
+    'validated',
     'what_is',
 ]
