@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
+from mmseg.models.build import BUILDERS
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, REGISTRIES, SCOPE, TRANSFORMS
 from mmseg.utils import accepted_keys, nearest, require_known, required_keys
 
@@ -54,8 +55,9 @@ def _check(value, where):
             _check(item, f'{where}[{i}]')
     elif isinstance(value, dict):
         if isinstance(value.get('type'), str):
-            built, registry = _find(value['type'], where)
-            accepted, typed = accepted_keys(built), f'{where} (type {value["type"]})'
+            cls, registry = _find(value['type'], where)
+            built = BUILDERS.get(cls, cls)
+            accepted, typed = accepted_keys(built, cls), f'{where} (type {value["type"]})'
             if accepted is not None:
                 require_known(set(value) - {'type', *TAKEN_OUT}, accepted, typed)
             if registry in SAID_WHOLE:
