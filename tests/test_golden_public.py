@@ -1,4 +1,4 @@
-"""The referees that travel with the code: the original implementation's outputs on a rendered picture.
+"""The recorded outputs that travel with the code: the original on a rendered picture.
 
 Weights and text rows are made up by `tests/data/golden_public/hashed_weights.py`. The tests are
 those of test_golden.py and test_golden_plus.py, whose larger data lie outside the repository.
