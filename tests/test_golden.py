@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mmseg.datasets import LoadImage, Resize
-from mmseg.datasets.transforms.loading import read_mask
+from mmseg.datasets.reading import read_mask
 from mmseg.engine import load_config
 from mmseg.evaluation import IoUMetric, confusion_matrix, scores_of
 from mmseg.models import build_maskclip
