@@ -19,7 +19,7 @@ from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
 from mmseg.apis.inference import words_of
 from mmseg.apis.segment_command import main, segment_photos
-from mmseg.clip.text import text_embeddings
+from mmseg.clip.text_encoder import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
@@ -237,7 +237,9 @@ def test_bad_images(model, image):
 
 @pytest.mark.parametrize('name', ['\N{CAT FACE}', '\u0441\u043e\u0431\u0430\u043a\u0430', '\u72ac'])
 def test_words_that_clip_did_not_learn_are_said_once(name, monkeypatch, caplog):
-    monkeypatch.setattr('mmseg.clip.text.embed_prompts', lambda clip, prompts, *_, **__: prompts)
+    monkeypatch.setattr(
+        'mmseg.clip.text_encoder.embed_prompts', lambda clip, prompts, *_, **__: prompts
+    )
     clip = SimpleNamespace(has_text=True, source='random', text_cfg={})
     for names in [('caf\u00e9', 'traffic light 2'), ('dog', name), ('dog', name)]:
         text_embeddings(clip, load_vocabulary(list(names)), 'plain')

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from mmseg.apis.command import add_config_arguments, run_command
 from mmseg.apis.test import require_data
-from mmseg.clip.prune_vocabulary import ROWS, prune_vocabulary
+from mmseg.clip.state_dict import ROWS, prune_vocabulary
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path

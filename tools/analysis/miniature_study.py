@@ -24,7 +24,7 @@ from mmseg.apis.command import run_command
 from mmseg.apis.record import bare
 from mmseg.apis.test import require_data
 from mmseg.apis.train import train
-from mmseg.clip.prune_vocabulary import prune_vocabulary
+from mmseg.clip.state_dict import prune_vocabulary
 from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.evaluation import confusion_matrix, scores_of
