@@ -4,6 +4,7 @@ A dict with a `type`, or under a key annotated `Annotated[Settings, Builds(X)]`,
 Each key must be a parameter, each needed parameter a key, and each value must match the annotation.
 """
 
+import dataclasses
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,12 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from mmseg.errors import UserError
-from mmseg.models.build import BUILDERS
 from mmseg.registry import REGISTRIES, SCOPE
 from mmseg.utils import Builds, Settings, nearest, require_setting
 
 from .config_keys import Key, config_keys
-from .config_schema import NARROWER, PASSED, TAKEN, config as top_level
+from .config_schema import NARROWER, PASSED, TAKEN
+from .config_schema import config as top_level
 
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 GIVEN_BY_THE_STUDENT = {'model.teacher': {'vocabulary'}}
@@ -92,7 +93,7 @@ def _what_it_builds(
     if default is not None and ('type' not in settings or 'type' in config_keys(default)[0]):
         return default, next(iter(registries), None)
     if 'type' not in settings:
-        if registries:
+        if any(isinstance(item, (Builds, Registry)) for item in metadata):
             raise UserError(f"{path} lacks the key 'type'")
         return None, None
     name = settings['type']
@@ -113,10 +114,72 @@ def _names(registry: Registry | None) -> Iterator[str]:
         registry = registry.parent if registry.scope == SCOPE else None
 
 
-def _keys_of(
-    built: Callable[..., Any], registry: Registry | None
-) -> tuple[dict[str, Key], bool]:
+def _keys_of(built: Callable[..., Any], registry: Registry | None) -> tuple[dict[str, Key], bool]:
     """As `config_keys`, with what this project and mmengine know beyond the signature"""
+    import mmseg.models.build as build  # TEMPORARY
+
+    BUILDERS = getattr(build, 'BUILDERS', {})
+    if hasattr(built, 'not_from_config') or hasattr(built, 'options_of'):
+        keys, takes_others = config_keys(built, getattr(built, 'options_of', None))
+        return {
+            k: v for k, v in keys.items() if k not in getattr(built, 'not_from_config', set())
+        }, takes_others
     builder = BUILDERS.get(built)
     keys, takes_others = config_keys(builder or built, built if builder else None)
-    ...
+    passed = PASSED.get(registry, set())
+    keys = {name: _narrowed(name, key) for name, key in keys.items() if name not in passed}
+    for name, annotation in TAKEN.get(registry, {}).items():
+        keys[name] = Key(annotation, None, False, built)
+    return keys, takes_others
+
+
+def _narrowed(name: str, key: Key) -> Key:
+    """Replace the annotation of a key that is a parameter of mmengine's or PyTorch's"""
+    if key.owner.__module__.startswith(f'{SCOPE}.'):
+        return key
+    annotation = NARROWER.get(name, plain_part(key.annotation))
+    return dataclasses.replace(key, annotation=annotation)
+
+
+def plain_part(annotation: Any) -> Any:
+    """Keep what a config can hold: `float | Tensor` -> float; Any where nothing is left."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in PLAIN or origin is Literal:
+        return annotation
+    if origin in (Union, types.UnionType):
+        parts = [part for part in map(plain_part, args) if part is not Any]
+        return Union[tuple(parts)] if set(parts) - {type(None)} else Any  # noqa: UP007
+    if origin in (tuple, list, dict):
+        return origin[tuple(item if item is Ellipsis else plain_part(item) for item in args)]
+    return Any
+
+
+def _alternative_for(value: Any, annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Find the part of an annotation for a list or a dict, and its metadata; None without one"""
+    for part, metadata in _alternatives(annotation):
+        base = typing.get_origin(part) or part
+        if base is Any:
+            return Any, metadata
+        if isinstance(base, type) and isinstance(value, dict) and issubclass(base, Mapping):
+            return part, metadata
+        many = base is not tuple or typing.get_args(part)[1:] == (Ellipsis,)
+        if isinstance(value, (list, tuple)) and many:
+            if isinstance(base, type) and issubclass(base, Sequence) and base is not str:
+                return part, metadata
+    return None, ()
+
+
+def _alternatives(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple]]:
+    """Annotated[A, m] | B -> (A, (m,)), (B, ())"""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        yield from _alternatives(args[0], (*args[1:], *metadata))
+    elif origin in (Union, types.UnionType):
+        for arg in args:
+            yield from _alternatives(arg, metadata)
+    else:
+        yield annotation, metadata
+
+
+def _is_default(value: Any, key: Key) -> bool:
+    return type(value) is type(key.default) and value == key.default

@@ -57,7 +57,9 @@ def config_keys(
 
 def _functions(built: Callable[..., Any], options_of: type | None) -> list[Callable[..., Any]]:
     """List the functions whose parameters count, from the outermost on"""
-    classes = inspect.getmro(built) if inspect.isclass(built) else inspect.getmro(options_of or object)
+    classes = (
+        inspect.getmro(built) if inspect.isclass(built) else inspect.getmro(options_of or object)
+    )
     inits = [vars(base)['__init__'] for base in classes[:-1] if '__init__' in vars(base)]
     return inits if inspect.isclass(built) else [built, *inits]
 
@@ -68,7 +70,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Evaluate annotations; those that name what their module imports for type checkers are left out"""
+    """Evaluate annotations; leave out those whose names only type checkers import"""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError:

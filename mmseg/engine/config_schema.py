@@ -5,7 +5,7 @@ Each function here is a signature only: its parameters are the keys of one dict 
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Interval, Lt
+from annotated_types import Ge, Interval
 from mmengine.registry import (
     EVALUATOR,
     FUNCTIONS,
@@ -36,7 +36,6 @@ Whole = Annotated[int, Ge(0)]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 Hook = Annotated[Settings, HOOKS]
-Metric = Annotated[Settings, Builds(dict), METRICS]
 
 
 def data_loader(
@@ -105,6 +104,13 @@ def gradient_clipping(
     """List the keys of `clip_grad`."""
 
 
+def evaluator(
+    *, metrics: Annotated[Settings, METRICS] | list[Annotated[Settings, METRICS]]
+) -> None:
+    """List the keys of an evaluator that is a dict of metrics."""
+
+
+Evaluator = Annotated[Settings, Builds(evaluator), METRICS, EVALUATOR]
 Loader = Annotated[Settings, Builds(data_loader)]
 
 
@@ -124,8 +130,8 @@ def config(
     train_cfg: Annotated[Settings, LOOPS] | None = None,
     val_cfg: Annotated[Settings, Builds(ValLoop), LOOPS] | None = None,
     test_cfg: Annotated[Settings, LOOPS] | None = None,
-    val_evaluator: Metric | list[Metric] | None = None,
-    test_evaluator: Metric | list[Metric] | None = None,
+    val_evaluator: Evaluator | list[Evaluator] | None = None,
+    test_evaluator: Evaluator | list[Evaluator] | None = None,
     optim_wrapper: Annotated[Settings, Builds(WeightedOptimWrapper), OPTIM_WRAPPERS] | None = None,
     param_scheduler: Annotated[Settings, PARAM_SCHEDULERS]
     | list[Annotated[Settings, PARAM_SCHEDULERS]]
@@ -170,7 +176,6 @@ TAKEN: dict[Any, dict[str, Any]] = {
         paramwise_cfg=Annotated[Settings, Builds(parameter_groups)] | None,
     ),
     PARAM_SCHEDULERS: dict(convert_to_iter_based=bool),
-    EVALUATOR: dict(metrics=Metric | list[Metric]),
 }
 # Parameters of mmengine and PyTorch whose annotation is missing or too weak.
 NARROWER: dict[str, Any] = dict(
