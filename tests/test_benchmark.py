@@ -119,8 +119,7 @@ def test_plain_labels_of_synonyms_are_the_models():
 
     from _benchmark_plain import plain_labels
 
-    from mmseg.models.scoring import Scoring
-    from mmseg.models.upsample import photo_matrices
+    from mmseg.models.postprocess import Scoring, photo_matrices
 
     scores = torch.randn(1, 5, 4, 5, generator=torch.manual_seed(0))
     scoring = Scoring((0, 0, 1, 2, 2))

@@ -22,7 +22,7 @@ from mmseg.engine import (
 )
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
-from mmseg.models.resized import cross_entropy, plain_cross_entropy
+from mmseg.models.losses import cross_entropy, plain_cross_entropy
 from mmseg.structures import SegDataSample, ignore_label
 
 IGNORE = ignore_label(5)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mmseg.errors import UserError
 from mmseg.models import PAMR, ClassWeight, Scoring, Superpixels, build_maskclip
-from mmseg.models.superpixels import majority
+from mmseg.models.refine.superpixels import majority
 from mmseg.vocabularies import load_vocabulary
 
 

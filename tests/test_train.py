@@ -22,7 +22,7 @@ from mmseg.apis.publish import publish
 from mmseg.engine import init_processes, load_config
 from mmseg.engine.sampler import StreamSampler
 from mmseg.errors import UserError
-from mmseg.models.provenance import require_same_training
+from mmseg.models.checkpoints import require_same_training
 from mmseg.registry import MODELS
 from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
 from mmseg.vocabularies import load_vocabulary

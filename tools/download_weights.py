@@ -18,7 +18,7 @@ import torch
 from mmseg.apis.command import run_command
 from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
 from mmseg.errors import UserError
-from mmseg.models.mit_names import read_mit
+from mmseg.models.checkpoints import read_mit
 from mmseg.preparation.manifest import NAME, problems, read_manifest, record
 from mmseg.preparation.sources import clip_weights, located, student_weights
 from mmseg.utils import atomic_path, digest_file, download, output_dir

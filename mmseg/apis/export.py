@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmseg.datasets.transforms import Resize
 from mmseg.errors import UserError
-from mmseg.models.scoring import checksum, require_finite_scores
+from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.utils import atomic_path, reason_of
 
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd

@@ -12,8 +12,8 @@ from mmseg.datasets.transforms.loading import crop_for_prior
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor
-from mmseg.models.part import build_part
-from mmseg.models.scoring import checksum, require_finite_scores
+from mmseg.models.build import build_part
+from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label

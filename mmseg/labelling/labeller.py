@@ -12,9 +12,7 @@ from mmseg.apis.inference import above_threshold, classes_of, network_input
 from mmseg.apis.result import label_image
 from mmseg.datasets.transforms.loading import read_photo
 from mmseg.errors import UserError
-from mmseg.models.probability import confidence
-from mmseg.models.scoring import checksum, require_finite_scores
-from mmseg.models.upsample import photo_matrices
+from mmseg.models.postprocess import checksum, confidence, photo_matrices, require_finite_scores
 
 from .views import mean_probabilities
 

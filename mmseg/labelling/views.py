@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.apis.inference import scale_of
-from mmseg.models.upsample import photo_matrices, resize
+from mmseg.models.postprocess import photo_matrices, resize
 from mmseg.models.windows import cell_of
 
 CELL = 4  # pixels of the input per cell of the mean

@@ -17,7 +17,7 @@ import _checkout  # noqa: F401  first: it decides which mmseg is found
 
 from mmseg.apis.command import run_command
 from mmseg.errors import UserError
-from mmseg.models.mit_names import read_mit
+from mmseg.models.checkpoints import read_mit
 from mmseg.utils import atomic_path, output_dir
 
 
