@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmseg.clip import CLIPDenseExtractor
-from mmseg.datasets.transforms.loading import crop_for_prior
+from mmseg.datasets.reading import crop_for_prior
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip

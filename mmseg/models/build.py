@@ -244,7 +244,7 @@ def build_extractor(
         refine=_refinement(switches.feedback),
     )
     if extractor.proxy is not None:
-        extractor.proxy.say_how_it_sees(extractor.tower.stride)
+        extractor.proxy.warn_of_resizing(extractor.tower.stride)
     return clip, extractor
 
 
