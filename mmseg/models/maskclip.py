@@ -8,8 +8,8 @@ from mmseg.clip import CLIPDenseExtractor
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
 from .postprocess import Scoring
+from .resize import Windows
 from .segmentor import Segmentor
-from .windows import Windows
 
 
 class MaskClip(Segmentor):
@@ -26,6 +26,7 @@ class MaskClip(Segmentor):
     """
 
     backbone: CLIPDenseExtractor
+    decode_head: MaskClipHead
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class MaskClip(Segmentor):
         # 2. Compare with the text: cosines (N, Q, h, w).
         logits = self.decode_head(features.patches)
         # 3. Weigh the classes by the image embedding (N, D).
-        if self.class_weight is not None:
+        if self.class_weight is not None and embedding is not None:
             logits = self.class_weight.reweight(logits, embedding)
         return logits, features.keys if self.decode_head.ks_thresh else None
 

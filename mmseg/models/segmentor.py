@@ -11,8 +11,8 @@ from mmseg.structures import SegDataSample
 
 from .class_weight import ClassWeight
 from .data_preprocessor import SegDataPreprocessor
-from .postprocess import Scoring, mean_on_grid, photo_matrices, resize
-from .windows import Windows, tiled_logits
+from .postprocess import Scoring
+from .resize import Windows, mean_on_grid, photo_matrices, resize, tiled_logits
 
 
 class Segmentor(BaseModel):
@@ -29,7 +29,7 @@ class Segmentor(BaseModel):
     """
 
     backbone: nn.Module
-    loss_pixels: Tensor | None = None  # that the last loss averages over, see `count_pixels`
+    loss_pixels: Any = None  # that the last loss averages over, see `count_pixels`
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Segmentor(BaseModel):
             context: keyword arguments of `loss`, such as the training step.
         """
         if mode == 'loss':
-            return self.loss(inputs, data_samples, **context)
+            return self.loss(inputs, data_samples or [], **context)
         logits = self.query_logits_of_samples(inputs, data_samples)
         grids = [self.to_input_grid(one, image.shape[1:]) for one, image in zip(logits, inputs)]
         if mode == 'tensor':
@@ -118,16 +118,25 @@ class Segmentor(BaseModel):
         refine = partial(self.refine, one_photo=True)
         return tiled_logits(self.window_logits, refine, images, embeddings, windows)
 
+    def stacked_crops(self, samples: Sequence[SegDataSample]) -> Tensor | None:
+        """Stack the crops that the class weight looks at: -> (N, 3, S, S), or None"""
+        if self.prior_crop != 'clip':
+            return None
+        return torch.stack([sample.prior_crop for sample in samples])
+
     def batch_logits(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
         """Compute per-query logits of a batch of whole inputs: (N, 3, H, W) -> (N, Q, h, w)
 
         Args:
             prior_crop: (N, 3, S, S) for a class weight that looks at it.
         """
-        embedding = None
-        if self.class_weight is not None and self.prior_crop == 'clip':
-            embedding = self.class_weight.embed(prior_crop, self.backbone)
-        return self.refine(*self.window_logits(image, embedding))
+        return self.refine(*self.window_logits(image, self.embed(prior_crop)))
+
+    def embed(self, prior_crop: Tensor | None) -> Tensor | None:
+        """Embed what the class weight looks at: (N, 3, S, S) -> (N, D), or None"""
+        if self.class_weight is None or prior_crop is None:
+            return None
+        return self.class_weight.embed(prior_crop, self.backbone)
 
     def scores(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
         """Compute class logits as `batch_logits`: (N, 3, H, W) -> (N, C, h, w)"""
@@ -146,7 +155,8 @@ class Segmentor(BaseModel):
         if self.class_weight is None or (self.prior_crop == 'image' and windows is None):
             return None
         if self.prior_crop == 'clip':
-            return self.class_weight.embed(torch.stack(list(prior_crops or ())), self.backbone)
+            crops = torch.stack(list(prior_crops or ()))
+            return list(self.class_weight.embed(crops, self.backbone))
         return [self.class_weight.embed(image[None], self.backbone)[0] for image in images]
 
     def window_logits(
@@ -227,8 +237,6 @@ class Segmentor(BaseModel):
         windows: Windows | None,
     ) -> tuple[Tensor, ...]:
         """-> logits and the matrices to the photo's size, or refined logits of that size alone"""
-        if len(self.post) and not isinstance(image, Tensor):
-            raise TypeError('post-processing looks at the input itself, not at its size')
         matrices = photo_matrices(
             logits,
             photo_size,
@@ -241,7 +249,7 @@ class Segmentor(BaseModel):
         if not refiners:
             return logits, *matrices
         logits = resize(logits, *matrices)
-        guide = _resized(self.normalised(image), photo_size)
+        guide = _resized(self.normalised(_pixels(image)), photo_size)
         for part in refiners:
             logits = part(logits[None], guide)[0]
         return (logits,)
@@ -253,7 +261,7 @@ class Segmentor(BaseModel):
         labels = self.scoring.labels(*placed)
         for part in self.post:
             if part.acts_on == 'labels':
-                labels = part(labels, _resized(image, photo_size)[0])
+                labels = part(labels, _resized(_pixels(image), photo_size)[0])
         return labels
 
     def normalised(self, image: Tensor) -> Tensor:
@@ -264,3 +272,10 @@ class Segmentor(BaseModel):
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     """(3, h, w), (H, W) -> (1, 3, H, W) float"""
     return F.interpolate(image[None].float(), tuple(size), mode='bilinear', align_corners=False)
+
+
+def _pixels(image: Tensor | Sequence[int]) -> Tensor:
+    """(3, H, W) -> the same; a TypeError for a size alone"""
+    if not isinstance(image, Tensor):
+        raise TypeError('post-processing looks at the input itself, not at its size')
+    return image

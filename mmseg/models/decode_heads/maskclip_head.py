@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from mmseg.utils import Fraction, validated
 
 from ..refine.denoise import key_smooth, prompt_denoise
+from ..text_classifier import TextClassifier
 
 
 class MaskClipHead(nn.Module):
@@ -24,7 +25,7 @@ class MaskClipHead(nn.Module):
     @validated
     def __init__(
         self,
-        classifier: nn.Module,
+        classifier: TextClassifier,
         /,
         *,
         pd_thresh: Fraction = 0.0,
