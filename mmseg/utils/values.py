@@ -68,7 +68,7 @@ def require_setting(name: str, value: Any, annotation: Any) -> None:
             _adapter(annotation).validate_python(form, strict=True)
             return
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False)
+            errors += error.errors(include_url=False, include_context=False)
     own = [e['msg'].partition(', ')[2] for e in errors if e['type'] == 'value_error']
     words = ' and '.join(dict.fromkeys(own)) or requirement(annotation)
     hint = nearest(value, choices_of(annotation)) if isinstance(value, str) else ''
