@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import channel_statistics, validated
+from mmseg.utils import validated
+from mmseg.utils.tensors import channel_statistics
 
 from .proxy import ProxyViT
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, patch_classes

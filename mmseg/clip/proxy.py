@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import Count, channel_statistics, nearest, reason_of, validated
-from mmseg.utils.checkpoint import misfit, read_state
-from mmseg.utils.timm_weights import create_with_weights
+from mmseg.utils import Count, nearest, reason_of, validated
+from mmseg.utils.checkpoint import create_with_weights, misfit, read_state
+from mmseg.utils.tensors import channel_statistics
 
 from .readout.attention import cosine_similarity
 from .transformer import PositionRule, resize_positions

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, digest_state, reason_of
+from mmseg.utils import Progress, atomic_path, reason_of
 from mmseg.utils.checkpoint import read_file
+from mmseg.utils.tensors import digest_state
 from mmseg.vocabularies import Vocabulary, resolve_templates
 
 from .load import LoadedCLIP

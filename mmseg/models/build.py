@@ -18,8 +18,14 @@ from mmseg.clip.readout import readout_of
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import kind_of, nearest, require_choice, require_keys, require_number
-from mmseg.utils.checkpoint import meta_of, misfit, read_file, read_state, state_of
-from mmseg.utils.timm_weights import create_with_weights
+from mmseg.utils.checkpoint import (
+    create_with_weights,
+    meta_of,
+    misfit,
+    read_file,
+    read_state,
+    state_of,
+)
 from mmseg.vocabularies import load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import index_of, require_choice, require_number
+from mmseg.utils import require_choice, require_number
 from mmseg.utils.checkpoint import require_finite
+from mmseg.utils.tensors import index_of
 
 from .refine import ABSENT, LOGIT_SCALE
 

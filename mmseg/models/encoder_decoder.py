@@ -1,7 +1,8 @@
 import torch
 
 from mmseg.structures import ignore_label
-from mmseg.utils import channel_statistics, require_choice
+from mmseg.utils import require_choice
+from mmseg.utils.tensors import channel_statistics
 
 from .losses import count_pixels, cross_entropy
 from .segmentor import Segmentor

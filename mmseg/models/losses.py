@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from mmseg import kernels
 from mmseg.errors import UserError
 from mmseg.structures import ignore_label
-from mmseg.utils import count_unasked, require_number, require_pair
+from mmseg.utils import require_number, require_pair
+from mmseg.utils.tensors import bincount
 
 from .postprocess import matrix_chunks, photo_matrices, row_chunks
 
@@ -261,7 +262,7 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def count(self, target):
         """Add the shares of a batch of labels, of all processes."""
-        counts = count_unasked(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
+        counts = bincount(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
         counts = counts[:-1].to(self.seen)
         all_reduce(counts)
         self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import count_unasked, index_of, kept_on_device, require_number
+from mmseg.utils import require_number
+from mmseg.utils.tensors import bincount, index_of, kept_on_device
 
 from .refine import LOGIT_SCALE
 
@@ -175,7 +176,7 @@ class Scoring:
         lost = None
         if self.area_thd:
             counts = sum(
-                count_unasked(label.flatten(), len(scores))
+                bincount(label.flatten(), len(scores))
                 for label, _ in self._decide(scores, down, across)
             )
             lost = self._too_small(counts)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import kept_on_device
+from mmseg.utils.tensors import kept_on_device
 
 from .postprocess import bilinear_matrix, reading_matrix, resize
 

@@ -6,7 +6,8 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, download, output_dir, path_below, what_is
+from mmseg.utils import Progress, atomic_path, output_dir, path_below, what_is
+from mmseg.utils.download import download
 
 
 def fetch_release(urls, folder, *, mirror=None, sha256=None):

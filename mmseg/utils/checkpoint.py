@@ -1,6 +1,7 @@
 """Read weights, text rows and checkpoints from files of any layout, and refuse what is damaged."""
 
 import re
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 from mmseg.errors import UserError
 
 from .describe import shown, what_is
-from .files import reason_of
+from .files import in_checkout, reason_of
 
 NUMBERS = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
@@ -270,3 +271,34 @@ def newest_checkpoint(folder):
         else:
             return path
     return None
+
+
+def create_with_weights(model: str, **options) -> nn.Module:
+    """Build a timm model with its own weights: those in `pretrain`, else from the network.
+
+    Args:
+        model: a name of timm.
+        options: of `timm.create_model`.
+
+    Raises:
+        UserError: the weights cannot be had, are damaged, or hold NaN or Inf.
+    """
+    import timm
+
+    repo = timm.get_pretrained_cfg(model).hf_hub_id or model
+    file = Path(in_checkout(f'pretrain/{repo.split("/")[-1]}.safetensors'))
+    if file.is_file():
+        read_state(file)  # damage is said in one line
+        options['pretrained_cfg_overlay'] = dict(file=str(file))
+    else:
+        print(f'weights {model}: from timm, or its cache', file=sys.stderr, flush=True)
+    try:
+        network = timm.create_model(model, pretrained=True, **options)
+    except Exception as error:  # the hub client's errors have no common type
+        raise UserError(
+            f'the weights of {model} could not be fetched ({reason_of(error)}); fetch the file '
+            'elsewhere and set pretrained to it'
+        ) from error
+    what = f'{model} of timm has'
+    require_finite_state(network.state_dict(), what, 'set pretrained to another file')
+    return network

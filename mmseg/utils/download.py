@@ -17,7 +17,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-from .digest import digest_file
+from .files import digest_file
 from .progress import Progress
 
 BLOCK, MB = 1 << 18, 1e6

@@ -17,6 +17,7 @@ from mmseg.errors import UserError
 
 from .describe import shown
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 # Of `x.png`: .x.<machine, process, random>.part.png
 PART = re.compile(
     r'\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8}\.part(\.[^.]+)?'
@@ -174,3 +175,19 @@ def unique_names(paths: Iterable[Path]) -> dict[str, str]:
         str(path): str(inner.with_name(f'{inner.stem}_{inner.suffix[1:]}'))
         for path, inner in zip(paths, relative)
     }
+
+
+def in_checkout(path: str | Path) -> str:
+    """Find a path of `pretrain/` or `data/`: in the current folder, else in the checkout."""
+    below = CHECKOUT / path
+    ours = Path(path).parts[:1] in (('pretrain',), ('data',))
+    return str(below if ours and not Path(path).exists() and below.exists() else path)
+
+
+def digest_file(path: str | Path) -> str:
+    """Compute the sha256 of a file."""
+    sha = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
