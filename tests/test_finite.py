@@ -42,7 +42,7 @@ TAU_RANGE, SCALE_RANGE = r'from 0\.0001 to 10000\.0', r'from 0\.0001 to 1000000\
         ),
         (
             lambda: readout_of(dict(preset='gem', self_self=dict(temperature=1e-300))),
-            r'readout.self_self.temperature must be a number from 0\.001 to 1000000 or None, not 1e-300',
+            r'self_self.temperature must be a number from 0\.001 to 1000000 or None, not 1e-300',
         ),
         (
             lambda: readout_of(dict(preset='scclip', gain=1e300)),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmseg.errors import UserError
 from mmseg.utils import in_checkout, nearest
 from mmseg.utils.checkpoint import misfit, require_finite_state
+from mmseg.utils.tensors import RGB
 
 from .state_dict import read_clip_state
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 BUILT_IN = Path(__file__).parent / 'miniature'  # two small CLIPs come with the code
 HUBS = ('hf-hub:', 'local-dir:')
 POOL_ONLY = ('visual.attnpool.positional_embedding',)  # needed by the image embedding alone
-Preprocess = dict[str, tuple[float, ...]]
+Preprocess = dict[str, RGB]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class LoadedCLIP:
 
     model: Any
     name: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: RGB
+    std: RGB
     has_text: bool
     can_pool: bool
     source: str

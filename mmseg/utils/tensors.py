@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .values import validated
 
+RGB = tuple[float, float, float]  # a number for each channel
 Mean = Annotated[float, Interval(ge=-10, le=10)]
 Deviation = Annotated[float, Interval(ge=1e-3, le=10)]
 
@@ -69,13 +70,16 @@ def index_of(*positions: int) -> Tensor:
 
 def digest_state(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     """Compute the sha256 of all names, dtypes, shapes and values."""
-    is_module = isinstance(module_or_state, nn.Module)
-    state = module_or_state.state_dict() if is_module else module_or_state
+    state: Mapping[str, Tensor]
+    if isinstance(module_or_state, nn.Module):
+        state = module_or_state.state_dict()
+    else:
+        state = module_or_state
     sha = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         sha.update(f'{name} {tensor.dtype} {tuple(tensor.shape)};'.encode())
-        sha.update(tensor.flatten().view(torch.uint8).numpy())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
