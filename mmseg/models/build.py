@@ -41,7 +41,7 @@ from .checkpoints import load_student, read_student, require_same_training
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
 from .maskclip import MaskClip
-from .maskclip_plus import MaskClipPlus
+from .maskclip_plus import Channels, MaskClipPlus
 from .postprocess import LOGIT_SCALE, Scale, Scoring
 from .refine import PAMR
 from .resize import Windows
@@ -50,7 +50,6 @@ from .text_classifier import TextClassifier, class_rows
 
 BUILDERS: dict[Any, Callable[..., Any]] = {}
 Labels = str | Path | Sequence[str]  # a vocabulary's name, its file, or its classes
-Channels = tuple[float, float, float]
 CLIP = tuple[LoadedCLIP, CLIPDenseExtractor]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -159,7 +158,7 @@ def build_maskclip(
 @validated
 def build_extractor(
     model: str | Settings,
-    pretrained: str | Path | None,
+    pretrained: str | None,
     *,
     act: Literal['gelu'] | None = None,
     norm_eps: Annotated[float, Interval(ge=1e-12, le=1)] | None = None,

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.structures import UNLABELED, SegDataSample, ignore_label
-from mmseg.utils import Count, Fraction, NotNegative, channel_statistics, validated
+from mmseg.utils import Count, Fraction, NotNegative, validated
+from mmseg.utils.tensors import channel_statistics
 
 from .class_weight import ClassWeight
 from .data_preprocessor import stack_padded
@@ -21,6 +22,7 @@ from .resize import Windows
 from .robust_loss import RobustLoss
 from .segmentor import Segmentor
 
+Channels = tuple[float, float, float]
 Phase = tuple[int, int]  # (first, last) training step, counted from 1
 Momentum = Annotated[float, Interval(gt=0, le=1)]
 Batch = Sequence[SegDataSample]
@@ -77,8 +79,8 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         robust_loss: RobustLoss | None = None,
         /,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Channels,
+        std: Channels,
         start_clip_guided: Phase = (1, -1),
         start_self_train: Phase = (-1, -1),
         conf_thresh: Fraction = 0.0,

@@ -10,7 +10,8 @@ from annotated_types import Interval
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Fraction, count_unasked, index_of, require_fields
+from mmseg.utils import Fraction, require_fields
+from mmseg.utils.tensors import bincount, index_of
 
 from .refine.denoise import LOGIT_SCALE
 from .resize import row_chunks
@@ -84,7 +85,7 @@ class Scoring:
         dropped = None
         if self.area_thd:
             chunks = self._best(logits, down, across)
-            counts = [count_unasked(label.flatten(), len(logits)) for label, _, _ in chunks]
+            counts = [bincount(label.flatten(), len(logits)) for label, _, _ in chunks]
             dropped = self._too_small(torch.stack(counts).sum(dim=0))
         dtype = torch.uint8 if self.num_classes(len(logits)) <= 256 else torch.int16
         labels = []

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Count, kept_on_device, require_fields
+from mmseg.utils import Count, require_fields
+from mmseg.utils.tensors import kept_on_device
 
 CPU_ROWS = 16  # rows of the photo in a chunk on CPUs: with 59 classes it fits a core's cache
 CHUNK = 2**25  # logits in a chunk on accelerators (128 MiB): few and large steps

@@ -8,7 +8,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import Fraction, NotNegative, Positive, count_unasked, validated
+from mmseg.utils import Fraction, NotNegative, Positive, validated
+from mmseg.utils.tensors import bincount
 
 from .losses import cross_entropy
 
@@ -130,7 +131,7 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def count(self, target: Tensor) -> None:
         """Add the shares of a batch of labels, of all processes."""
-        counts = count_unasked(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
+        counts = bincount(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
         counts = counts[:-1].to(self.seen)
         all_reduce(counts)
         self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.utils import Fraction, kind_of, nearest, validated
-from mmseg.utils.checkpoint import misfit, read_state
-from mmseg.utils.timm_weights import create_with_weights
+from mmseg.utils.checkpoint import create_with_weights, misfit, read_state
 
 from ..build import builds
 from ..checkpoints import to_mmseg
@@ -81,7 +80,7 @@ def _load_imagenet(
     rename: Callable[..., dict[str, Tensor]] | None = None,
 ) -> None:
     """Load a file of ImageNet weights; without one, warn that training starts from scratch"""
-    if file is False:
+    if isinstance(file, bool):
         return
     if file is None:
         logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
