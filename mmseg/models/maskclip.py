@@ -8,6 +8,7 @@ from mmseg.clip import CLIPDenseExtractor
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
 from .postprocess import Scoring
+from .refine.denoise import key_smooth, prompt_denoise
 from .resize import Windows
 from .segmentor import Segmentor
 
@@ -82,12 +83,25 @@ class MaskClip(Segmentor):
 
     @torch.no_grad()
     def refine(self, logits: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
-        """Refine: prompt denoising, then key smoothing (N, Q, h, w) -> (N, Q, h, w)
+        """Denoise, then smooth: (N, Q, h, w), (N, h*w, K) -> (N, Q, h, w)
 
         Windows of one photo are denoised together and smoothed each by its own keys. Labels come
         next, see `Segmentor.labels`.
         """
-        return self.decode_head.refine(logits, keys, one_photo=one_photo)
+        head = self.decode_head
+        # 4. Refine: drop the classes that the photo does not show, then average by the keys.
+        logits = prompt_denoise(
+            logits, threshold=head.pd_thresh, spare_empty=head.pd_spare_empty, one_photo=one_photo
+        )
+        if keys is None:
+            return logits
+        return key_smooth(
+            logits,
+            keys,
+            threshold=head.ks_thresh,
+            over=head.ks_over,
+            normalize_rows=head.ks_normalize_rows,
+        )
 
     @torch.no_grad()
     def dense_features(self, image: Tensor) -> Tensor:

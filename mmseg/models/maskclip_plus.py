@@ -17,13 +17,13 @@ from .decode_heads import DecodeHead
 from .frozen import Frozen, FrozenOwner
 from .losses import count_pixels, cross_entropy, distance
 from .maskclip import MaskClip
+from .phase import Phase, require_phase, within
 from .pseudo_label import fill_from, fill_unlabeled
 from .resize import Windows
 from .robust_loss import RobustLoss
 from .segmentor import Segmentor
 
 Channels = tuple[float, float, float]
-Phase = tuple[int, int]  # (first, last) training step, counted from 1
 Momentum = Annotated[float, Interval(gt=0, le=1)]
 Batch = Sequence[SegDataSample]
 
@@ -260,23 +260,3 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         total, correct = cross_entropy(logits, target) if sums is None else sums
         pixels = self.loss_pixels = count_pixels(target, logits.shape[1], self.loss_over)
         return dict(loss_ce=total / pixels, acc_seg=100 * correct / pixels)
-
-
-def require_phase(name: str, phase: Phase) -> None:
-    """Check that a phase is (first, last) as `within` reads it.
-
-    Raises:
-        UserError: it is not.
-    """
-    first, last = phase
-    if min(phase) < -1 or first == 0 or (first > 0 and -1 < last < first):
-        raise UserError(
-            f'{name} is (first, last) step, counted from 1, first -1 for never and last -1 for no '
-            f'end; not {phase!r}'
-        )
-
-
-def within(step: int, phase: Phase) -> bool:
-    """Tell whether a step is in a phase; (1, -1) is always, (-1, -1) never."""
-    first, last = phase
-    return first != -1 and step >= first and (last == -1 or step <= last)

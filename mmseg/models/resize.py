@@ -234,9 +234,14 @@ def _range(size: int) -> Tensor:
     return torch.arange(size, dtype=torch.float64)
 
 
-def resize(logits: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Compute `down @ logits @ across.T`: (Q, h, w), (H, h), (W, w) -> (Q, H, W)"""
+def resize(logits: Tensor, down: Tensor | None = None, across: Tensor | None = None) -> Tensor:
+    """Compute `down @ logits @ across.T`: (Q, h, w), (H, h), (W, w) -> (Q, H, W)
+
+    Without matrices the logits have the photo's size already.
+    """
     logits = logits.float()
+    if down is None or across is None:
+        return logits
     return _product(down.to(logits), _product(logits, across.to(logits).T))
 
 

@@ -210,8 +210,7 @@ class Segmentor(BaseModel):
             image: (3, H, W), the input; or its size, if no post-processing looks at it.
             windows: those that the logits were made with, if they are not the model's own.
         """
-        placed = self._at_photo(logits, photo_size, image, windows)
-        return self._labels(*placed, photo_size=photo_size, image=image)
+        return self._label(logits, photo_size, image, windows)[0]
 
     def labels_and_confidence(
         self,
@@ -225,18 +224,20 @@ class Segmentor(BaseModel):
         It belongs to the label shown, also if a threshold or a superpixel chose that label, and
         comes from the logits after PAMR.
         """
-        placed = self._at_photo(logits, photo_size, image, windows)
-        labels = self._labels(*placed, photo_size=photo_size, image=image)
+        labels, *placed = self._label(logits, photo_size, image, windows)
         return labels, self.scoring.confidence(labels, *placed)
 
-    def _at_photo(
+    def _label(
         self,
         logits: Tensor,
         photo_size: Sequence[int],
         image: Tensor | Sequence[int],
         windows: Windows | None,
     ) -> tuple[Tensor, ...]:
-        """-> logits and the matrices to the photo's size, or refined logits of that size alone"""
+        """-> (H, W) labels, and what they come from: logits, and matrices unless PAMR resized"""
+        pixels = image if isinstance(image, Tensor) else None
+        if len(self.post) and pixels is None:
+            raise TypeError('post-processing looks at the input itself, not at its size')
         matrices = photo_matrices(
             logits,
             photo_size,
@@ -245,24 +246,16 @@ class Segmentor(BaseModel):
             twice=self.resize_twice,
             windows=windows or self.windows,
         )
-        refiners = [part for part in self.post if part.acts_on == 'scores']
-        if not refiners:
-            return logits, *matrices
-        logits = resize(logits, *matrices)
-        guide = _resized(self.normalised(_pixels(image)), photo_size)
-        for part in refiners:
-            logits = part(logits[None], guide)[0]
-        return (logits,)
-
-    def _labels(
-        self, *placed: Tensor, photo_size: Sequence[int], image: Tensor | Sequence[int]
-    ) -> Tensor:
-        """What `_at_photo` returned -> (H, W) labels"""
+        placed = logits, *matrices
+        for part in self.post:
+            if part.acts_on == 'scores' and pixels is not None:
+                guide = _resized(self.normalised(pixels), photo_size)
+                placed = (part(resize(*placed)[None], guide)[0],)
         labels = self.scoring.labels(*placed)
         for part in self.post:
-            if part.acts_on == 'labels':
-                labels = part(labels, _resized(_pixels(image), photo_size)[0])
-        return labels
+            if part.acts_on == 'labels' and pixels is not None:
+                labels = part(labels, _resized(pixels, photo_size)[0])
+        return labels, *placed
 
     def normalised(self, image: Tensor) -> Tensor:
         """Normalise a photo as PAMR reads it: (3, H, W) in 0..255 -> (3, H, W)"""
@@ -272,10 +265,3 @@ class Segmentor(BaseModel):
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     """(3, h, w), (H, W) -> (1, 3, H, W) float"""
     return F.interpolate(image[None].float(), tuple(size), mode='bilinear', align_corners=False)
-
-
-def _pixels(image: Tensor | Sequence[int]) -> Tensor:
-    """(3, H, W) -> the same; a TypeError for a size alone"""
-    if not isinstance(image, Tensor):
-        raise TypeError('post-processing looks at the input itself, not at its size')
-    return image
