@@ -66,7 +66,10 @@ def builds(cls: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def build(
-    config: Settings, *arguments: Any, default: Callable[..., Any] | None = None, where: str = 'model'
+    config: Settings,
+    *arguments: Any,
+    default: Callable[..., Any] | None = None,
+    where: str = 'model',
 ) -> Any:
     """Build what a config's `type` names, or else `default`.
 
