@@ -493,7 +493,7 @@ def test_from_a_config(tmp_path):
         torch.manual_seed(0)
         backbone = dict(model=TINY['vit'], pretrained='random') | backbone
         head = dict(text=dict(file=str(tmp_path / 'text.pth')))
-        return build_maskclip(backbone, head, ['cat', 'dog', 'sky'])
+        return build_maskclip(backbone=backbone, decode_head=head, vocabulary=['cat', 'dog', 'sky'])
 
     image = pixels(48, 80)
     plain, sclip = model(), model(readout=dict(preset='sclip', mlp=False))

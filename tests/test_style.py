@@ -75,3 +75,12 @@ def test_heavy_packages_are_imported_when_they_are_needed(imported, without):
     code = f'import sys, {imported}; print(*{without} & sys.modules.keys())'
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == '', done.stdout + done.stderr
+
+
+def test_the_method_is_read_in_one_sitting():
+    """The reading order of docs/design.md: at most 12 files and 1,500 lines."""
+    text = (ROOT / 'docs' / 'design.md').read_text()
+    files = re.findall(r'^\d+\. `((?:configs|mmseg)/[^`]+)`', text, re.M)
+    lines = [len((ROOT / file).read_text().splitlines()) for file in files]
+    assert 'mmseg/models/maskclip.py' in files and 'mmseg/models/maskclip_plus.py' in files
+    assert len(files) <= 12 and sum(lines) <= 1500, dict(zip(files, lines))
