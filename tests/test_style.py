@@ -64,6 +64,19 @@ def test_no_device_is_named():
         assert 'cuda' not in path.read_text(), path
 
 
+@pytest.mark.parametrize(
+    'imported, without',
+    [
+        ('mmseg.errors, mmseg.utils, mmseg.vocabularies', {'torch', 'open_clip', 'scipy', 'tqdm'}),
+        ('mmseg.clip, mmseg.kernels', {'open_clip', 'timm', 'torchvision', 'transformers'}),
+    ],
+)
+def test_heavy_packages_are_imported_when_they_are_needed(imported, without):
+    code = f'import sys, {imported}; print(*{without} & sys.modules.keys())'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == '', done.stdout + done.stderr
+
+
 def test_the_method_is_read_in_one_sitting():
     """The reading order of docs/design.md: at most 12 files and 1,500 lines."""
     text = (ROOT / 'docs' / 'design.md').read_text()
