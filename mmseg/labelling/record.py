@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmseg.apis.inference import RESIZING
-from mmseg.clip.text_encoder import stored_text
+from mmseg.clip.text_files import stored_text
 from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError
 from mmseg.models.text_classifier import class_rows
-from mmseg.utils import atomic_path, digest_file, digest_state
+from mmseg.utils import atomic_path, digest_file
+from mmseg.utils.tensors import digest_state
 
 from .files import content_of
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmseg.structures import UNLABELED
-from mmseg.utils import index_of
+from mmseg.utils.tensors import index_of
 
-from .losses import target_row_chunks
+from .fused_cross_entropy import target_row_chunks
 from .postprocess import confidence
 from .refine.denoise import LOGIT_SCALE
 

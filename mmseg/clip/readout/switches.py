@@ -5,13 +5,13 @@ round(b * L / 12), at least the first and never the last.
 """
 
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from annotated_types import Interval
 
 from mmseg.errors import UserError
-from mmseg.utils import Fraction, require_setting
+from mmseg.utils import Fraction, require_fields
 
 DEPTH = 12  # blocks of the tower that block numbers refer to
 LARGE = 10**6  # larger values overflow somewhere
@@ -38,10 +38,7 @@ class Switches:
     path: ClassVar[str]
 
     def __post_init__(self) -> None:
-        annotations = typing.get_type_hints(type(self), include_extras=True)
-        for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            value = getattr(self, field.name)
-            require_setting(f'{self.path}.{field.name}', value, annotations[field.name])
+        require_fields(self.path, self)
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ class Readout(Switches):
         weights: of the terms. () for 1 each.
         use_cls_token: the class token takes part in the attention.
         gaussian: sigma, in patches, of a neighbourhood exp(-d^2 / 2 sigma^2) that is added to the
-            scores of pairs such as 'k-k'. 0 for none.
+            scores of pairs such as 'k-k'. None for none.
         residual: add the block's input to the attention's output.
         mlp: apply the block's MLP.
         cls_weight: add the class token before the block to each patch, with this weight.
@@ -166,7 +163,7 @@ class Readout(Switches):
     terms: tuple[Term, ...] = ('value',)
     weights: tuple[Weight, ...] = ()
     use_cls_token: bool = True
-    gaussian: Strength = 0.0
+    gaussian: Divisor | None = None
     residual: bool = True
     mlp: bool = True
     cls_weight: Weight = 0.0
