@@ -22,7 +22,7 @@ FLOORS = [
 
 
 @pytest.mark.parametrize('command', ['ruff check .', 'ruff format --check .'])
-def test_ruff(command):
+def test_code_checkers(command):
     done = subprocess.run(
         [sys.executable, '-m', *command.split()], cwd=ROOT, capture_output=True, text=True
     )
