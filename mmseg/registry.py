@@ -1,4 +1,4 @@
-"""The project's registries: children of mmengine's, so that its own types are found too."""
+"""Register the types that configs name, in children of mmengine's registries."""
 
 from mmengine import registry as root
 from mmengine.registry import Registry
@@ -6,8 +6,9 @@ from mmengine.registry import Registry
 SCOPE = 'mmseg'
 
 
-def _child(name, parent, *places):
-    return Registry(name, parent=parent, scope=SCOPE, locations=[f'mmseg.{p}' for p in places])
+def _child(name: str, parent: Registry, *packages: str) -> Registry:
+    locations = [f'mmseg.{package}' for package in packages]
+    return Registry(name, parent=parent, scope=SCOPE, locations=locations)
 
 
 MODELS = _child('model', root.MODELS, 'models')
@@ -22,7 +23,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
 )
 
-# Nothing of ours in these yet, but mmengine warns of every registry that a scope lacks.
+# Empty, but mmengine warns about every registry that a scope lacks.
 _OTHERS = [
     _child(parent.name, parent, 'registry')
     for parent in (

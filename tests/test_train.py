@@ -20,7 +20,7 @@ import mmseg.apis.train as training
 from mmseg.apis.command import run_command
 from mmseg.apis.publish import publish
 from mmseg.engine import init_processes, load_config
-from mmseg.engine.sampler import StreamSampler
+from mmseg.engine.samplers import StreamSampler
 from mmseg.errors import UserError
 from mmseg.models.checkpoints import require_same_training
 from mmseg.registry import MODELS

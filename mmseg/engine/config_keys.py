@@ -1,5 +1,6 @@
 """List the keys that a config may use for a class or function, from its signature."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Key:
     owner: Callable[..., Any]
 
 
+@functools.cache
 def config_keys(
     built: Callable[..., Any], options_of: type | None = None
 ) -> tuple[dict[str, Key], bool]:

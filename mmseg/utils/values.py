@@ -24,6 +24,8 @@ Fraction = Annotated[float, Interval(ge=0, le=1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # of NumPy's generators
 Settings = Mapping[str, Any]  # a dict in a config
 F = TypeVar('F', bound=Callable[..., Any])
 
