@@ -29,7 +29,7 @@ from mmseg.apis.command import ConfigOptions, run_command
 from mmseg.apis.guard import Guard
 from mmseg.apis.segment_command import default_config
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.vocabularies import distinct_palette
 

@@ -9,7 +9,7 @@ from _benchmark_fast_test import Fast, truth_of
 from _benchmark_plain import plain_confusion, plain_iou, plain_labels, plain_pytorch
 
 from mmseg.apis.export import require_scores_alone
-from mmseg.datasets.transforms.loading import crop_for_prior, read_photo
+from mmseg.datasets.reading import crop_for_prior, read_photo
 from mmseg.structures import ignore_label
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import crop_for_prior
+from mmseg.datasets.reading import crop_for_prior
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import read_photo, to_rgb
+from mmseg.datasets.reading import read_photo, to_rgb
 from mmseg.errors import UserError
 
 

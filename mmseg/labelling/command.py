@@ -7,7 +7,7 @@ from pathlib import Path
 from mmseg.apis.command import add_config_arguments
 from mmseg.apis.inference import init_model, words_of
 from mmseg.apis.test import require_data
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import read_photo
 from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.utils import Progress, output_dir, sweep_parts

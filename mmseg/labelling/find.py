@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmseg.datasets.image_folder import list_photos
+from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
 
 from .units import PhotoUnit, TarUnit

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmseg.apis.inference import above_threshold, classes_of, network_input
 from mmseg.apis.result import label_image
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, confidence, photo_matrices, require_finite_scores
 

@@ -3,7 +3,7 @@
 import tarfile
 from pathlib import Path
 
-from mmseg.datasets.image_folder import SUFFIXES
+from mmseg.datasets.reading import SUFFIXES
 from mmseg.errors import UserError
 from mmseg.utils import path_below
 

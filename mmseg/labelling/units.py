@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mmseg.datasets.pseudo_labels import CONFIDENCE
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
 

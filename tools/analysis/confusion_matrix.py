@@ -24,7 +24,7 @@ import _checkout  # noqa: F401  first: it decides which mmseg is found
 from mmseg.apis.command import add_config_arguments, run_command
 from mmseg.apis.result import write_image
 from mmseg.apis.test import require_data
-from mmseg.datasets.transforms.loading import read_mask
+from mmseg.datasets.reading import read_mask
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import confusion_matrix
