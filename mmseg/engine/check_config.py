@@ -15,9 +15,9 @@ from mmengine.registry import Registry
 
 from mmseg.errors import UserError
 from mmseg.registry import REGISTRIES, SCOPE
-from mmseg.utils import Builds, Settings, nearest, require_setting
+from mmseg.utils import Builds, Settings, config_keys, nearest, require_setting
+from mmseg.utils.signature import Key
 
-from .config_keys import Key, config_keys
 from .config_schema import NARROWER, PASSED, TAKEN
 from .config_schema import config as top_level
 

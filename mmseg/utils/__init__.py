@@ -19,7 +19,7 @@ from .images import read_image
 from .memory import peak_memory
 from .on_device import index_of, kept_on_device
 from .progress import Progress
-from .signature import accepted_keys, require_keys, require_known, required_keys
+from .signature import config_keys, require_keys, require_known
 from .statistics import channel_statistics
 from .suggest import nearest
 from .values import (
@@ -32,6 +32,7 @@ from .values import (
     Settings,
     Whole,
     require_choice,
+    require_fields,
     require_number,
     require_pair,
     require_setting,
@@ -50,9 +51,9 @@ __all__ = [
     'Seed',
     'Settings',
     'Whole',
-    'accepted_keys',
     'atomic_path',
     'channel_statistics',
+    'config_keys',
     'count_unasked',
     'digest_file',
     'digest_state',
@@ -70,12 +71,12 @@ __all__ = [
     'read_json',
     'reason_of',
     'require_choice',
+    'require_fields',
     'require_keys',
     'require_known',
     'require_number',
     'require_pair',
     'require_setting',
-    'required_keys',
     'short_repr',
     'shown',
     'sweep_parts',

@@ -95,7 +95,8 @@ def requirement(annotation: Any) -> str:
     if isinstance(base, type) and issubclass(base, Mapping):
         return 'a dict'
     if isinstance(base, type) and issubclass(base, (Sequence, Set)):
-        return 'a list' + (f', each item {requirement(args[0])}' if args else '')
+        items = f', each item {requirement(args[0])}' if args and args[0] is not Any else ''
+        return f'a list{items}'
     if base is Callable:
         return 'a function'
     return f'of type {getattr(base, "__name__", base)}'
@@ -161,16 +162,33 @@ def validated(function: F) -> F:
     return typing.cast(F, checked)
 
 
+def require_fields(name: str, instance: Any) -> None:
+    """Refuse a dataclass with a value that does not match its field's annotation.
+
+    Raises:
+        UserError: see `require_setting`; `name.field` is its path.
+    """
+    for field, annotation in annotations_of(type(instance).__init__).items():
+        require_setting(f'{name}.{field}', getattr(instance, field), annotation)
+
+
 @functools.cache
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Map the parameters of a function to their annotations, without `*args` and `**kwargs`."""
-    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    """Map the settings of a function to their annotations.
+
+    Positional-only parameters, `*args` and `**kwargs` are no settings.
+    """
+    others = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    )
     parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(function, include_extras=True)
     return {
         name: hint
         for name, hint in hints.items()
-        if name in parameters and parameters[name].kind not in many
+        if name in parameters and parameters[name].kind not in others
     }
 
 
