@@ -180,6 +180,7 @@ NARROWER: dict[str, Any] = dict(
     accumulative_counts=Count,
     begin=Whole,
     betas=tuple[BelowOne, BelowOne],
+    by_epoch=bool,
     clip_grad=Annotated[Settings, Builds(gradient_clipping)] | None,
     dtype=Literal['float16', 'bfloat16', 'float32', 'float64'] | None,
     end=Count,
