@@ -331,7 +331,7 @@ val_evaluator = dict(type='IoUMetric')
         ('default_hooks.checkpoint.save_best=mIou', r"gives no 'mIou' \(nearest: 'mIoU'\)"),
         (
             'optim_wrapper.optimizer.lr=-1',
-            'a setting that cannot be used: Invalid learning rate: -1',
+            'optim_wrapper.optimizer.lr must be a number above 0, not -1',
         ),
         ('param_scheduler.0.begin=9', 'cannot be used: end should be larger than begin'),
         ('val_evaluator=[]', 'val_evaluator names no metric'),
@@ -367,7 +367,7 @@ def test_what_would_stop_a_training_late_stops_it_early(
                 'train_dataloader.batch_size=1',
                 'model.decode_head.type=DepthwiseSeparableASPPHead',
             ],
-            'batch normalisation cannot train on one place',
+            'batch normalisation cannot train on one position',
         ),
     ],
 )

@@ -119,11 +119,6 @@ def _keys_of(built: Callable[..., Any], registry: Registry | None) -> tuple[dict
     import mmseg.models.build as build  # TEMPORARY
 
     BUILDERS = getattr(build, 'BUILDERS', {})
-    if hasattr(built, 'not_from_config') or hasattr(built, 'options_of'):
-        keys, takes_others = config_keys(built, getattr(built, 'options_of', None))
-        return {
-            k: v for k, v in keys.items() if k not in getattr(built, 'not_from_config', set())
-        }, takes_others
     builder = BUILDERS.get(built)
     keys, takes_others = config_keys(builder or built, built if builder else None)
     passed = PASSED.get(registry, set())
