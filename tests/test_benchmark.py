@@ -135,21 +135,21 @@ def test_plain_labels_and_losses_are_the_models():
 
     from _benchmark_plain import plain_loss, plain_pseudo_labels
 
-    from mmseg.models import EncoderDecoder
+    from mmseg.models import MaskClipPlus
     from mmseg.models.pseudo_label import fill_unlabeled
 
     scores = torch.randn(2, 5, 4, 4, generator=torch.manual_seed(0)) / 10
     target = torch.full((2, 16, 16), -1)
     target[0, :4], target[1, :4] = 255, 3
     for candidates, threshold in ((None, 0.0), ([1, 3], 0.9)):
-        model = SimpleNamespace(candidates=candidates, conf_thresh=threshold)
-        found = plain_pseudo_labels(model)(target, scores, scale=100.0)
-        options = dict(threshold=threshold, scale=100.0)
-        assert torch.equal(found, fill_unlabeled(target, scores, candidates, **options))
+        model, options = SimpleNamespace(candidates=candidates), dict(threshold=threshold)
+        found, _ = plain_pseudo_labels(model)(target, scores, scale=100.0, **options)
+        expected, _ = fill_unlabeled(target, scores, candidates, scale=100.0, **options)
+        assert torch.equal(found, expected)
     found[found == -1] = 255
     for over in ('all', 'labelled'):
         model = SimpleNamespace(loss_over=over)
-        plain, own = plain_loss(model), EncoderDecoder.loss_against
+        plain, own = plain_loss(model), MaskClipPlus.loss_against
         torch.testing.assert_close(plain(scores, found), own(model, scores, found))
 
 
@@ -208,10 +208,10 @@ def test_compiling_is_asked_for(monkeypatch):
     from mmseg.engine import compile_network
 
     model = torch.nn.Linear(2, 2)
-    model.queries = model.window_logits = model.forward
+    model.window_logits = model.forward
     monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
     compile_network(model)
-    assert model.queries == model.window_logits == ('compiled', model.forward)
+    assert model.window_logits == ('compiled', model.forward)
 
 
 def test_tables_in_markdown():

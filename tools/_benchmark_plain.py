@@ -64,14 +64,14 @@ def plain_iou(areas):
 def plain_pseudo_labels(model):
     """A MaskClipPlus -> its `pseudo_labels`, by way of (N, C, H, W) float32 scores"""
 
-    def pseudo_labels(target, scores, *, scale):
+    def pseudo_labels(target, scores, *, scale, threshold):
         ids = list(range(scores.shape[1]) if model.candidates is None else model.candidates)
         full = F.interpolate(scores[:, ids].float(), target.shape[1:], mode='bilinear')
         best = full if scale is None else (full * scale).softmax(dim=1)
         sure, label = best.max(dim=1)
         label = target.new_tensor(ids)[label]
-        label[sure < model.conf_thresh] = UNLABELED
-        return torch.where(target == UNLABELED, label, target)
+        label[sure < threshold] = UNLABELED
+        return torch.where(target == UNLABELED, label, target), None
 
     return torch.no_grad()(pseudo_labels)
 

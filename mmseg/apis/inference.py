@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmseg.clip import CLIPDenseExtractor
 from mmseg.datasets.reading import crop_for_prior
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
-from mmseg.models import assemble_maskclip, build_extractor
-from mmseg.models.build import build_part
+from mmseg.models import assemble_maskclip
+from mmseg.models.build import build, without_type
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
@@ -64,7 +65,7 @@ class Segmenter:
             self.prior_encoder = self._load(prior_encoder) if prior_encoder else None
 
     def _load(self, backbone):
-        clip, extractor = build_part(build_extractor, 'backbone', backbone)
+        clip, extractor = build(backbone, default=CLIPDenseExtractor, where='backbone')
         return clip, extractor.to(self.device)
 
     def network(self, words):
@@ -91,12 +92,11 @@ class Segmenter:
             weight = weight or dict(text=head['text'])
             weight['tau'] = words.tau
         if weight:
-            weight = {k: v for k, v in weight.items() if k != 'type'}
+            weight = without_type(weight)
             weight['text'] = weight['text'] if own else _new_text(weight['text'], words.templates)
-            weight['prior_encoder'] = self.prior_encoder
         return assemble_maskclip(
-            self.clip,
-            self.extractor,
+            (self.clip, self.extractor),
+            self.prior_encoder,
             head,
             words.vocabulary,
             class_weight=weight or None,
@@ -176,7 +176,7 @@ def segment(
         raise UserError(f'threshold is a probability in 0..1, not {threshold!r}')
     window = _windows(window, stride)
     if window is not None:
-        model.network(words).with_patches(window)  # before any photo is read
+        model.network(words).check_windows(window)  # before any photo is read
     if isinstance(images, (list, tuple)):
         return [_segment_one(model, image, words, threshold, window) for image in images]
     return _segment_one(model, images, words, threshold, window)

@@ -15,6 +15,7 @@ from torch import nn
 
 from mmseg.errors import UserError
 from mmseg.models.checkpoints import require_same_run
+from mmseg.registry import MODELS
 from mmseg.utils import atomic_path, point_to, reason_of
 from mmseg.utils.checkpoint import read_checkpoint
 
@@ -48,6 +49,10 @@ class SegRunner(Runner):
                 handler.setLevel(logging.WARNING)
                 handler.addFilter(_is_for_users)
         return logger
+
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        """Build the model by `mmseg.models.build`."""
+        return model if isinstance(model, nn.Module) else MODELS.build(model)
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Move to the device; wrap in DistributedDataParallel where there is something to train."""

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
-from torch import nn
 from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
@@ -81,8 +80,7 @@ class SegTestLoop(TestLoop):
         self.runner.call_hook('after_test_iter', **batch, outputs=outputs)
 
 
-def compile_network(model: nn.Module) -> None:
-    """Compile the encoding of whole inputs and of windows, in place."""
+def compile_network(model: Any) -> None:
+    """Compile what runs on whole inputs and on windows, in place."""
     model = getattr(model, 'module', model)
-    for name in ('queries', 'window_logits'):
-        setattr(model, name, torch.compile(getattr(model, name)))
+    model.window_logits = torch.compile(model.window_logits)

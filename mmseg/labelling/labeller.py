@@ -12,7 +12,7 @@ from mmseg.apis.inference import above_threshold, classes_of, network_input
 from mmseg.apis.result import label_image
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
-from mmseg.models.postprocess import checksum, confidence, photo_matrices, require_finite_scores
+from mmseg.models.postprocess import checksum, photo_matrices, require_finite_scores
 
 from .views import mean_probabilities
 
@@ -119,4 +119,4 @@ class Labeller:
         rule = dataclasses.replace(self.network.scoring, groups=None, scale=None)
         across = photo_matrices(probabilities, size, input_size=tuple(image.shape[1:]), stride=None)
         labels = rule.labels(probabilities, *across)
-        return labels, confidence(rule, labels, probabilities, *across)
+        return labels, rule.confidence(labels, probabilities, *across)

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.apis.inference import scale_of
+from mmseg.models.postprocess import CELL as WINDOW_CELL
 from mmseg.models.postprocess import photo_matrices, resize
-from mmseg.models.windows import cell_of
 
 CELL = 4  # pixels of the input per cell of the mean
 
@@ -40,7 +40,7 @@ def mean_probabilities(network, images, prior_crops=None, *, scales, flip) -> Te
 def _probabilities(network, images, prior_crops, grid):
     """-> (N, C, *grid), a grid that spans the input, not what it was padded to"""
     shape, scale = tuple(images.shape[2:]), scale_of(network)
-    stride = cell_of(network) if network.windows else network.score_stride
+    stride = network.score_stride or (WINDOW_CELL if network.windows else None)
     found = []
     for maps in network.query_logits(list(images), prior_crops):
         scores = network.to_input_grid(maps, shape).float()

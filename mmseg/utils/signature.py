@@ -48,14 +48,12 @@ def config_keys(
         {name: Key}, and whether any other key is taken too.
     """
     keys: dict[str, Key] = {}
-    options_of = getattr(built, 'options_of', options_of)  # TEMPORARY
-    hidden = getattr(built, 'not_from_config', set())  # TEMPORARY
     functions = _functions(built, options_of)
     for function in functions:
         parameters = _parameters(function)
         hints = _hints(function)
         for parameter in parameters:
-            if parameter.kind in NAMED and parameter.name not in {*keys, *hidden}:
+            if parameter.kind in NAMED and parameter.name not in keys:
                 required = parameter.default is parameter.empty and function is functions[0]
                 hint = hints.get(parameter.name, Any)
                 keys[parameter.name] = Key(hint, parameter.default, required, function)

@@ -95,8 +95,8 @@ def requirement(annotation: Any) -> str:
     if isinstance(base, type) and issubclass(base, Mapping):
         return 'a dict'
     if isinstance(base, type) and issubclass(base, (Sequence, Set)):
-        items = f', each item {requirement(args[0])}' if args and args[0] is not Any else ''
-        return f'a list{items}'
+        each = f', each item {requirement(args[0])}' if args and args[0] is not Any else ''
+        return f'a list{each}'
     if base is Callable:
         return 'a function'
     return f'of type {getattr(base, "__name__", base)}'

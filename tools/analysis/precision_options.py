@@ -124,7 +124,7 @@ def way(name, model, device):
             yield
     finally:
         if name == 'compile':
-            del model.queries, model.window_logits
+            del model.window_logits
 
 
 @contextmanager
