@@ -33,16 +33,14 @@ class Key:
 
 
 @functools.cache
-def config_keys(
-    built: Callable[..., Any], options_of: type | None = None
-) -> tuple[dict[str, Key], bool]:
+def config_keys(built: Callable[..., Any], options_of: Any = None) -> tuple[dict[str, Key], bool]:
     """List the keys for a class, or for a builder function.
 
     Positional-only parameters are the caller's to give, so they are no keys. `**options` stands
     for the parameters of the next base class; in a builder, for those of the class that it builds.
 
     Args:
-        options_of: the class that the builder builds.
+        options_of: the class that a builder builds; anything but a class has no effect.
 
     Returns:
         {name: Key}, and whether any other key is taken too.
@@ -66,7 +64,7 @@ def require_keys(
     settings: Settings,
     built: Callable[..., Any],
     where: str,
-    options_of: type | None = None,
+    options_of: Any = None,
 ) -> None:
     """Refuse settings with an unknown key, or without a required one.
 
@@ -97,12 +95,11 @@ def require_known(keys: Iterable[str], known: Iterable[str], where: str) -> None
         raise UserError(f'{where} has no key {key!r}{nearest(key, known)}')
 
 
-def _functions(built: Callable[..., Any], options_of: type | None) -> list[Callable[..., Any]]:
+def _functions(built: Callable[..., Any], options_of: Any) -> list[Callable[..., Any]]:
     """List the functions whose parameters count, from the outermost on"""
-    classes = (
-        inspect.getmro(built) if inspect.isclass(built) else inspect.getmro(options_of or object)
-    )
-    inits = [vars(base)['__init__'] for base in classes[:-1] if '__init__' in vars(base)]
+    owner = next(item for item in (built, options_of, object) if inspect.isclass(item))
+    bases = inspect.getmro(owner)[:-1]  # the last, object, has no parameters
+    inits = [vars(base)['__init__'] for base in bases if '__init__' in vars(base)]
     return inits if inspect.isclass(built) else [built, *inits]
 
 
