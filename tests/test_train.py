@@ -355,7 +355,10 @@ def test_what_would_stop_a_training_late_stops_it_early(
     [
         (['--resume'], 'holds no checkpoint to resume from'),
         (['--resume', 'gone.pth'], 'no checkpoint gone.pth'),
-        (['--cfg-options', 'model.backbone.size=b9'], "model.backbone.size must be 'b0', .* or 'b5', not 'b9'"),
+        (
+            ['--cfg-options', 'model.backbone.size=b9'],
+            "model.backbone.size must be 'b0', .* or 'b5', not 'b9'",
+        ),
         (['--cfg-options', 'model.backbone.pretrained=gone.pth'], 'no weights file gone.pth'),
         (['--cfg-options', 'train_dataloader.dataset.split=gone.txt'], 'split list .*gone.txt'),
         (['--cfg-options', 'train_dataloader.dataset.split=empty.txt'], 'empty.txt is empty'),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mmseg.utils import peak_memory
+from mmseg.utils.tensors import peak_memory
 
 MIB = 2**20
 

@@ -21,8 +21,9 @@ from mmseg.errors import UserError
 from mmseg.models.checkpoints import read_mit
 from mmseg.preparation.manifest import NAME, problems, read_manifest, record
 from mmseg.preparation.sources import clip_weights, located, student_weights
-from mmseg.utils import atomic_path, digest_file, download, output_dir
+from mmseg.utils import atomic_path, digest_file, output_dir
 from mmseg.utils.checkpoint import read_state
+from mmseg.utils.download import download
 from mmseg.vocabularies import load_vocabulary
 
 

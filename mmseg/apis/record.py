@@ -8,7 +8,8 @@ from pathlib import Path
 from mmengine.dist import get_world_size
 from mmengine.utils.dl_utils import collect_env
 
-from mmseg.utils import atomic_path, digest_state
+from mmseg.utils import atomic_path
+from mmseg.utils.tensors import digest_state
 
 
 def bare(model):

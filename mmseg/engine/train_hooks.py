@@ -15,8 +15,9 @@ from torch import Tensor
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import HOOKS
-from mmseg.utils import Count, Progress, atomic_path, peak_memory, validated
+from mmseg.utils import Count, Progress, atomic_path, validated
 from mmseg.utils.checkpoint import require_finite_state
+from mmseg.utils.tensors import peak_memory
 
 Batch = Mapping[str, Any]
 Outputs = Mapping[str, Any]  # losses and figures of a step, 'loss' among them

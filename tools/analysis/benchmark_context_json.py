@@ -22,7 +22,7 @@ import _checkout  # noqa: F401  first: it decides which mmseg is found
 from mmseg.apis.command import run_command
 from mmseg.preparation.masks import in_parallel
 from mmseg.preparation.pascal_context import paint, read_annotations
-from mmseg.utils import peak_memory
+from mmseg.utils.tensors import peak_memory
 
 SIZE, SEGMENTS = (375, 500), 24  # of a photo; outlines of one
 
