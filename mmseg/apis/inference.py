@@ -12,10 +12,9 @@ from mmseg.clip import CLIPDenseExtractor
 from mmseg.datasets.reading import crop_for_prior
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
-from mmseg.models import assemble_maskclip
-from mmseg.models.build import build, without_type
+from mmseg.models.build import build, build_maskclip, without_type
 from mmseg.models.postprocess import checksum, require_finite_scores
-from mmseg.models.windows import Windows
+from mmseg.models.resize import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import ignore_label
 from mmseg.utils import CHECKOUT
@@ -94,17 +93,18 @@ class Segmenter:
         if weight:
             weight = without_type(weight)
             weight['text'] = weight['text'] if own else _new_text(weight['text'], words.templates)
-        return assemble_maskclip(
+        return build_maskclip(
             (self.clip, self.extractor),
             self.prior_encoder,
-            head,
-            words.vocabulary,
+            words.background,
+            backbone=config['backbone'],
+            decode_head=head,
+            vocabulary=words.vocabulary,
             class_weight=weight or None,
             resize_twice=config.get('resize_twice', False),
             windows=config.get('windows'),
             scoring=_new_scoring(config.get('scoring'), own, words),
             post=config.get('post'),
-            background=words.background,
         )
 
 

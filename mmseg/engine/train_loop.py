@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from mmseg.errors import UserError
-from mmseg.models.losses import BALANCE_MEMORY
+from mmseg.models.robust_loss import BALANCE_MEMORY
 from mmseg.registry import LOOPS
 from mmseg.utils import Count, validated
 

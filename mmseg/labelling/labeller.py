@@ -12,7 +12,8 @@ from mmseg.apis.inference import above_threshold, classes_of, network_input
 from mmseg.apis.result import label_image
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
-from mmseg.models.postprocess import checksum, photo_matrices, require_finite_scores
+from mmseg.models.postprocess import checksum, require_finite_scores
+from mmseg.models.resize import photo_matrices
 
 from .views import mean_probabilities
 

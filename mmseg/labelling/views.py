@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.apis.inference import scale_of
-from mmseg.models.postprocess import CELL as WINDOW_CELL
-from mmseg.models.postprocess import photo_matrices, resize
+from mmseg.models.resize import CELL as WINDOW_CELL
+from mmseg.models.resize import photo_matrices, resize
 
 CELL = 4  # pixels of the input per cell of the mean
 

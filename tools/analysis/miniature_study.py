@@ -67,7 +67,11 @@ def study(tower, seed, root):
     """-> {'base': mIoU, 'tokens', 'retrieval': {..}, 'students': {..}, 'sweeps': {name: {..}}}"""
     weights, retrieval = trained_tower(tower, seed, root)
     backbone = dict(model=architecture(tower), pretrained=str(weights))
-    model = build_maskclip(backbone, dict(text=dict(templates='miniature')), 'miniature')
+    model = build_maskclip(
+        backbone=backbone,
+        decode_head=dict(text=dict(templates='miniature')),
+        vocabulary='miniature',
+    )
     judged, size = Scenes(1), READ_AT[tower]
     found = dict(
         base=judged.miou(scores_at(model, judged.images, size)),

@@ -29,12 +29,12 @@ from torch import nn
 
 from mmseg import kernels
 from mmseg.apis.command import ConfigOptions, run_command
-from mmseg.clip import towers, transformer
+from mmseg.clip import transformer, vit
 from mmseg.clip.readout import last_block
 from mmseg.engine import autocast_of, compile_network
 from mmseg.errors import UserError
 
-LINEAR_IN = (transformer, towers, last_block)  # the modules of a ViT that multiply
+LINEAR_IN = (transformer, vit, last_block)  # the modules of a ViT that multiply
 WAYS = ('plain', 'fp32', 'bf16', 'fp16', 'compile', 'int8')
 
 
