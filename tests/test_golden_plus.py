@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmseg.datasets import LoadImage
 from mmseg.engine import load_config
-from mmseg.engine.param_groups import merge_groups
+from mmseg.engine.optimizer import merge_groups
 from mmseg.models import build_maskclip_plus, count_parameters
 from mmseg.models.checkpoints import from_original, is_original
 from mmseg.structures import SegDataSample
