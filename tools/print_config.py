@@ -2,16 +2,15 @@
 
 import argparse
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
 from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.engine import load_config
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     args = parser.parse_args()
+    from mmseg.engine import load_config
+
     print(load_config(args.config, args.cfg_options).pretty_text)
 
 
