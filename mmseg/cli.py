@@ -1,4 +1,4 @@
-"""The console script `maskclip segment|test|train|...`: one name for the command lines of the tools.
+"""The console script `maskclip segment|test|train|...`: one name for all command lines.
 
 Modules that hold a command line import PyTorch and the like inside the functions that need them,
 so that `--help` answers at once.

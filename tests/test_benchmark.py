@@ -119,8 +119,7 @@ def test_plain_labels_of_synonyms_are_the_models():
 
     from _benchmark_plain import plain_labels
 
-    from mmseg.models.scoring import Scoring
-    from mmseg.models.upsample import photo_matrices
+    from mmseg.models.postprocess import Scoring, photo_matrices
 
     scores = torch.randn(1, 5, 4, 5, generator=torch.manual_seed(0))
     scoring = Scoring((0, 0, 1, 2, 2))
@@ -164,7 +163,7 @@ def test_operations_are_counted_as_by_hand(tiny_config):
 
 def test_precision_options(tiny_config, tmp_path):
     from mmseg import kernels
-    from mmseg.clip import blocks
+    from mmseg.clip import transformer
 
     out = tmp_path / 'p.json'
     ways = ['--ways', 'fp32', 'bf16', 'int8', '--number', 2, '--repeats', 1, '--out', out]
@@ -173,7 +172,7 @@ def test_precision_options(tiny_config, tmp_path):
     assert list(found) == ['plain', 'fp32', 'bf16', 'int8']
     assert found['plain'] == 1 and found['fp32'] > 0.999 and found['bf16'] > 0.9
     assert 0.5 < found['int8'] < 1  # it is another product
-    assert blocks.linear is kernels.linear
+    assert transformer.linear is kernels.linear
 
 
 def test_scaling_is_drawn(tmp_path, capsys):

@@ -17,8 +17,8 @@ from mmseg.clip import (
     read_text_embeddings,
     text_embeddings,
 )
-from mmseg.clip.positions import resize_positions
-from mmseg.clip.text import encode_text
+from mmseg.clip.text_encoder import encode_text
+from mmseg.clip.transformer import resize_positions
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
@@ -346,7 +346,9 @@ def test_cache_is_keyed_by_all_that_goes_in(tiny_clip, tmp_path, monkeypatch):
     first = text_embeddings(clip, words, 'plain', cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     with monkeypatch.context() as patch:
-        patch.setattr('mmseg.clip.text.embed_prompts', None)  # a second look must not compute
+        patch.setattr(
+            'mmseg.clip.text_encoder.embed_prompts', None
+        )  # a second look must not compute
         assert torch.equal(text_embeddings(clip, words, 'plain', cache_dir=tmp_path), first)
     for change in (dict(words=['cat', 'cow']), dict(templates='name'), dict(renormalize=False)):
         text_embeddings(

@@ -11,7 +11,7 @@ from mmseg.datasets import SegDataset
 from mmseg.engine import SizeSampler, autocast_of
 from mmseg.errors import UserError
 from mmseg.models import MaskClip, Scoring
-from mmseg.models.upsample import photo_matrices, row_chunks
+from mmseg.models.postprocess import photo_matrices, row_chunks
 
 
 def shares(dataset, processes):

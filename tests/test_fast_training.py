@@ -22,7 +22,7 @@ from mmseg.engine import (
 )
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
-from mmseg.models.resized import cross_entropy, plain_cross_entropy
+from mmseg.models.losses import cross_entropy, plain_cross_entropy
 from mmseg.structures import SegDataSample, ignore_label
 
 IGNORE = ignore_label(5)
@@ -33,7 +33,7 @@ SCRIPT = """
 import torch
 import torch.distributed as dist
 from torch import nn
-from mmseg.apis.train import main
+from mmseg.apis.command_lines import run_train as main
 from mmseg.engine import WeightedOptimWrapper
 
 class Line(nn.Linear):

@@ -9,14 +9,13 @@ from safetensors.torch import save_file
 
 from mmseg.apis import init_model, segment
 from mmseg.apis.export import _agreement
-from mmseg.apis.inference import Words
+from mmseg.apis.words import Words
 from mmseg.clip import load_clip
 from mmseg.clip.readout import readout_of
 from mmseg.engine.train_hooks import NonFiniteLossHook
 from mmseg.errors import UserError
 from mmseg.models.class_weight import TAU, ClassWeight
-from mmseg.models.probability import confidence
-from mmseg.models.scoring import SCALES, Scoring
+from mmseg.models.postprocess import SCALES, Scoring, confidence
 from mmseg.utils import channel_statistics
 
 TAU_RANGE, SCALE_RANGE = r'from 0\.0001 to 10000\.0', r'from 0\.0001 to 1000000\.0'

@@ -83,7 +83,7 @@ def read(extractor, crop):
 @pytest.fixture(scope='module')
 def refine(peers):
     """ResCLIP's PAMR; the same scores are refined once."""
-    pamr, done = pytest.importorskip('mmseg.models.pamr').pamr, {}
+    pamr, done = pytest.importorskip('mmseg.models.refine.pamr').pamr, {}
 
     def run(scores, image):
         key = scores.double().sum().item()

@@ -13,7 +13,7 @@ from mmseg.datasets import LoadImage
 from mmseg.engine import load_config
 from mmseg.engine.param_groups import merge_groups
 from mmseg.models import build_maskclip_plus, count_parameters
-from mmseg.models.original_names import from_original, is_original
+from mmseg.models.checkpoints import from_original, is_original
 from mmseg.structures import SegDataSample
 
 LEAVES = Path(__file__).parent.parent / 'configs' / 'maskclip_plus' / 'anno_free'

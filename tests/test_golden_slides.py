@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmseg.models import PAMR, Scoring, build_maskclip
-from mmseg.models.upsample import resize
+from mmseg.models.postprocess import resize
 from mmseg.models.windows import photo_window_matrices
 from mmseg.structures import SegDataSample
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
-from mmseg.apis.inference import words_of
-from mmseg.apis.segment_command import main, segment_photos
-from mmseg.clip.text import text_embeddings
+from mmseg.apis.command_lines import run_segment as main
+from mmseg.apis.segment_files import segment_photos
+from mmseg.apis.words import words_of
+from mmseg.clip.text_encoder import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
@@ -237,7 +238,9 @@ def test_bad_images(model, image):
 
 @pytest.mark.parametrize('name', ['\N{CAT FACE}', '\u0441\u043e\u0431\u0430\u043a\u0430', '\u72ac'])
 def test_words_that_clip_did_not_learn_are_said_once(name, monkeypatch, caplog):
-    monkeypatch.setattr('mmseg.clip.text.embed_prompts', lambda clip, prompts, *_, **__: prompts)
+    monkeypatch.setattr(
+        'mmseg.clip.text_encoder.embed_prompts', lambda clip, prompts, *_, **__: prompts
+    )
     clip = SimpleNamespace(has_text=True, source='random', text_cfg={})
     for names in [('caf\u00e9', 'traffic light 2'), ('dog', name), ('dog', name)]:
         text_embeddings(clip, load_vocabulary(list(names)), 'plain')
@@ -303,7 +306,7 @@ def test_a_run_that_is_stopped_keeps_its_results(model, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return segment(model, path, **options)
 
-    monkeypatch.setattr('mmseg.apis.segment_command.segment', stop_at_b)
+    monkeypatch.setattr('mmseg.apis.segment_files.segment', stop_at_b)
     with pytest.raises(KeyboardInterrupt):
         segment_photos(model, photos, tmp_path, {}, False)
     assert list(json.loads((tmp_path / 'results.json').read_text())) == [str(photos[0])]
@@ -373,7 +376,7 @@ def test_command_on_a_video(tmp_path):
 
 def test_command_without_weights_says_what_it_uses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mmseg.apis.segment_command.try_to_load_from_cache', lambda *_: None)
+    monkeypatch.setattr('mmseg.apis.segment_files.try_to_load_from_cache', lambda *_: None)
     Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
     code, _, error = run_segment('a.png', '--classes', 'moon, sky', '--out', 'out')
     assert code == 0 and error.startswith('no CLIP is fetched yet')

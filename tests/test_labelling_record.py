@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import mmseg.clip
 from mmseg.labelling.record import differing, settings_of
-from mmseg.models import clip_parts
+from mmseg.models import build as builders
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_text_rn.py'  # with a class weight
 WEIGHTS = Path(mmseg.clip.__file__).parent / 'miniature' / 'miniature-rn.safetensors'
@@ -43,7 +43,7 @@ def move_text(monkeypatch, distance):
         rows = mmseg.clip.text_embeddings(*arguments, **options)
         return rows + distance * torch.ones_like(rows)
 
-    monkeypatch.setattr(clip_parts, 'text_embeddings', moved)
+    monkeypatch.setattr(builders, 'text_embeddings', moved)
 
 
 def test_other_hardware_and_places_of_files_may_add(label, monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from test_train import run_train
 
 from mmseg.apis.test import require_data
 from mmseg.clip import load_clip, text_embeddings
-from mmseg.clip.prune_vocabulary import prune_vocabulary, restore_vocabulary
+from mmseg.clip.state_dict import prune_vocabulary, restore_vocabulary
 from mmseg.datasets.miniature import LABELS, MiniatureDataset, caption, render
 from mmseg.engine import load_config
 from mmseg.errors import UserError

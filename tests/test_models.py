@@ -15,7 +15,7 @@ from mmseg.models import (
     prompt_denoise,
     reweight,
 )
-from mmseg.models.upsample import photo_matrices
+from mmseg.models.postprocess import photo_matrices
 from mmseg.structures import SegDataSample
 
 
@@ -344,7 +344,7 @@ def test_quirk_numerics_of_the_tower(build_vit):  # Q3
 )
 def test_parts_are_checked_when_they_are_built(tiny_clip, config, message):
     from mmseg.models import build_head
-    from mmseg.models.part import build_part
+    from mmseg.models.build import build_part
     from mmseg.vocabularies import load_vocabulary
 
     given = tiny_clip('vit'), load_vocabulary(['a']), None
@@ -353,7 +353,7 @@ def test_parts_are_checked_when_they_are_built(tiny_clip, config, message):
 
 
 def test_a_registered_head_takes_the_place_of_ours(tiny_clip):
-    from mmseg.models.part import build_part
+    from mmseg.models.build import build_part
     from mmseg.registry import MODELS
 
     @MODELS.register_module(name='MyHead', force=True)

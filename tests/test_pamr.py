@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mmseg.errors import UserError
-from mmseg.models import pamr as module
-from mmseg.models.pamr import PAMR, affinity, pamr
+from mmseg.models.refine import pamr as module
+from mmseg.models.refine.pamr import PAMR, affinity, pamr
 
 CASES = {  # of the golden file: photo, scores, steps, dilations
     'it10_d8_16': ('img', 'logits', 10, (8, 16)),

@@ -11,12 +11,12 @@ from torch import tensor
 from torch.testing import assert_close
 
 from mmseg.clip import CLIPDenseExtractor, ProxyViT, load_proxy
-from mmseg.clip.positions import resize_positions
 from mmseg.clip.readout import PRESETS, Feedback, Readout, patch_classes, readout_of
 from mmseg.clip.readout.anomaly import outlier_factors, repair
 from mmseg.clip.readout.attention import gather, mix, neighbourhood, sharpen, spread
-from mmseg.clip.readout.depth import blocks_needed, number_of
 from mmseg.clip.readout.feedback import class_map, connected
+from mmseg.clip.readout.switches import blocks_needed, number_of
+from mmseg.clip.transformer import resize_positions
 from mmseg.errors import UserError
 from mmseg.models import build_maskclip
 

@@ -12,11 +12,17 @@ from mmseg.datasets import LoadPseudoLabels
 from mmseg.datasets.transforms import PackSegInputs, RandomCrop, RandomFlip, RandomResize
 from mmseg.errors import UserError
 from mmseg.evaluation import AgreementMetric
-from mmseg.labelling.views import mean_probabilities
-from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, confidence, fill_from
-from mmseg.models.resized import pixel_loss
-from mmseg.models.robust_loss import confidence_weight
-from mmseg.models.segmentors import EncoderDecoder, Segmentor
+from mmseg.labelling.labeller import mean_probabilities
+from mmseg.models import (
+    ClassBalance,
+    EncoderDecoder,
+    MaskClipPlus,
+    RobustLoss,
+    confidence,
+    fill_from,
+)
+from mmseg.models.losses import confidence_weight, pixel_loss
+from mmseg.models.segmentor import Segmentor
 from mmseg.models.text_classifier import class_rows
 
 TARGET = torch.tensor([[[-1, 0, 255], [-1, 2, -1]]])

@@ -35,10 +35,9 @@ from mmseg.models import (
 )
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
-from mmseg.models.mit_names import _from_hub, to_mmseg
-from mmseg.models.original_names import from_original
-from mmseg.models.segmentors.encoder_decoder import EncoderDecoder, stack_padded
-from mmseg.models.segmentors.maskclip_plus import distance, within
+from mmseg.models.checkpoints import _from_hub, from_original, to_mmseg
+from mmseg.models.encoder_decoder import EncoderDecoder, stack_padded
+from mmseg.models.maskclip_plus import distance, within
 from mmseg.structures import SegDataSample
 from mmseg.utils.checkpoint import read_state
 

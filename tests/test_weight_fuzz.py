@@ -19,9 +19,8 @@ from mmseg.clip import read_text_embeddings
 from mmseg.clip.state_dict import read_clip_state
 from mmseg.engine import CheckpointContentHook
 from mmseg.errors import UserError
-from mmseg.models.mit_names import read_mit
-from mmseg.models.provenance import require_same_run, require_same_training
-from mmseg.models.student_builder import read_student
+from mmseg.models.build import read_student
+from mmseg.models.checkpoints import read_mit, require_same_run, require_same_training
 from mmseg.utils import what_is
 from mmseg.utils.checkpoint import misfit, read_checkpoint
 

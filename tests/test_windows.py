@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmseg.clip import CLIPDenseExtractor
 from mmseg.errors import UserError
 from mmseg.models import ClassWeight, MaskClip, MaskClipHead, TextClassifier, Windows, key_smooth
-from mmseg.models.upsample import resize
+from mmseg.models.postprocess import resize
 from mmseg.models.windows import photo_window_matrices, starts, window_scores
 from mmseg.structures import SegDataSample
 

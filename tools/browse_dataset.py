@@ -67,7 +67,9 @@ def cell(sample: Mapping[str, Any], palette: Sequence[Any], size: int) -> np.nda
     labels = labels_of(sample, len(palette))
     if not (labels != UNKNOWN).any():
         return fitted(photo, size)
-    labels = np.asarray(Image.fromarray(labels).resize(photo.shape[1::-1], Image.Resampling.NEAREST))
+    labels = np.asarray(
+        Image.fromarray(labels).resize(photo.shape[1::-1], Image.Resampling.NEAREST)
+    )
     return np.concatenate(
         [fitted(photo, size), fitted(blend(photo, labels, palette), size)], axis=1
     )

@@ -25,7 +25,7 @@ def main() -> None:
     checkpoint, out = checkpoint_and_out(args.files, args.out)
     from mmseg.apis import init_model
     from mmseg.apis.export import check_format, export
-    from mmseg.apis.inference import Words
+    from mmseg.apis.words import Words
     from mmseg.engine import load_config
     from mmseg.utils import output_dir
 

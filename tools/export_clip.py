@@ -19,7 +19,7 @@ def main() -> None:
     from safetensors.torch import save_file
 
     from mmseg.apis.test import require_data
-    from mmseg.clip.prune_vocabulary import ROWS, prune_vocabulary
+    from mmseg.clip.state_dict import ROWS, prune_vocabulary
     from mmseg.engine import load_config
     from mmseg.utils import atomic_path
     from mmseg.utils.checkpoint import read_state

@@ -149,7 +149,8 @@ def segment_video(model: Segmenter, source: Path, out: Path, options: Mapping[st
     Raises:
         UserError: the video cannot be read, has no frame, or cannot be written.
     """
-    target, results = out / f'{source.stem}_overlay.mp4', {}
+    target = out / f'{source.stem}_overlay.mp4'
+    results: dict[str, Any] = {}
     reader = cv2.VideoCapture(str(source))
     with atomic_path(target) as partial:
         frames = max(int(reader.get(cv2.CAP_PROP_FRAME_COUNT)), 0)

@@ -11,7 +11,6 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
-from torch.utils.data import Dataset
 
 from mmseg.engine import SegRunner, device_of, init_processes, protocol_of
 from mmseg.errors import UserError
@@ -108,7 +107,7 @@ def _use_weights(config: Config, checkpoint: str | Path | None) -> None:
         )
 
 
-def _checked_data(config: Config, *output_folders: str | Path | None) -> Dataset:
+def _checked_data(config: Config, *output_folders: str | Path | None) -> Any:
     """Build the test set, read one sample, and check that no output lands on inputs."""
     with settings_of(config):
         dataset = require_data(config.get('test_dataloader'))
@@ -140,7 +139,7 @@ def use_checkpoint(config: Config, checkpoint: str | Path) -> None:
         config.model.backbone.pretrained = str(checkpoint)
 
 
-def require_data(loader: Mapping[str, Any] | None) -> Dataset:
+def require_data(loader: Mapping[str, Any] | None) -> Any:
     """Build the data set of a loader's config, so that missing data is found before any weights.
 
     Raises:

@@ -74,7 +74,7 @@ def train(
     _set_validation(config, validate)
     _keep_average(config)
     _set_step(config, accumulate, amp)
-    settings = training_settings(config, load_from)
+    settings = training_settings(config, None if load_from is None else str(load_from))
     _set_start(config, resume, load_from, settings)
     _check_data(config)
     runner = _build_runner(config)

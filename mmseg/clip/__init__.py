@@ -1,9 +1,14 @@
 """The frozen CLIP: weights, towers, dense features, text. Knows nothing of mmengine."""
 
-from .extractor import CLIPDenseExtractor, DenseFeatures
+from .image_encoder import CLIPDenseExtractor, DenseFeatures
+from .load import LoadedCLIP, fetched_names, load_clip
 from .proxy import ProxyViT, load_proxy
-from .text import embed_prompts, read_text_embeddings, text_embeddings, write_text_embeddings
-from .weights import LoadedCLIP, fetched_names, load_clip
+from .text_encoder import (
+    embed_prompts,
+    read_text_embeddings,
+    text_embeddings,
+    write_text_embeddings,
+)
 
 __all__ = [
     'CLIPDenseExtractor',

@@ -14,8 +14,8 @@ from mmseg.utils import channel_statistics, nearest, reason_of, require_choice
 from mmseg.utils.checkpoint import misfit, read_state
 from mmseg.utils.timm_weights import create_with_weights
 
-from .positions import RULES, resize_positions
 from .readout.attention import similarity
+from .transformer import RULES, resize_positions
 
 logger = logging.getLogger(__name__)
 HEADS = ('head.', 'fc_norm.', 'attn_pool.')

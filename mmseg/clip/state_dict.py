@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+import open_clip
+
 from mmseg.errors import UserError
 from mmseg.utils.checkpoint import NO_WEIGHTS, read_file, state_of
-
-from .prune_vocabulary import restore_vocabulary
 
 # The original MaskCLIP repositories' names of the ViT tower, by the part they rename.
 VIT_PARTS = (
@@ -30,6 +30,7 @@ VIT_SHAPES = (
     ('positional_embedding', 'positional_embedding', lambda tensor: tensor.squeeze(0)),
     ('attnpool.proj.weight', 'proj', lambda tensor: tensor.transpose(0, -1)),
 )
+ROWS, IDS = 'token_embedding.weight', 'token_ids'
 PROJECTIONS = ('proj', 'q_proj', 'k_proj', 'v_proj', 'c_proj')
 RESNET_STEM = {'0': 'conv1', '1': 'bn1', '3': 'conv2', '4': 'bn2', '6': 'conv3', '7': 'bn3'}
 
@@ -106,3 +107,22 @@ def _resnet_name(name):
     return re.sub(  # theirs counts the average pool first
         r'\.downsample\.([12])\.', lambda found: f'.downsample.{int(found[1]) - 1}.', name
     )
+
+
+def prune_vocabulary(state, sentences):
+    """{name: tensor}, all that it ever read -> the same in half precision, without other words"""
+    ids = open_clip.tokenize(sentences).unique()
+    small = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    return {**small, ROWS: small[ROWS][ids], IDS: ids.int()}
+
+
+def restore_vocabulary(state, words=49408):
+    """Undo `prune_vocabulary`: unknown words get rows of 0; other states stay as they are."""
+    known, ids = state.get(ROWS), state.get(IDS)
+    if ids is None or known is None or known.ndim != 2 or ids.shape != known.shape[:1]:
+        return state
+    if not ((0 <= ids) & (ids < words)).all():
+        return state
+    rows = known.new_zeros(words, known.shape[1])
+    rows[ids.long()] = known
+    return {name: t for name, t in state.items() if name != IDS} | {ROWS: rows}

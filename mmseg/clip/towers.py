@@ -1,4 +1,4 @@
-"""The kinds of CLIP image tower, each as trunk, dense readout and image embedding (ViT: vit.py).
+"""The kinds of CLIP image tower, each as trunk, dense readout and image embedding.
 
 `trunk` is everything before the last attention; `dense` reads that attention's value path out at
 every place; `pool` finishes the tower as CLIP does. None of them copies a weight.
@@ -8,16 +8,18 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers import AttentionPool2d, AttentionPoolLatent, Format, RotAttentionPool2d
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
 from mmseg.errors import UserError
+from mmseg.kernels import linear
+from mmseg.utils import require_choice
 
-from .positions import resize_positions
-from .readout import PRESETS
-from .vit import ViTTower, to_grid
+from .readout import NOTHING, PRESETS, blocks_needed, read_out
+from .readout.attention import resize_rows
+from .transformer import RULES, Trunk, resize_positions, run_block, run_block_with_attention
 
 
 def build_tower(visual, *, project_keys=False, readout=PRESETS['maskclip'], positions='size'):
@@ -42,6 +44,80 @@ def build_tower(visual, *, project_keys=False, readout=PRESETS['maskclip'], posi
         f'no dense features are known of the image tower {type(visual).__name__}; '
         'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool'
     )
+
+
+class ViTTower(nn.Module):
+    """open_clip's VisionTransformer with a class token.
+
+    Args:
+        project_keys: see `CLIPDenseExtractor`.
+        readout: a Readout: how `dense` reads the last block.
+        positions: rule of `resize_positions`.
+    """
+
+    must_pad = False
+
+    def __init__(
+        self, visual, *, project_keys=False, readout=PRESETS['maskclip'], positions='size'
+    ):
+        super().__init__()
+        blocks = visual.transformer.resblocks
+        if visual.attn_pool is not None or not isinstance(blocks[-1], ResidualAttentionBlock):
+            raise UserError(
+                'no dense features are known of a ViT with an attentional pooler or '
+                'custom blocks (CoCa and kin); use a plain CLIP ViT'
+            )
+        require_choice('positions', positions, RULES)
+        self.visual, self.project_keys = visual, project_keys
+        self.readout, self.positions = readout, positions
+        self.needed = blocks_needed(readout, len(blocks))
+        self.stride = visual.patch_size[0]
+
+    def trunk(self, image) -> Trunk:
+        """(N, 3, H, W) normalised -> all before the last block"""
+        visual = self.visual
+        patches = visual.conv1(image)
+        grid = tuple(patches.shape[-2:])
+        tokens = patches.flatten(2).transpose(1, 2)
+        first = visual.class_embedding.expand(tokens.shape[0], 1, -1)
+        tokens = torch.cat([first, tokens], dim=1) + resize_positions(
+            visual.positional_embedding, grid, self.positions
+        )
+        return self._run_blocks(visual.ln_pre(tokens), grid)
+
+    def _run_blocks(self, tokens, grid):
+        outputs, attentions = self.needed
+        seen, early = {0: tokens} if 0 in outputs else {}, None
+        for number, block in enumerate(self.visual.transformer.resblocks[:-1], start=1):
+            if number in attentions:
+                tokens, share = run_block_with_attention(block, tokens)
+                share = share / len(attentions)
+                early = share if early is None else early + share
+            else:
+                tokens = run_block(block, tokens)
+            if number in outputs:
+                seen[number] = tokens
+        return Trunk(tokens, grid, seen, early)
+
+    def dense(self, trunk, outside=NOTHING):
+        """trunk -> (N, D, h, w), (N, h*w, width): by the readout, on the finer grid of `outside`"""
+        trunk = Trunk(*trunk)
+        patches = read_out(self.visual.transformer.resblocks, trunk, self.readout, outside)
+        patches = linear(self.visual.ln_post(patches), self.visual.proj.T)
+        keys = resize_rows(self._keys(trunk.tokens[:, 1:]), trunk.grid, outside.fine)
+        return to_grid(patches, outside.fine or trunk.grid), keys
+
+    def _keys(self, patches):
+        """(N, h*w, width) -> (N, h*w, width): keys of the last block"""
+        block = self.visual.transformer.resblocks[-1]
+        weight, bias = block.attn.in_proj_weight.chunk(3)[1], block.attn.in_proj_bias.chunk(3)[1]
+        keys, project = linear(block.ln_1(patches), weight, bias), block.attn.out_proj
+        return linear(keys, project.weight, project.bias) if self.project_keys else keys
+
+    def pool(self, trunk):
+        """trunk -> (N, D): the last block with its attention, then open_clip's own pooling."""
+        pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk[0]))
+        return pooled @ self.visual.proj
 
 
 class ResNetTower(nn.Module):
@@ -145,6 +221,11 @@ class TimmTower(nn.Module):
         for name, layer in head.named_children():
             values = values if name == 'pool' else layer(values)
         return values
+
+
+def to_grid(tokens, grid):
+    """(N, h*w, D), (h, w) -> (N, D, h, w)"""
+    return tokens.transpose(1, 2).unflatten(2, grid)
 
 
 def _take_any_size(trunk):

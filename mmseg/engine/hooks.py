@@ -8,7 +8,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from PIL import Image
 
-from mmseg.models.scoring import checksum, require_finite_scores
+from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.registry import HOOKS
 from mmseg.utils import Progress, atomic_path, unique_names
 from mmseg.visualization import overlay_with_legend, panels

@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from timm.layers import convert_sync_batchnorm
 
 from mmseg.errors import UserError
-from mmseg.models.provenance import require_same_run
+from mmseg.models.checkpoints import require_same_run
 from mmseg.utils import atomic_path, point_to, reason_of
 from mmseg.utils.checkpoint import read_checkpoint
 

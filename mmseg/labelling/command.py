@@ -128,7 +128,8 @@ def _dataset_of(args: argparse.Namespace) -> Any:
 
 def make_labeller(args: argparse.Namespace, rank: int = 0) -> 'Labeller':
     """Load the model; processes of one machine share out its accelerators."""
-    from mmseg.apis.inference import init_model, words_of
+    from mmseg.apis.inference import init_model
+    from mmseg.apis.words import words_of
     from mmseg.datasets.transforms.loading import read_photo
     from mmseg.engine import device_of, load_config
 

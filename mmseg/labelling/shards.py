@@ -18,7 +18,7 @@ class _Header(tarfile.TarInfo):
     """A member's header. Python takes a file's end, or a broken header, for the archive's end."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> 'tarfile.TarInfo':
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> '_Header':
         """Read the next header; only the block of zeros that ends an archive is its end."""
         try:
             return super().fromtarfile(tarfile_)

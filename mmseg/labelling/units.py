@@ -34,7 +34,8 @@ THREADS, AHEAD = 4, 16  # that read and write, and how far they may be ahead of 
 CONTENT = 'comment'  # the entry of a PNG, or of a tar's global header, that holds `content_of`
 CHUNK = 64  # photos of a folder's unit
 BLOCK, BLOCKS = 4096, 5  # bytes of a sample, samples of a file
-Item, Result = TypeVar('Item'), TypeVar('Result')
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
 class PhotoUnit(NamedTuple):
@@ -78,7 +79,7 @@ class TarUnit(NamedTuple):
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        return (tuple(self),)
+        return ((self.source, self.target),)
 
     def missing(self) -> tuple[tuple[str, str], ...]:
         """Return its pair unless its labels are of the shard's content."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from mmseg.structures import UNLABELED
 from mmseg.utils import index_of
 
-from .resized import resized_row_chunks
+from .losses import resized_row_chunks
 
 
 def fill_unlabeled(target, scores, candidates=None, *, threshold=0.0, scale=100.0) -> Tensor:

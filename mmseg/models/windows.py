@@ -14,7 +14,7 @@ from torch import Tensor
 from mmseg.errors import UserError
 from mmseg.utils import kept_on_device
 
-from .upsample import bilinear_matrix, reading_matrix, resize
+from .postprocess import bilinear_matrix, reading_matrix, resize
 
 CELL = 8  # pixels per cell of windowed scores where a network has no stride of its own
 

@@ -23,6 +23,7 @@ from .signature import accepted_keys, require_keys, require_known, required_keys
 from .statistics import channel_statistics
 from .suggest import nearest
 from .values import (
+    Builds,
     Count,
     Fraction,
     NotNegative,
@@ -36,6 +37,7 @@ from .values import (
 )
 
 __all__ = [
+    'Builds',
     'CHECKOUT',
     'Count',
     'Fraction',

@@ -1,16 +1,18 @@
-"""Settings checked against annotations: `tau: Positive`, `size: Count`, `scale: tuple[int, int]`.
+"""Check settings against type annotations: `tau: Positive`, `scale: tuple[Count, Count]`.
 
-`validated` checks the arguments of a call, `require_setting` one value under any name. Both read
-annotations with pydantic, in its strict mode: '1' and True are no numbers, 1.5 is no whole one.
+`validated` checks the arguments of a call, `require_setting` checks one value. Pydantic compares
+value and annotation in its strict mode: '1' and True are not numbers, 1.5 is not an integer.
 """
 
 import functools
 import inspect
 import sys
+import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 from annotated_types import Ge, Gt, Interval
 
@@ -25,30 +27,116 @@ Count = Annotated[int, Ge(1)]
 Settings = Mapping[str, Any]  # a dict in a config
 F = TypeVar('F', bound=Callable[..., Any])
 
+MOST_CHARACTERS = 80  # of a value in a message
+WORDS = {
+    bool: 'True or False',
+    int: 'a whole number',
+    float: 'a number',
+    str: 'a string',
+    type(None): 'None',
+    Any: 'any value',
+}
 
-def require_setting(name: str, value: Any, annotation: Any) -> None:
-    """Refuse a value that does not fit an annotation.
 
-    Lists and tuples stand for each other, as in configs.
+@dataclass(frozen=True)
+class Builds:
+    """Name what a nested dict of settings builds: `head: Annotated[Settings, Builds(Head)]`.
 
     Args:
-        name: the setting's full path, for the message.
-        annotation: any type that pydantic knows; other classes are checked by isinstance.
+        default: the class or function that a dict without `type` builds; None where the dict needs
+            a `type`.
+    """
+
+    default: Callable[..., Any] | None = None
+
+
+def require_setting(name: str, value: Any, annotation: Any) -> None:
+    """Refuse a value that does not match an annotation. A list may stand for a tuple.
+
+    Args:
+        name: full path of the setting, for the message.
+        annotation: a type that pydantic knows; values of other classes are checked by isinstance.
 
     Raises:
         UserError: the path, what the value must be, and what it is.
     """
     from pydantic import ValidationError
 
-    adapter, errors = _adapter(annotation), None
-    for form in (value, _with_tuples(value)):
+    errors: list[Any] = []
+    for form in (value, _sequences_as(tuple, value), _sequences_as(list, value)):
         try:
-            adapter.validate_python(form)
+            _adapter(annotation).validate_python(form)
             return
         except ValidationError as error:
             errors = error.errors(include_url=False, include_context=False)
-    words = dict.fromkeys(_requirement(error['msg']) for error in errors or ())
-    raise UserError(f'{name} must be {" or ".join(words)}, not {value!r}')
+    own = [e['msg'].partition(', ')[2] for e in errors if e['type'] == 'value_error']
+    words = ' and '.join(dict.fromkeys(own)) or requirement(annotation)
+    hint = nearest(value, choices_of(annotation)) if isinstance(value, str) else ''
+    raise UserError(f'{name} must be {words}, not {short_repr(value)}{hint}')
+
+
+def requirement(annotation: Any) -> str:
+    """Put an annotation into words: Count -> 'a whole number of at least 1'."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return requirement(args[0]) + _bounds(args[1:])
+    if origin in (Literal, Union, types.UnionType):
+        *first, last = dict.fromkeys(_options(annotation))
+        return f'{", ".join(first)} or {last}' if first else last
+    if annotation in WORDS:
+        return WORDS[annotation]
+    if origin is tuple and args and args[-1] is not Ellipsis:
+        items = list(dict.fromkeys(map(requirement, args)))
+        content = f'each {items[0]}' if len(items) == 1 else ', '.join(items)
+        return f'a list of {len(args)}: {content}'
+    base = origin or annotation
+    if isinstance(base, type) and issubclass(base, Mapping):
+        return 'a dict'
+    if isinstance(base, type) and issubclass(base, (Sequence, Set)):
+        return 'a list' + (f', each item {requirement(args[0])}' if args else '')
+    if base is Callable:
+        return 'a function'
+    return f'of type {getattr(base, "__name__", base)}'
+
+
+def _bounds(metadata: tuple[Any, ...]) -> str:
+    """(Gt(0), Lt(1)) -> ' above 0 and below 1'"""
+    limits: dict[str, Any] = {}
+    for item in metadata:
+        for name in ('gt', 'ge', 'lt', 'le'):
+            if getattr(item, name, None) is not None:
+                limits[name] = getattr(item, name)
+    if limits.keys() == {'ge', 'le'}:
+        return f' from {limits["ge"]} to {limits["le"]}'
+    words = dict(gt='above', ge='of at least', lt='below', le='of at most')
+    parts = [f'{word} {limits[name]}' for name, word in words.items() if name in limits]
+    return ' ' * bool(parts) + ' and '.join(parts)
+
+
+def _options(annotation: Any) -> list[str]:
+    """Literal['a', 'b'] | None -> ["'a'", "'b'", 'None']"""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return [repr(choice) for choice in args]
+    if origin in (Union, types.UnionType):
+        return [option for arg in args for option in _options(arg)]
+    return [requirement(annotation)]
+
+
+def choices_of(annotation: Any) -> list[Any]:
+    """List the values of all `Literal`s in an annotation."""
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [choice for arg in typing.get_args(annotation) for choice in choices_of(arg)]
+
+
+def short_repr(value: Any) -> str:
+    """Represent a value in one line of at most 80 characters."""
+    try:
+        text = ' '.join(repr(value).split())
+    except ValueError:  # Python refuses to print integers of some thousand digits
+        return 'an integer of thousands of digits'
+    return text if len(text) <= MOST_CHARACTERS else f'{text[: MOST_CHARACTERS - 3]}...'
 
 
 def validated(function: F) -> F:
@@ -63,7 +151,7 @@ def validated(function: F) -> F:
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         bound = parameters.bind(*args, **kwargs).arguments
-        for name, annotation in _annotations(function).items():
+        for name, annotation in annotations_of(function).items():
             if name in bound and bound[name] is not parameters.parameters[name].default:
                 require_setting(f'{owner}.{name}', bound[name], annotation)
         return function(*args, **kwargs)
@@ -72,15 +160,16 @@ def validated(function: F) -> F:
 
 
 @functools.cache
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """A function -> {parameter: annotation}, without those that take any keyword"""
-    some = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    }
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Map the parameters of a function to their annotations, without `*args` and `**kwargs`."""
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(function, include_extras=True)
-    return {name: hint for name, hint in hints.items() if name in some}
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if name in parameters and parameters[name].kind not in many
+    }
 
 
 @functools.cache
@@ -91,21 +180,23 @@ def _adapter(annotation: Any) -> Any:
     return TypeAdapter(annotation, config=config)
 
 
-def _with_tuples(value: Any) -> Any:
-    """Replace lists by tuples, at any depth"""
+def _sequences_as(kind: type, value: Any) -> Any:
+    """Turn lists and tuples into the given one of both, at any depth"""
     if isinstance(value, (list, tuple)):
-        return tuple(_with_tuples(item) for item in value)
+        return kind(_sequences_as(kind, item) for item in value)
     return value
 
 
-def _requirement(message: str) -> str:
-    """'Input should be a valid number' -> 'a valid number'"""
-    return message.removeprefix('Input should be ').removeprefix('Input should ')
-
-
 def require_number(
-    name: str, value: Any, least=None, most=None, *, above=None, below=None, whole=False
-):
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+) -> None:
     """Refuse a value that is no number in a range, or one that no float holds (NaN, 10**400).
 
     Args:
@@ -128,7 +219,7 @@ def require_number(
         raise UserError(f'{name} is a {"whole " * whole}number{bounds}, not {value!r}')
 
 
-def require_pair(name: str, value: Any, *, ordered=False, **options):
+def require_pair(name: str, value: Any, *, ordered: bool = False, **options: Any) -> None:
     """Refuse a value that is not two numbers, each with the options of `require_number`.
 
     Args:
@@ -145,7 +236,7 @@ def require_pair(name: str, value: Any, *, ordered=False, **options):
         raise UserError(f'{name} is (low, high), not {value!r}')
 
 
-def require_choice(name: str, value: Any, choices: Sequence):
+def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Refuse a value that is none of the choices; 1 is not True.
 
     Raises:

@@ -23,7 +23,7 @@ def main() -> None:
     import torch
     from safetensors.torch import save_file
 
-    from mmseg.models.mit_names import read_mit
+    from mmseg.models.checkpoints import read_mit
     from mmseg.utils import atomic_path, output_dir
 
     state = read_mit(args.src)

@@ -9,14 +9,21 @@ from torch import Tensor
 
 from mmseg.kernels import linear
 
-from ..blocks import heads_of, project, run_mlp
+from ..transformer import heads_of, project, run_mlp
 from .anomaly import outlier_factors, outliers, repair
-from .attention import gather, mix, neighbourhood, sharpen, similarity, spread
-from .depth import number_of, numbers_of
+from .attention import (
+    gather,
+    mix,
+    neighbourhood,
+    resize_heads,
+    resize_rows,
+    sharpen,
+    similarity,
+    spread,
+)
 from .feedback import class_map
-from .grids import resize_heads, resize_rows
 from .self_self import self_self_stream
-from .switches import MAPS
+from .switches import MAPS, number_of, numbers_of
 
 
 class Outside(NamedTuple):

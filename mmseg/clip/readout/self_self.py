@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmseg.kernels import attention
 
-from ..blocks import heads_of, project
+from ..transformer import heads_of, project
 
 
 def self_self_stream(block_inputs, readout) -> Tensor:

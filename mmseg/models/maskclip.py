@@ -1,6 +1,6 @@
 import torch
 
-from .base import Segmentor
+from .segmentor import Segmentor
 
 
 class MaskClip(Segmentor):

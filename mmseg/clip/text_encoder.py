@@ -22,8 +22,6 @@ from mmseg.utils import Progress, atomic_path, digest_state, reason_of
 from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import resolve_templates
 
-from .prune_vocabulary import unknown_words
-
 CACHE_FORMAT = 1
 logger = logging.getLogger(__name__)
 
@@ -97,6 +95,16 @@ def _require_known(clip, sentences):
             f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '
             'words that it was trained with, or use another CLIP'
         )
+
+
+def unknown_words(model, sentences):
+    """An open_clip model, sentences -> words whose embeddings are all 0: it never read them"""
+    if not hasattr(model, 'token_embedding'):
+        return []
+    known = (model.token_embedding.weight != 0).any(dim=1)
+    known[0] = True  # the padding
+    words = dict.fromkeys(word.strip('.,!?') for text in sentences for word in text.split())
+    return [word for word in words if word and not known[open_clip.tokenize(word)].all()]
 
 
 def _warn_of_other_scripts(clip, prompts):

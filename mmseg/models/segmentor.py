@@ -5,11 +5,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import nn
 
-from ..data_preprocessor import SegDataPreprocessor
-from ..probability import confidence
-from ..scoring import Scoring
-from ..upsample import photo_matrices, resize
-from ..windows import Windows, mean_on_grid, photo_window_matrices, window_scores
+from .data_preprocessor import SegDataPreprocessor
+from .postprocess import Scoring, confidence, photo_matrices, resize
+from .windows import Windows, mean_on_grid, photo_window_matrices, window_scores
 
 
 class Segmentor(BaseModel):

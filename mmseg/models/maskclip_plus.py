@@ -5,8 +5,8 @@ from mmseg.errors import UserError
 from mmseg.structures import UNLABELED, ignore_label
 from mmseg.utils import require_number, require_pair
 
-from ..pseudo_label import confidence, fill_from, fill_unlabeled
 from .encoder_decoder import EncoderDecoder, stack_padded
+from .pseudo_label import confidence, fill_from, fill_unlabeled
 
 
 class MaskClipPlus(EncoderDecoder):

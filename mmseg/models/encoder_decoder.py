@@ -3,8 +3,8 @@ import torch
 from mmseg.structures import ignore_label
 from mmseg.utils import channel_statistics, require_choice
 
-from ..resized import count_pixels, cross_entropy
-from .base import Segmentor
+from .losses import count_pixels, cross_entropy
+from .segmentor import Segmentor
 
 
 class EncoderDecoder(Segmentor):

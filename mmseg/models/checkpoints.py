@@ -1,0 +1,251 @@
+"""Checkpoints of other layouts, and the training that a checkpoint records."""
+
+import json
+import logging
+import re
+
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
+
+from mmseg.errors import UserError
+from mmseg.utils import kind_of
+from mmseg.utils.checkpoint import joined, read_state
+from mmseg.vocabularies import Vocabulary, label_difference
+
+# transformers' name -> NVIDIA's; places count from 0 there, from 1 at NVIDIA's.
+HUB_STAGES = (
+    (r'encoder\.patch_embeddings\.(\d)\.layer_norm\.', 'patch_embed{}.norm.'),
+    (r'encoder\.patch_embeddings\.(\d)\.', 'patch_embed{}.'),
+    (r'encoder\.layer_norm\.(\d)\.', 'norm{}.'),
+    (r'encoder\.block\.(\d)\.', 'block{}.'),
+)
+HUB_PARTS = (
+    ('.attention.self.layer_norm.', '.attn.norm.'),
+    ('.attention.self.query.', '.attn.q.'),
+    ('.attention.self.sr.', '.attn.sr.'),
+    ('.attention.output.dense.', '.attn.proj.'),
+    ('.layer_norm_', '.norm'),
+    ('.dense1.', '.fc1.'),
+    ('.dense2.', '.fc2.'),
+)
+# NVIDIA's name -> mmsegmentation's, inside a block.
+PARTS = (
+    ('.attn.proj.', '.attn.attn.out_proj.'),
+    ('.mlp.fc1.', '.ffn.layers.0.'),
+    ('.mlp.dwconv.dwconv.', '.ffn.layers.1.'),
+    ('.mlp.fc2.', '.ffn.layers.4.'),
+)
+CONVOLVED = ('.ffn.layers.0.weight', '.ffn.layers.4.weight')  # linear at NVIDIA, 1 x 1 here
+KEY, VALUE = '.attention.self.key.', '.attention.self.value.'
+Q, KV, BOTH = '.attn.q.', '.attn.kv.', '.attn.attn.in_proj_'
+
+
+def read_mit(path):
+    """A file in any of the three layouts -> {name: tensor} in mmsegmentation's, contiguous"""
+    return {name: t.contiguous() for name, t in to_mmseg(read_state(path), path).items()}
+
+
+def to_mmseg(state, source='the file'):
+    """{name: tensor} in any of the three layouts -> in mmsegmentation's; no tensor is lost.
+
+    Names without a counterpart stay as they are, and so fit no network.
+
+    Raises:
+        UserError: the names are of no MiT.
+    """
+    state = {re.sub(r'^(backbone|segformer)\.', '', name): t for name, t in state.items()}
+    if 'layers.0.0.projection.weight' in state:
+        return state
+    if 'encoder.patch_embeddings.0.proj.weight' in state:
+        state = _from_hub(state)
+    if 'patch_embed1.proj.weight' not in state:
+        raise UserError(f'{source} holds no MiT: it is {kind_of(state)}')
+    return _from_nvidia(state)
+
+
+def _from_nvidia(state):
+    ours = {}
+    for name, tensor in state.items():
+        if KV in name and name.replace(KV, Q) in state:
+            continue  # taken with its queries
+        both = joined(tensor, state.get(name.replace(Q, KV))) if Q in name else None
+        if both is not None:
+            tensor, name = both, name.replace(Q, BOTH)
+        name = _stage_name(name)
+        for part, own in PARTS:
+            name = name.replace(part, own)
+        convolved = name.endswith(CONVOLVED) and tensor.ndim == 2
+        ours[name] = tensor[:, :, None, None] if convolved else tensor
+    return ours
+
+
+def _stage_name(name):
+    """'block2.0.norm1.weight' -> 'layers.1.1.0.norm1.weight'; other names as they are"""
+    for place, kind in enumerate(('patch_embed', 'block', 'norm')):
+        stage = re.match(kind + r'(\d)\.', name)
+        if stage:
+            rest = name[stage.end() :]
+            if kind == 'patch_embed':
+                rest = re.sub(r'^proj\.', 'projection.', rest)
+            return f'layers.{int(stage[1]) - 1}.{place}.{rest}'
+    return name
+
+
+def _from_hub(state):
+    theirs = {}
+    for name, tensor in state.items():
+        if VALUE in name and name.replace(VALUE, KEY) in state:
+            continue  # taken with its keys
+        if (
+            KEY in name
+            and (both := joined(tensor, state.get(name.replace(KEY, VALUE)))) is not None
+        ):
+            tensor, name = both, name.replace(KEY, KV)
+        for pattern, stage in HUB_STAGES:
+            name = re.sub('^' + pattern, lambda found, s=stage: s.format(int(found[1]) + 1), name)
+        for part, own in HUB_PARTS:
+            name = name.replace(part, own)
+        theirs[name] = tensor
+    return theirs
+
+
+# The frozen teacher, the prior_encoder and counters, which a student's checkpoint need not carry.
+DROPPED = re.compile(
+    r'decode_head\.(clip|clip_model|proj|[qkvc]_proj|_iter_counter|logit_scale|loss_decode)\b'
+)
+STEM = re.compile(r'backbone\.stem\.(\d)\.')
+
+
+def is_original(state):
+    """{name: tensor} -> whether it is a MaskCLIP+ checkpoint of the original repositories."""
+    return any(name.startswith('decode_head.decode_module.') for name in state)
+
+
+def from_original(state):
+    """{name: tensor} -> the student alone, in this project's names."""
+    own = {
+        _rename(name): tensor
+        for name, tensor in state.items()
+        if not DROPPED.match(name) and not name.startswith('decode_head.decode_module.conv_seg.')
+    }
+    text, background = 'decode_head.conv_seg.embeddings', 'decode_head.bg_embeddings'
+    rows = joined(own.get(background), own.get(text))
+    if rows is not None:  # a learned class 0 before the text's
+        own['decode_head.conv_seg.learned'] = own.pop(background)
+        own[text] = rows
+    return own
+
+
+def _rename(name):
+    name = name.replace('decode_head.decode_module.', 'decode_head.')
+    if name == 'decode_head.text_embeddings':
+        return 'decode_head.conv_seg.embeddings'
+    if name.startswith(
+        (
+            'backbone.stem.',
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+            'backbone.layer4',
+        )
+    ):
+        stem = STEM.match(name)
+        if stem:  # ResNet V1c's deep stem: timm keeps its last norm beside it
+            own = 'bn1' if stem[1] == '7' else f'conv1.{stem[1]}'
+            return f'backbone.body.{own}.{name[stem.end() :]}'
+        return name.replace('backbone.', 'backbone.body.')
+    return name
+
+
+logger = logging.getLogger(__name__)
+WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
+NO_SWITCHES = (
+    'type',
+    'mean_similarity',
+)  # `mean_similarity` is a file, and the paths of two machines differ
+
+
+def require_same_training(
+    path: str, meta: dict, vocabulary: Vocabulary, class_weight: dict | None
+) -> None:
+    """Compare a student's file with a config; what the file does not say is not compared.
+
+    Another class weight is named in a warning, since a student may be tried with another one.
+
+    Args:
+        meta: `meta_of` the file.
+
+    Raises:
+        UserError: the student was trained with other classes, or in another order.
+    """
+    labels, trained = _stated(meta)
+    difference = vocabulary.difference(labels) if labels else ''
+    if difference:
+        raise UserError(f'the student of {path} was trained with other classes: {difference}')
+    if trained is not None:
+        now = switches_of(class_weight)
+        names = [name for name in trained | now if trained.get(name) != now.get(name)]
+        told = [f'{name}={now.get(name)} (trained with {trained.get(name)})' for name in names]
+        if told:
+            logger.warning('%s is read with another class_weight: %s', path, ', '.join(told))
+
+
+def switches_of(class_weight: dict | None) -> dict[str, str]:
+    """Settings of a class weight -> {'tau': '1.0', ...}, without its towers, text and files"""
+    return {
+        name: str(value)
+        for name, value in (class_weight or {}).items()
+        if name not in NO_SWITCHES and '.' not in name and str(value) != 'None'
+        if not isinstance(value, dict)
+    }
+
+
+def _stated(meta: dict) -> tuple[list[str] | None, dict[str, str] | None]:
+    """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
+    if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
+        weight = switches_of(_parsed(meta['class_weight'])) if 'class_weight' in meta else None
+        return _labels(_parsed(meta['vocabulary']).get('labels')), weight
+    settings = None
+    if 'settings' in meta:
+        items = [(str(name), value) for name, value in _dict(meta['settings']).items()]
+        own = {k.removeprefix(WEIGHT): v for k, v in items if k.startswith(WEIGHT)}
+        settings = switches_of(own)
+    return _labels(_dict(meta.get('dataset_meta')).get('classes')), settings
+
+
+def _labels(value: object) -> list[str] | None:
+    """Return labels if the value is a list of them, else None."""
+    listed = isinstance(value, (list, tuple)) and all(isinstance(label, str) for label in value)
+    return list(value) if listed else None
+
+
+def _dict(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _parsed(text: object) -> dict:
+    """JSON of a dict -> the dict; {} of anything else"""
+    try:
+        return _dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+
+
+def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
+    """Compare a checkpoint with the run that resumes it.
+
+    Raises:
+        UserError: it was trained with other classes; or its weights are a running average, and the
+            run has no hook for one: the average would be trained with the student's optimizer.
+    """
+    labels, _ = _stated(checkpoint.get('meta', {}))
+    own = _labels(getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes'))
+    difference = labels and own and label_difference(labels, own, 'the data set')
+    if difference:
+        raise UserError(f'{path} was trained with other classes: {difference}')
+    averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    if 'ema_state_dict' in checkpoint and not averaged:
+        raise UserError(
+            f'{path} was trained with a running average (model.ema_momentum, or EMAHook), which '
+            'the config lacks; resume with it, or start a new run by --load-from'
+        )
