@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Installs the project and its tests into the active virtual environment, or into .venv made here.
 # --cpu takes PyTorch's CPU wheels (smaller) where its own index can be reached.
+# --locked takes the versions of requirements.lock.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 cpu=
+versions=()
 for option in "$@"; do
     case $option in
         --cpu) cpu=1 ;;
-        *) echo "error: unknown option $option; the only one is --cpu" >&2; exit 1 ;;
+        --locked) versions=(--constraint requirements.lock) ;;
+        *) echo "error: unknown option $option; there are --cpu and --locked" >&2; exit 1 ;;
     esac
 done
 
@@ -31,11 +34,11 @@ check_python python
 if [ -n "$cpu" ] && ! python -c 'import torch, torchvision' 2>/dev/null; then
     index=https://download.pytorch.org/whl/cpu
     if python -c "import urllib.request as u; u.urlopen('$index', timeout=10)" 2>/dev/null; then
-        python -m pip install --quiet torch torchvision --index-url "$index"
+        python -m pip install --quiet "${versions[@]}" torch torchvision --index-url "$index"
     else
         echo "$index cannot be reached; the usual wheels are taken, which run on CPUs too" >&2
     fi
 fi
-python -m pip install --quiet --editable '.[tests]'
+python -m pip install --quiet "${versions[@]}" --editable '.[tests]'
 python tools/check_install.py
 echo "next: ${next}python tools/miniature.py"

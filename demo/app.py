@@ -147,7 +147,7 @@ def build_page(
     import gradio as gr
 
     from mmseg.datasets.miniature import LABELS
-    from mmseg.datasets.transforms.loading import read_photo
+    from mmseg.datasets.reading import read_photo
 
     def answer(path: str, *settings: Any) -> str:
         try:

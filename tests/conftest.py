@@ -13,16 +13,21 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 
 
+def load_module(path):
+    """A Python file anywhere -> its module"""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def load_tool(name):
     """A script below tools/, such as 'download_weights' -> its module"""
     path = ROOT / 'tools' / f'{name}.py'
     for folder in (str(ROOT / 'tools'), str(path.parent)):
         if folder not in sys.path:
             sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(path)
 
 
 def run_script(name, *arguments):
@@ -83,18 +88,18 @@ def mini():
 @pytest.fixture(scope='session')
 def hashed(golden):
     """The module that draws the golden data's weights."""
-    spec = importlib.util.spec_from_file_location('hashed_weights', golden / 'hashed_weights.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(golden / 'hashed_weights.py')
 
 
 @pytest.fixture(scope='session')
 def hashed_clip(golden, hashed, tmp_path_factory):
     """'vit16' or 'rn50' -> a .safetensors file of that CLIP's hashed weights."""
-    from safetensors.numpy import save_file
+    return save_hashed_clips(golden, hashed, tmp_path_factory.mktemp('clip'))
 
-    folder = tmp_path_factory.mktemp('clip')
+
+def save_hashed_clips(golden, hashed, folder):
+    """See `hashed_clip`; files are written when they are first asked for."""
+    from safetensors.numpy import save_file
 
     def make(name):
         path = folder / f'{name}.safetensors'

@@ -22,7 +22,7 @@ from mmseg.apis import init_model, segment
 from mmseg.apis.guard import BODIES, REQUESTS, Guard
 from mmseg.apis.result import Segmentation
 from mmseg.datasets.miniature import MiniatureDataset
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'

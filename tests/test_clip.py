@@ -83,15 +83,15 @@ def test_with_a_single_place_dense_and_pooled_are_one(tiny_clip, kind):
 def test_vit_dense_is_the_last_block_with_the_identity_as_attention(tiny_clip):
     clip = tiny_clip('vit')
     visual, extractor = clip.model.visual, extractor_of(clip)
-    tokens, grid = extractor.trunk(pixels(64, 64))[:2]
+    trunk = extractor.trunk(pixels(64, 64))
     block = visual.transformer.resblocks[-1]
-    x = tokens[:, 1:]
+    x = trunk.tokens[:, 1:]
     # Attention of a token to itself alone is softmax over one entry: each token as its own
     # sequence.
     with torch.no_grad():
         alone = block(x.reshape(-1, 1, x.shape[-1])).reshape(x.shape)
         expected = visual.ln_post(alone) @ visual.proj
-        patches = extractor.tower.dense((tokens, grid))[0].flatten(2).transpose(1, 2)
+        patches = extractor.tower.dense(trunk)[0].flatten(2).transpose(1, 2)
     torch.testing.assert_close(patches, expected, atol=1e-5, rtol=0)
 
 

@@ -14,7 +14,7 @@ from mmseg.datasets import (
     ResizeShortSide,
     SegDataset,
 )
-from mmseg.datasets.transforms.loading import read_mask, read_photo
+from mmseg.datasets.reading import crop_for_prior, read_mask, read_photo
 from mmseg.errors import UserError
 
 
@@ -95,6 +95,17 @@ def test_photos_of_every_mode(tmp_path, mode):
     assert pixels.shape == (4, 6, 3)
     if mode == 'I;16':
         assert (pixels == 200 // 256).all()  # the upper byte
+
+
+@pytest.mark.parametrize('size', [(500, 375), (333, 500), (225, 224), (60, 81), (1000, 10)])
+def test_crop_for_prior_against_torchvision(size):
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import center_crop, resize
+
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    photo = Image.fromarray(noise)
+    expected = center_crop(resize(photo, 224, InterpolationMode.BICUBIC, antialias=True), 224)
+    assert np.array_equal(crop_for_prior(photo, 224), expected)
 
 
 def test_exif_rotation_is_honoured(tmp_path):

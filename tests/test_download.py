@@ -4,6 +4,7 @@ import copy
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -288,8 +289,9 @@ def test_an_old_python_is_one_line(tmp_path):
     assert ended.stderr == expected
 
 
-def test_cpu_wheels_where_their_index_cannot_be_reached(tmp_path):
-    """Without torch and without the index, the install says so in a line and goes on."""
+@pytest.fixture
+def install(tmp_path):
+    """Run env_install.sh with a `python` that only writes down its arguments, and has no torch."""
     calls = tmp_path / 'calls'
     stub = tmp_path / 'python'
     stub.write_text(
@@ -297,9 +299,31 @@ def test_cpu_wheels_where_their_index_cannot_be_reached(tmp_path):
     )
     stub.chmod(0o755)
     environment = {'PATH': f'{tmp_path}:/usr/bin:/bin', 'VIRTUAL_ENV': str(tmp_path)}
-    command = ['bash', ROOT / 'env_install.sh', '--cpu']
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0
-    assert ended.stderr.count('\n') == 1 and 'cannot be reached; the usual wheels' in ended.stderr
-    told = calls.read_text()
-    assert '--index-url' not in told and '--editable .[tests]' in told
+
+    def run(*options):
+        command = ['bash', ROOT / 'env_install.sh', *options]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0
+        return ended.stderr, calls.read_text()
+
+    return run
+
+
+def test_cpu_wheels_where_their_index_cannot_be_reached(install):
+    """Without torch and without the index, the install says so in a line and goes on."""
+    errors, calls = install('--cpu')
+    assert errors.count('\n') == 1 and 'cannot be reached; the usual wheels' in errors
+    assert '--index-url' not in calls and '--editable .[tests]' in calls
+
+
+def test_locked_versions(install):
+    errors, calls = install('--locked')
+    assert not errors and '--constraint requirements.lock --editable .[tests]' in calls
+    locked = (ROOT / 'requirements.lock').read_text()
+    needed = re.search(
+        r'^dependencies = \[(.*?)^\]', (ROOT / 'pyproject.toml').read_text(), re.M | re.S
+    )
+    for name in re.findall(r'"([\w-]+)', needed[1]):
+        name = name.replace('_', '-')
+        assert re.search(rf'^{name}==', locked, re.M), f'{name} is not in requirements.lock'
+    assert '://' not in locked and 'file:' not in locked

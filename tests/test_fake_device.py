@@ -44,7 +44,6 @@ from mmseg.structures import SegDataSample
 
 PERMITTED = {
     'evaluation/metric.py:evaluate': 'the counts of all photos, once, behind the last',
-    'evaluation/agreement.py:evaluate': 'the same',
     'engine/hooks.py:after_test_epoch': 'are the scores finite? once, after the last photo',
     'engine/deferred_logging.py:_read': 'losses where they are logged, all at once',
     'engine/train_hooks.py:_look': 'losses, every 10 iterations: are they finite?',

@@ -16,7 +16,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from mmseg.datasets import SegDataset
-from mmseg.datasets.transforms.loading import photo_size, read_gray, read_mask, read_photo
+from mmseg.datasets.reading import photo_size, read_gray, read_mask, read_photo
 from mmseg.errors import UserError
 from mmseg.labelling.shards import DamagedShard, photos_of
 from mmseg.preparation.archives import unpack

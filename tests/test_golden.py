@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mmseg.datasets import LoadImage, Resize
-from mmseg.datasets.transforms.loading import read_mask
+from mmseg.datasets.reading import read_mask
 from mmseg.engine import load_config
 from mmseg.evaluation import IoUMetric, confusion_matrix, scores_of
 from mmseg.models import build_maskclip
@@ -28,7 +28,11 @@ CASES = {'base': (0, 0), 'pd': (0.5, 0), 'ks': (0, 1.0), 'pdks': (0.5, 1.0)}
 @pytest.fixture(scope='module')
 def photo(golden):
     """The leaf's own pipeline on the golden photo."""
-    results = LoadImage()(dict(img_path=str(golden / '2008_000042.jpg'), prior_crop_size=224))
+    return load_photo(golden / '2008_000042.jpg')
+
+
+def load_photo(path):
+    results = LoadImage()(dict(img_path=str(path), prior_crop_size=224))
     return Resize((520, 520))(results)
 
 

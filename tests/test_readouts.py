@@ -12,10 +12,18 @@ from torch.testing import assert_close
 
 from mmseg.clip import CLIPDenseExtractor, ProxyViT, load_proxy
 from mmseg.clip.readout import PRESETS, Feedback, Readout, patch_classes, readout_of
-from mmseg.clip.readout.anomaly import outlier_factors, repair
-from mmseg.clip.readout.attention import gather, mix, neighbourhood, sharpen, spread
-from mmseg.clip.readout.feedback import class_map, connected
-from mmseg.clip.readout.switches import blocks_needed, number_of
+from mmseg.clip.readout.anomaly import local_outlier_factors, repair_patches
+from mmseg.clip.readout.attention import (
+    apply_attention,
+    average_similar,
+    gaussian_neighbourhood,
+    similarity_attention,
+)
+from mmseg.clip.readout.attention import (
+    sum_pair_attentions as pair_sum,
+)
+from mmseg.clip.readout.feedback import class_affinity, line_stays_in_class
+from mmseg.clip.readout.switches import block_number, blocks_needed
 from mmseg.clip.transformer import resize_positions
 from mmseg.errors import UserError
 from mmseg.models import build_maskclip
@@ -62,11 +70,12 @@ NEAR = 1 / (1 + math.exp(-(2**-0.5)))
 
 def test_pairs_of_two_patches():
     assert_close(
-        mix([TWO] * 3, [('q', 'q', 1.0)])[0, 0], tensor([[NEAR, 1 - NEAR], [1 - NEAR, NEAR]])
+        pair_sum([TWO] * 3, [('q', 'q', 1.0)])[0, 0],
+        tensor([[NEAR, 1 - NEAR], [1 - NEAR, NEAR]]),
     )
     other = TWO.flip(2)  # keys that point at the other patch
-    assert_close(mix([TWO, other, TWO], [('q', 'k', 1.0)])[0, 0, 0], tensor([1 - NEAR, NEAR]))
-    both = mix([TWO, other, TWO], [('q', 'q', 1.0), ('q', 'k', 0.5)])[0, 0, 0]
+    assert_close(pair_sum([TWO, other, TWO], [('q', 'k', 1.0)])[0, 0, 0], tensor([1 - NEAR, NEAR]))
+    both = pair_sum([TWO, other, TWO], [('q', 'q', 1.0), ('q', 'k', 0.5)])[0, 0, 0]
     assert_close(both, tensor([NEAR + 0.5 * (1 - NEAR), 1 - NEAR + 0.5 * NEAR]))
 
 
@@ -74,22 +83,26 @@ def test_bias_and_factor_of_two_patches():
     zero = torch.zeros(1, 1, 2, 2)
     bias = tensor([[0.0, math.log(3)], [0.0, 0.0]])
     assert_close(
-        mix([zero, zero, TWO], [('q', 'k', 1.0)], bias=bias)[0, 0, 0], tensor([0.25, 0.75])
+        pair_sum([zero, zero, TWO], [('q', 'k', 1.0)], bias=bias)[0, 0, 0],
+        tensor([0.25, 0.75]),
     )
     sharp = 1 / (1 + math.exp(-2 * 2**-0.5))
-    assert_close(mix([TWO] * 3, [('k', 'k', 1.0)], factor=2.0)[0, 0, 0], tensor([sharp, 1 - sharp]))
+    assert_close(
+        pair_sum([TWO] * 3, [('k', 'k', 1.0)], factor=2.0)[0, 0, 0],
+        tensor([sharp, 1 - sharp]),
+    )
 
 
 def test_maps_for_all_heads_and_for_each():
     share = tensor([[0.25, 0.75], [1.0, 0.0]])
     values = torch.stack([torch.eye(2), 2 * torch.eye(2)])[None]  # two heads
     expected = torch.stack([share, 2 * share])[None]
-    assert_close(spread(share[None], values), expected)
-    assert_close(spread(share.expand(1, 2, 2, 2), values), expected)
+    assert_close(apply_attention(share[None], values), expected)
+    assert_close(apply_attention(share.expand(1, 2, 2, 2), values), expected)
 
 
 def test_gaussian_neighbourhood():
-    row = neighbourhood((2, 3), 1.0, like=torch.ones(1))[0]
+    row = gaussian_neighbourhood((2, 3), 1.0, like=torch.ones(1))[0]
     one, two, three = (math.exp(-squares / 2) for squares in (1, 2, 5))
     assert_close(row, tensor([1, one, math.exp(-2), one, two, three]))
 
@@ -97,16 +110,23 @@ def test_gaussian_neighbourhood():
 def test_sharpened_cosines():
     cosines = tensor([[[1.0, 0.8], [0.8, 1.0]]])  # mean 0.9
     near = 1 / (1 + math.exp(-2))
-    assert_close(sharpen(cosines, margin=0.5, gain=10)[0, 0], tensor([near, 1 - near]))
-    assert_close(sharpen(cosines, margin=1, gain=10)[0], torch.eye(2))  # 0.8 < 0.9: left out
-    assert_close(sharpen(cosines, margin=1.2, gain=3)[0], torch.eye(2))  # nothing left, no NaN
+    assert_close(similarity_attention(cosines, margin=0.5, gain=10)[0, 0], tensor([near, 1 - near]))
+    assert_close(
+        similarity_attention(cosines, margin=1, gain=10)[0], torch.eye(2)
+    )  # 0.8 < 0.9: left out
+    assert_close(
+        similarity_attention(cosines, margin=1.2, gain=3)[0], torch.eye(2)
+    )  # nothing left, no NaN
 
 
 def test_gathered_patches():
     patches = tensor([[[1.0], [4.0]]])
     cosines = tensor([[[1.0, 0.5], [0.3, 1.0]]])
     assert_close(
-        gather(patches, cosines, threshold=0.4), tensor([[[2.0], [4.0]]]), rtol=1e-5, atol=0
+        average_similar(patches, cosines, threshold=0.4),
+        tensor([[[2.0], [4.0]]]),
+        rtol=1e-5,
+        atol=0,
     )
 
 
@@ -118,7 +138,7 @@ def test_outlier_factors_are_scikit_learns():
 
     points = torch.randn(2, 40, 3, generator=torch.manual_seed(0))
     points[0, 5] += 8
-    found = outlier_factors(points, neighbours=6)
+    found = local_outlier_factors(points, neighbours=6)
     for one, factors in zip(points, found):
         referee = LocalOutlierFactor(6, metric='sqeuclidean').fit(one.numpy())
         assert_close(
@@ -131,11 +151,11 @@ def test_repair_takes_the_sound_neighbours():
     patches = torch.arange(9.0).view(1, 9, 1)
     broken = torch.zeros(1, 9, dtype=torch.bool)
     broken[0, [0, 4]] = True  # neighbours of the corner: 1, 3, 4; of the centre: all
-    found = repair(patches, broken, (3, 3)).flatten()
+    found = repair_patches(patches, broken, (3, 3)).flatten()
     expected = torch.arange(9.0)
     expected[0], expected[4] = 2, (1 + 2 + 3 + 5 + 6 + 7 + 8) / 7
     assert_close(found, expected)
-    assert torch.equal(repair(patches, torch.ones_like(broken), (3, 3)), patches)
+    assert torch.equal(repair_patches(patches, torch.ones_like(broken), (3, 3)), patches)
 
 
 # A second pass
@@ -144,19 +164,19 @@ def test_repair_takes_the_sound_neighbours():
 def test_lines_that_leave_their_class():
     classes = torch.zeros(1, 1, 9, dtype=torch.long)
     classes[0, 0, 1] = 1
-    whole, start = (connected(classes, line)[0] for line in ('whole', 'start'))
+    whole, start = (line_stays_in_class(classes, line)[0] for line in ('whole', 'start'))
     assert not whole[0, 2] and whole[2, 8] and not whole[0, 8]
     assert start[0, 2] and not start[0, 8]  # samples of the short line never reach its middle
 
 
 def test_map_of_classes():
     settings = Feedback()
-    none = class_map(torch.full((1, 2, 3), -1), settings, like=torch.ones(1))
+    none = class_affinity(torch.full((1, 2, 3), -1), settings, like=torch.ones(1))
     assert (none == 0).all()
-    two = class_map(tensor([[[0, 0, 1]], [[0, 0, 0]]]), settings, like=torch.ones(1))
+    two = class_affinity(tensor([[[0, 0, 1]], [[0, 0, 0]]]), settings, like=torch.ones(1))
     assert_close(two.amax(dim=(1, 2)), torch.ones(2))
     assert two[0, 0, 0] > two[0, 0, 2] and two[0, 2, 2] > two[0, 2, 0]
-    one = class_map(tensor([[[0, 0, 1]]]), settings, like=torch.ones(1))
+    one = class_affinity(tensor([[[0, 0, 1]]]), settings, like=torch.ones(1))
     assert_close(two[:1], one)
 
 
@@ -165,9 +185,9 @@ def test_classes_of_patches():
     scores[0, 1, 0, 0], scores[0, 0, 0, 1] = 1.0, 0.01
     image = torch.zeros(1, 3, 4, 7)  # the second patch is cut off
     sure, unsure = Feedback(threshold=0.9, scale=40), Feedback(threshold=0.9, unsure='first')
-    assert patch_classes(scores, image, sure, cell=4).tolist() == [[[1, -1]]]
-    assert patch_classes(scores, image, unsure, cell=4).tolist() == [[[1, 0]]]
-    flipped = patch_classes(scores, image, sure, cell=4, refine=lambda s, _: s.flip(1))
+    assert patch_classes(scores, image, sure, stride=4).tolist() == [[[1, -1]]]
+    assert patch_classes(scores, image, unsure, stride=4).tolist() == [[[1, 0]]]
+    flipped = patch_classes(scores, image, sure, stride=4, refine=lambda s, _: s.flip(1))
     assert flipped.tolist() == [[[0, -1]]]
 
 
@@ -185,20 +205,20 @@ def test_plain_attention_is_the_towers_own(extractor):
 
 def test_terms_add(extractor):
     """Before the last norm: two terms less one are the other, but for the projection's bias."""
-    from mmseg.clip.readout import read_out
+    from mmseg.clip.readout import read_last_block
 
     trunk = extractor().trunk(pixels(48, 80))
     blocks = extractor().tower.visual.transformer.resblocks
     plain = dict(residual=False, mlp=False)
     with torch.no_grad():
         both, first, second = (
-            read_out(blocks, trunk, Readout(terms, weights, **plain))
+            read_last_block(blocks, trunk, Readout(terms, weights, **plain))
             for terms, weights in ((('q-q', 'value'), (1.0, 2.0)), (('q-q',), ()), (('value',), ()))
         )
         bias = blocks[-1].attn.out_proj.bias
     assert_close(both, first + 2 * (second - bias), atol=1e-5, rtol=0)
     with torch.no_grad():
-        kept = read_out(blocks, trunk, Readout(('q-q',), mlp=False, cls_weight=0.5))
+        kept = read_last_block(blocks, trunk, Readout(('q-q',), mlp=False, cls_weight=0.5))
     assert_close(kept, first + trunk.tokens[:, 1:] + 0.5 * trunk.tokens[:, :1], atol=1e-5, rtol=0)
 
 
@@ -226,7 +246,7 @@ def test_early_attention_is_the_blocks_own(extractor):
     tower = extractor('resclip').tower
     assert tower.needed.attentions == {2}  # of three blocks: 6 to 9 of twelve
     trunk = extractor('resclip').trunk(pixels(48, 80))
-    assert_close(trunk.early.sum(dim=-1), torch.ones(2, 2, 16))
+    assert_close(trunk.early_attention.sum(dim=-1), torch.ones(2, 2, 16))
     assert_close(trunk.tokens, extractor().trunk(pixels(48, 80)).tokens, atol=1e-5, rtol=0)
 
 
@@ -263,9 +283,9 @@ def test_feedback_changes_what_text_changes(extractor):
 
 
 def test_block_numbers_are_of_twelve():
-    assert [number_of(b, 12) for b in (4, 9, 11)] == [4, 9, 11]
-    assert [number_of(b, 24) for b in (4, 9, 11)] == [8, 18, 22]  # ViT-L
-    assert [number_of(b, 3) for b in (1, 4, 9, 12)] == [1, 1, 2, 2]
+    assert [block_number(b, 12) for b in (4, 9, 11)] == [4, 9, 11]
+    assert [block_number(b, 24) for b in (4, 9, 11)] == [8, 18, 22]  # ViT-L
+    assert [block_number(b, 3) for b in (1, 4, 9, 12)] == [1, 1, 2, 2]
     assert blocks_needed(PRESETS['gem'], 12).outputs == {6, 7, 8, 9, 10, 11}
     assert blocks_needed(PRESETS['scclip'], 12).outputs == {4, 5, 6, 7, 8, 9, 10}
     assert blocks_needed(PRESETS['resclip'], 12).attentions == {6, 7, 8, 9}
@@ -340,12 +360,12 @@ def test_proxy_patches_divide_the_towers(patch, stride, parts):
 
 
 def test_a_proxy_of_other_patches_is_told(caplog):
-    tiny_proxy(8).say_how_it_sees(16)
+    tiny_proxy(8).warn_of_resizing(16)
     assert not caplog.messages
-    tiny_proxy(14).say_how_it_sees(16)
+    tiny_proxy(14).warn_of_resizing(16)
     assert caplog.messages == [
-        "the proxy's patches of 14 pixels do not divide CLIP's of 16: photos are shown to it at "
-        '0.875 times their size, so that 1 of its patches span one'
+        "the proxy's patches of 14 pixels do not divide CLIP's of 16: the proxy sees photos "
+        'at 0.875 times their size, so that 1 of its patches span one'
     ]
 
 
@@ -377,10 +397,13 @@ def test_proxy_weights_by_file(tmp_path):
 @pytest.mark.parametrize(
     'config, told',
     [
-        ('sclp', "not 'sclp' \\(nearest: 'sclip'\\)"),
+        ('sclp', "'sclp' is not known \\(nearest: 'sclip'\\)"),
         (dict(preset='sclip', residul=False), "no key 'residul' \\(nearest: 'residual'\\)"),
         (dict(preset='scclip', repair=dict(quantil=0.9)), "nearest: 'quantile'"),
-        (dict(terms=['q-z']), "readout.terms is 'value', .*, not 'q-z'"),
+        (
+            dict(terms=['q-z']),
+            "readout.terms must be a list, each item 'value', .*, not \\('q-z',\\)",
+        ),
         (dict(terms=['q-q', 'k-k'], weights=[1]), '2 terms and 1 weights'),
         (
             dict(terms='layer_similarity', use_cls_token=False),
@@ -389,36 +412,42 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(terms='proxy'), 'set readout.use_cls_token=False'),
         (dict(preset='gem', terms=['q-k'], weights=[]), 'self_self takes terms such as'),
         (dict(preset='gem', gaussian=5.0), 'self_self and readout.gaussian exclude'),
-        (dict(preset='sclip', residual=1.5), 'residual is True or False, not 1.5'),
-        (dict(preset='naclip', gaussian='wide'), "gaussian is a number, not 'wide'"),
+        (dict(preset='sclip', residual=1.5), 'residual must be True or False, not 1.5'),
+        (dict(preset='naclip', gaussian='wide'), "gaussian must be a number .*, not 'wide'"),
         (
             dict(preset='resclip', feedback=dict(smooth='rings')),
-            "smooth is 'grid' or 'rows', not 'rings'",
+            "smooth must be 'grid' or 'rows', not 'rings'",
         ),
-        (dict(terms=[]), 'readout.terms is at least one of'),
-        (dict(early_blocks=[6]), 'readout.early_blocks is two numbers, not'),
-        (dict(preset='scclip', layers=dict(fused=[4])), 'fused is two numbers, not'),
+        (dict(terms=[]), 'readout.terms is empty'),
+        (dict(early_blocks=[6]), 'readout.early_blocks must be a list of 2'),
+        (
+            dict(preset='scclip', layers=dict(fused=[4])),
+            'fused must be a list of 2: .* or None',
+        ),
         (
             dict(preset='scclip', layers=dict(fused=[10, 4])),
-            'fused is \\(low, high\\), not \\(10, 4\\)',
+            'fused is \\(first, last\\), not \\(10, 4\\)',
         ),
         (
             dict(preset='gem', self_self=dict(blocks=99)),
-            'blocks is a whole number from 1 to 12, not 99',
+            'blocks must be a whole number from 1 to 12, not 99',
         ),
         (dict(preset='gem', self_self=dict(iterations=-3)), 'a whole number from 0 to .*not -3'),
-        (dict(preset='gem', self_self=dict(temperature='x')), "temperature is a number.*'x'"),
-        (dict(early_blocks=['a', 'b']), "readout.early_blocks is a whole number.* not 'a'"),
-        (dict(preset='scclip', weights=['a', 'b']), "readout.weights is a number .*not 'a'"),
+        (dict(preset='gem', self_self=dict(temperature='x')), "temperature must be a number.*'x'"),
+        (dict(early_blocks=['a', 'b']), "readout.early_blocks must be .* a whole number.*'a'"),
+        (dict(preset='scclip', weights=['a', 'b']), "readout.weights must be .* a number .*'a'"),
         (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number from 1 .*, not 3.5'),
-        (dict(gaussian=5.0), "readout.gaussian is of terms such as 'k-k'"),
-        (dict(feedback={}), "readout.feedback steers terms such as 'k-k'"),
-        (dict(preset='naclip', terms='near'), "readout.terms is 'value', .*, not 'near'"),
+        (dict(gaussian=5.0), "readout.gaussian needs a term such as 'k-k'"),
+        (dict(feedback={}), "readout.feedback needs a term such as 'k-k'"),
+        (
+            dict(preset='naclip', terms='near'),
+            "terms must be a list, each item 'value', .*, not",
+        ),
         (
             dict(preset='scclip', repair=dict(quantile=95)),
-            'quantile is a number from 0 to 1, not 95',
+            'quantile must be a number from 0 to 1, not 95',
         ),
-        (3, 'is a name or a dict'),
+        (3, 'must be a name or a dict'),
     ],
 )
 def test_what_is_wrong_is_told(config, told):
@@ -439,7 +468,7 @@ def test_towers_without_blocks_and_proxies_without_terms(extractor, tiny_clip):
     visual = tiny_clip('resnet').model.visual
     with pytest.raises(UserError, match='ModifiedResNet ends in an attention pool'):
         CLIPDenseExtractor(visual, mean=MEAN, std=STD, readout=PRESETS['sclip'])
-    with pytest.raises(UserError, match='positions is .*nearest'):
+    with pytest.raises(UserError, match='positions must be .*nearest'):
         extractor(positions='antialiased')
     with pytest.raises(UserError, match='needs a proxy, and no other'):
         extractor('sclip', proxy=tiny_proxy())

@@ -301,6 +301,7 @@ def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
 
 
 def test_the_protocol_stands_beside_the_figures(tiny_config, tmp_path, capsys):
+    from mmseg.apis.test import test
     from mmseg.engine import load_config
 
     options = {'protocol': dict(scale=(2048, 48), windows=dict(size=32, stride=16))}

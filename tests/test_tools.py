@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmseg.apis import command_lines
 from mmseg.apis.command import parse_value, run_command, settings_of
+from mmseg.engine import load_config
 from mmseg.engine.hooks import LabelWriterHook
 from mmseg.errors import UserError
 from mmseg.utils import unique_names
@@ -194,10 +195,14 @@ def run_tool(*arguments):
     )
 
 
-def test_print_config(tiny_config, capsys):
+def test_print_config(tiny_config, tmp_path, capsys):
     option = '--cfg-options'
     assert run_script('print_config', tiny_config, option, 'vocabulary=voc_20') == 0
-    assert "vocabulary='voc_20'" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "\nvocabulary = 'voc_20'\n" in text
+    assert text.count("vocabulary='voc_20',  # from vocabulary\n") == 2  # of model and data
+    (tmp_path / 'printed.py').write_text(text)
+    assert load_config(tmp_path / 'printed.py').model.vocabulary == 'voc_20'
     assert run_script('print_config', tiny_config, option, 'vocabularry=voc_20') == 1
     expected = "error: the config has no key 'vocabularry' (nearest: 'vocabulary')\n"
     assert capsys.readouterr().err == expected
@@ -384,7 +389,7 @@ def test_what_would_stop_a_test_late_stops_it_early(tiny_config, tmp_path, capsy
 @pytest.mark.parametrize(
     'arguments, code, out, error',
     [
-        ([], 0, 'print_config      The config as it is used', ''),
+        ([], 0, 'print_config      Print a config as it is used', ''),
         (['print_config', 'CONFIG'], 0, "vocabulary = 'miniature'", ''),
         (['segment', 'nowhere'], 1, '', 'error: no such photo or folder: nowhere'),
         (['analyze_logs', 'nowhere'], 1, '', 'error: nowhere holds no */vis_data/scalars.json'),

@@ -26,7 +26,7 @@ from mmseg import kernels
 from mmseg.apis.command import settings_of
 from mmseg.apis.export import require_scores_alone
 from mmseg.apis.test import DEFAULT_HOOKS
-from mmseg.datasets.transforms.loading import crop_for_prior, read_photo
+from mmseg.datasets.reading import crop_for_prior, read_photo
 from mmseg.engine import (
     SegRunner,
     allow_tf32,

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 from torch import Tensor
 
-from mmseg.datasets.transforms.loading import crop_for_prior, read_photo, to_rgb
+from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models import assemble_maskclip, build_extractor

@@ -11,7 +11,7 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
 from mmseg.clip import fetched_names
-from mmseg.datasets.image_folder import list_photos
+from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
 

@@ -1,19 +1,28 @@
-"""One face over every CLIP image tower: pixels in, features in text space out."""
+"""The frozen CLIP image encoder: image -> patch features in text space, keys, image embedding.
 
-from typing import NamedTuple
+`CLIPDenseExtractor` normalises and pads the image. `towers.py` computes the features, and
+`readout/` holds the attentions that a ViT's last block may have.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import channel_statistics
+from mmseg.utils import channel_statistics, validated
 
-from .readout import NOTHING, PRESETS, Outside, patch_classes
+from .proxy import ProxyViT
+from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, patch_classes
 from .towers import build_tower
+from .transformer import PositionRule, Trunk
+
+Score = Callable[[Tensor], Tensor]  # (N, D, h, w) -> (N, C, h, w) cosines with the text
 
 
 class DenseFeatures(NamedTuple):
-    """What a tower says of each patch.
+    """Features of each patch.
 
     Attributes:
         patches: (N, D, h, w) in text space, not normalised.
@@ -25,46 +34,51 @@ class DenseFeatures(NamedTuple):
 
 
 class CLIPDenseExtractor(nn.Module):
-    """A frozen CLIP image tower that answers for every patch.
+    """Extract a feature in text space for every patch, with a frozen CLIP image tower.
 
-    By default the last attention acts as the identity (MaskCLIP, ECCV 2022, section 3.2): its value
-    and output projections are applied to each place by itself, and what follows them in the tower
-    follows here too. Of a ViT's last block, `readout` may ask otherwise.
+    By default the last attention is the identity (MaskCLIP, ECCV 2022, section 3.2): its value and
+    output projections, and the layers after them, apply to each patch by itself. For ViTs, a
+    `readout` chooses other attentions.
 
     Args:
         visual: the `visual` of an open_clip model (ViT, ModifiedResNet or timm tower).
-        mean, std: RGB, for values in 0..1; the extractor normalises by itself.
-        project_keys: ViT keys go through the output projection (as in the original code, Q2).
-        pad: extend sizes that are no multiple of the stride at the right and bottom; without it the
-            remainder is dropped (ResNets in the original code, ViTs in SCLIP's). timm's towers
-            always pad.
-        readout: a Readout.
-        positions: how a ViT's position embeddings reach other sizes, see `resize_positions`.
-        proxy: the ProxyViT of a readout with the term 'proxy'. A finer one makes the grid finer
-            where it is the only term.
-        refine: (N, C, H, W) cosines, (N, 3, H, W) normalised -> (N, C, H, W), of a first answer
-            for a readout with feedback; None for as they are.
+        mean, std: RGB, for values in 0..1. The extractor normalises the image itself.
+        project_keys: apply the output projection to a ViT's keys (as in the original code, Q2).
+        pad: pad sizes that are no multiple of the stride, at the right and at the bottom. Without
+            it the remainder is dropped (ResNets in the original code, ViTs in SCLIP's). timm's
+            towers always pad.
+        readout: how a ViT's last block is read out.
+        positions: how a ViT's position embeddings are resized, see `resize_positions`.
+        proxy: network of a readout with the term 'proxy'. If this is the only term, the features
+            are on the proxy's grid, which may be finer.
+        refine: (N, C, H, W) cosines, (N, 3, H, W) normalised image -> (N, C, H, W). It refines the
+            first pass of a readout with feedback. None for no refinement.
 
     Raises:
-        UserError: a tower of which no dense features are known, or none by that readout; a readout
+        UserError: an unsupported tower, a tower that cannot be read out this way, a readout
             without its proxy, or a proxy without its readout.
     """
 
+    mean: Tensor
+    std: Tensor
+
+    @validated
     def __init__(
         self,
-        visual,
+        visual: nn.Module,
+        /,
         *,
-        mean,
-        std,
-        project_keys=False,
-        pad=True,
-        readout=PRESETS['maskclip'],
-        positions='size',
-        proxy=None,
-        refine=None,
-    ):
+        mean: Sequence[float],
+        std: Sequence[float],
+        project_keys: bool = False,
+        pad: bool = True,
+        readout: Readout = PRESETS['maskclip'],
+        positions: PositionRule = 'size',
+        proxy: ProxyViT | None = None,
+        refine: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        self.tower = build_tower(
+        self.tower: Any = build_tower(
             visual, project_keys=project_keys, readout=readout, positions=positions
         )
         if (proxy is not None) != ('proxy' in readout.terms):
@@ -73,83 +87,88 @@ class CLIPDenseExtractor(nn.Module):
                 "backbone.readout='proxyclip' and backbone.proxy=dict(model=..., pretrained=...)"
             )
         self.readout, self.proxy, self.refine = readout, proxy, refine
-        finer = proxy is not None and readout.terms == ('proxy',)
-        self.parts = proxy.parts_of(self.tower.stride) if finer else 1
+        self.parts = 1  # cells of the output along a patch of the tower
+        if proxy is not None and readout.terms == ('proxy',):
+            self.parts = proxy.parts_of(self.tower.stride)
         self.pad = pad or self.tower.must_pad
-        mean, std = channel_statistics(mean, std)
-        self.register_buffer('mean', mean[None], persistent=False)
-        self.register_buffer('std', std[None], persistent=False)
+        pixel_mean, pixel_std = channel_statistics(mean, std)
+        self.register_buffer('mean', pixel_mean[None], persistent=False)
+        self.register_buffer('std', pixel_std[None], persistent=False)
         self.requires_grad_(False)
         self.eval()
 
     @property
-    def stride(self):
-        """Pixels of the input per patch of the answer, in either direction."""
+    def stride(self) -> int:
+        """Pixels of the input per cell of the output, in both directions."""
         return self.tower.stride // self.parts
 
-    def train(self, mode=True):
-        """Frozen is structural: stays in eval mode whatever is asked."""
+    def train(self, mode: bool = True) -> 'CLIPDenseExtractor':
+        """Stay in eval mode: the extractor is frozen."""
         return super().train(False)
 
-    def forward(self, image, score=None) -> DenseFeatures:
-        """(N, 3, H, W) RGB in 0..255 -> DenseFeatures, h = ceil(H / stride) or, unpadded, floor.
+    def forward(self, image: Tensor, score: Score | None = None) -> DenseFeatures:
+        """Extract features: (N, 3, H, W) RGB in 0..255 -> h = ceil(H / stride), unpadded floor.
 
         Args:
-            score: (N, D, h, w) -> (N, C, h, w) cosines with the text, for a readout with feedback;
-                without it the first answer is the answer.
+            score: (N, D, h, w) -> (N, C, h, w) cosines with the text, for a readout with feedback.
+                Without it there is only the first pass.
         """
         return self._dense(self.trunk(image), image, score)
 
-    def forward_with_embedding(self, image, score=None):
-        """(N, 3, H, W) RGB in 0..255 -> DenseFeatures and (N, D) unit norm, from one pass."""
+    def forward_with_embedding(
+        self, image: Tensor, score: Score | None = None
+    ) -> tuple[DenseFeatures, Tensor]:
+        """(N, 3, H, W) RGB in 0..255 -> DenseFeatures, (N, D) of `embed`, from one pass"""
         trunk = self.trunk(image)
         return self._dense(trunk, image, score), self._pool(trunk)
 
-    def embed(self, view) -> Tensor:
-        """(N, 3, H, W) RGB in 0..255 -> (N, D) unit norm: CLIP's own image embedding.
+    def embed(self, image: Tensor) -> Tensor:
+        """Compute CLIP's image embedding: (N, 3, H, W) RGB in 0..255 -> (N, D), unit norm.
 
-        CLIP's view is 224 x 224; any other size resizes the position embeddings.
+        CLIP's own size is 224 x 224. Position embeddings are resized to any other.
         """
-        return self._pool(self.trunk(view))
+        return self._pool(self.trunk(image))
 
-    def trunk(self, image):
-        """(N, 3, H, W) RGB in 0..255 -> all before the last attention, in the tower's form."""
-        image = (image.to(self.mean.dtype) - self.mean) / self.std
+    def trunk(self, image: Tensor) -> Any:
+        """(N, 3, H, W) RGB in 0..255 -> all before the last attention, as the tower has it"""
         if min(image.shape[-2:]) < self.tower.stride and not self.pad:
             raise UserError(
                 f'an input of {image.shape[-1]} x {image.shape[-2]} pixels is smaller than a patch '
                 f'of {self.tower.stride}; set backbone.pad=True'
             )
-        if self.pad:
-            image = F.pad(image, self._padding(image))
-        return self.tower.trunk(image)
+        image = self._normalise(image)
+        return self.tower.trunk(F.pad(image, self._padding(image)) if self.pad else image)
 
-    def _dense(self, trunk, image, score):
-        if self.readout == PRESETS['maskclip']:
-            return DenseFeatures(*self.tower.dense(trunk))
-        outside = NOTHING if self.proxy is None else self._ask_proxy(image, trunk.grid)
-        features = DenseFeatures(*self.tower.dense(trunk, outside))
-        feedback = self.readout.feedback
-        if feedback is None or score is None:
+    def _dense(self, trunk: Any, image: Tensor, score: Score | None) -> DenseFeatures:
+        guidance = NO_GUIDANCE if self.proxy is None else self._ask_proxy(image, trunk)
+        features = DenseFeatures(*self.tower.dense(trunk, guidance))
+        if self.readout.feedback is None or score is None:
             return features
-        seen = (image.to(self.mean.dtype) - self.mean) / self.std
-        scores, cell = score(features.patches), self.tower.stride
-        classes = patch_classes(scores, seen, feedback, cell=cell, refine=self.refine)
-        outside = outside._replace(classes=classes)
-        return DenseFeatures(*self.tower.dense(trunk, outside))
+        classes = patch_classes(
+            score(features.patches),
+            self._normalise(image),
+            self.readout.feedback,
+            stride=self.tower.stride,
+            refine=self.refine,
+        )
+        return DenseFeatures(*self.tower.dense(trunk, guidance._replace(classes=classes)))
 
-    def _ask_proxy(self, image, grid):
-        """(N, 3, H, W) in 0..255, (h, w) of the tower -> Outside; padding has the proxy's mean"""
-        rest = image.to(self.proxy.mean.dtype) - self.proxy.mean
-        image = F.pad(rest, self._padding(image)) + self.proxy.mean
-        fine = tuple(n * self.parts for n in grid)
-        return Outside(self.proxy(image, fine), None if fine == grid else fine)
+    def _ask_proxy(self, image: Tensor, trunk: Trunk) -> Guidance:
+        """Compare the patches of the proxy; the padding has the proxy's mean colour."""
+        assert self.proxy is not None
+        centred = image.to(self.proxy.mean.dtype) - self.proxy.mean
+        image = F.pad(centred, self._padding(image)) + self.proxy.mean
+        grid = (trunk.grid[0] * self.parts, trunk.grid[1] * self.parts)
+        return Guidance(self.proxy(image, grid), None if grid == trunk.grid else grid)
 
-    def _padding(self, image):
-        """-> what F.pad makes whole patches with: pixels added or, unpadded, cut off"""
-        rest = [side % self.tower.stride for side in image.shape[-2:]]
-        rows, columns = (-n % self.tower.stride if self.pad else -n for n in rest)
+    def _normalise(self, image: Tensor) -> Tensor:
+        return (image.to(self.mean.dtype) - self.mean) / self.std
+
+    def _padding(self, image: Tensor) -> tuple[int, int, int, int]:
+        """Compute F.pad's argument for whole patches; without `pad` it crops."""
+        remainders = [side % self.tower.stride for side in image.shape[-2:]]
+        rows, columns = (-n % self.tower.stride if self.pad else -n for n in remainders)
         return (0, columns, 0, rows)
 
-    def _pool(self, trunk):
+    def _pool(self, trunk: Any) -> Tensor:
         return F.normalize(self.tower.pool(trunk), dim=-1)

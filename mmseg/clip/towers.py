@@ -1,33 +1,50 @@
-"""The kinds of CLIP image tower, each as trunk, dense readout and image embedding.
+"""The kinds of CLIP image tower behind one interface: ViT, ModifiedResNet, timm's.
 
-`trunk` is everything before the last attention; `dense` reads that attention's value path out at
-every place; `pool` finishes the tower as CLIP does. None of them copies a weight.
+Every tower has `trunk` (image -> all before the last attention), `dense` (trunk -> patches in text
+space, and keys) and `pool` (trunk -> CLIP's image embedding), a `stride`, and `must_pad`. `dense`
+applies the value path of the last attention to each patch by itself (MaskCLIP); that of a ViT is
+`readout.read_last_block`, which has other attentions too. No tower copies a weight.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from timm.layers import AttentionPool2d, AttentionPoolLatent, Format, RotAttentionPool2d
-from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import require_choice
 
-from .readout import NOTHING, PRESETS, blocks_needed, read_out
-from .readout.attention import resize_rows
-from .transformer import RULES, Trunk, resize_positions, run_block, run_block_with_attention
+from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, blocks_needed, read_last_block
+from .readout.attention import resize_tokens
+from .transformer import (
+    PositionRule,
+    Trunk,
+    resize_positions,
+    run_block,
+    run_block_with_attention,
+)
 
 
-def build_tower(visual, *, project_keys=False, readout=PRESETS['maskclip'], positions='size'):
-    """open_clip's `visual` -> the adapter with trunk, dense, pool, `stride` and `must_pad`.
+def build_tower(
+    visual: nn.Module,
+    *,
+    project_keys: bool = False,
+    readout: Readout = PRESETS['maskclip'],
+    positions: PositionRule = 'size',
+) -> 'ViTTower | ResNetTower | TimmTower':
+    """Wrap the `visual` of an open_clip model.
 
     Args:
-        project_keys, readout, positions: see `ViTTower`; other towers have no such choice.
+        project_keys, readout, positions: see `ViTTower`. Other towers have no such choice.
+
+    Raises:
+        UserError: a tower of an unknown kind, or one that is no ViT with options for ViTs.
     """
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
+
     if isinstance(visual, VisionTransformer):
         return ViTTower(visual, project_keys=project_keys, readout=readout, positions=positions)
     if readout != PRESETS['maskclip'] or positions != 'size':
@@ -41,7 +58,7 @@ def build_tower(visual, *, project_keys=False, readout=PRESETS['maskclip'], posi
     if isinstance(visual, TimmModel):
         return TimmTower(visual)
     raise UserError(
-        f'no dense features are known of the image tower {type(visual).__name__}; '
+        f'the image tower {type(visual).__name__} is not supported; '
         'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool'
     )
 
@@ -50,112 +67,121 @@ class ViTTower(nn.Module):
     """open_clip's VisionTransformer with a class token.
 
     Args:
-        project_keys: see `CLIPDenseExtractor`.
-        readout: a Readout: how `dense` reads the last block.
+        visual: open_clip's VisionTransformer.
+        project_keys: apply the output projection to the keys (as in the original code, Q2).
+        readout: how `dense` reads the last block.
         positions: rule of `resize_positions`.
+
+    Raises:
+        UserError: a ViT with an attentional pooler or custom blocks.
     """
 
     must_pad = False
 
     def __init__(
-        self, visual, *, project_keys=False, readout=PRESETS['maskclip'], positions='size'
-    ):
+        self,
+        visual: Any,
+        /,
+        *,
+        project_keys: bool = False,
+        readout: Readout = PRESETS['maskclip'],
+        positions: PositionRule = 'size',
+    ) -> None:
+        from open_clip.transformer import ResidualAttentionBlock
+
         super().__init__()
         blocks = visual.transformer.resblocks
         if visual.attn_pool is not None or not isinstance(blocks[-1], ResidualAttentionBlock):
             raise UserError(
-                'no dense features are known of a ViT with an attentional pooler or '
-                'custom blocks (CoCa and kin); use a plain CLIP ViT'
+                'ViTs with an attentional pooler or custom blocks (CoCa and its relatives) are not '
+                'supported; use a plain CLIP ViT'
             )
-        require_choice('positions', positions, RULES)
         self.visual, self.project_keys = visual, project_keys
         self.readout, self.positions = readout, positions
         self.needed = blocks_needed(readout, len(blocks))
-        self.stride = visual.patch_size[0]
+        self.stride: int = visual.patch_size[0]
 
-    def trunk(self, image) -> Trunk:
-        """(N, 3, H, W) normalised -> all before the last block"""
+    def trunk(self, image: Tensor) -> Trunk:
+        """(N, 3, H, W) normalised -> Trunk"""
         visual = self.visual
         patches = visual.conv1(image)
-        grid = tuple(patches.shape[-2:])
+        grid = (patches.shape[2], patches.shape[3])
         tokens = patches.flatten(2).transpose(1, 2)
-        first = visual.class_embedding.expand(tokens.shape[0], 1, -1)
-        tokens = torch.cat([first, tokens], dim=1) + resize_positions(
-            visual.positional_embedding, grid, self.positions
-        )
+        cls_token = visual.class_embedding.expand(tokens.shape[0], 1, -1)
+        positions = resize_positions(visual.positional_embedding, grid, self.positions)
+        tokens = torch.cat([cls_token, tokens], dim=1) + positions
         return self._run_blocks(visual.ln_pre(tokens), grid)
 
-    def _run_blocks(self, tokens, grid):
-        outputs, attentions = self.needed
-        seen, early = {0: tokens} if 0 in outputs else {}, None
+    def _run_blocks(self, tokens: Tensor, grid: tuple[int, int]) -> Trunk:
+        outputs = {0: tokens} if 0 in self.needed.outputs else {}
+        early_attention = None
         for number, block in enumerate(self.visual.transformer.resblocks[:-1], start=1):
-            if number in attentions:
-                tokens, share = run_block_with_attention(block, tokens)
-                share = share / len(attentions)
-                early = share if early is None else early + share
+            if number in self.needed.attentions:
+                tokens, attention = run_block_with_attention(block, tokens)
+                attention = attention / len(self.needed.attentions)
+                early_attention = (
+                    attention if early_attention is None else early_attention + attention
+                )
             else:
                 tokens = run_block(block, tokens)
-            if number in outputs:
-                seen[number] = tokens
-        return Trunk(tokens, grid, seen, early)
+            if number in self.needed.outputs:
+                outputs[number] = tokens
+        return Trunk(tokens, grid, outputs, early_attention)
 
-    def dense(self, trunk, outside=NOTHING):
-        """trunk -> (N, D, h, w), (N, h*w, width): by the readout, on the finer grid of `outside`"""
-        trunk = Trunk(*trunk)
-        patches = read_out(self.visual.transformer.resblocks, trunk, self.readout, outside)
-        patches = linear(self.visual.ln_post(patches), self.visual.proj.T)
-        keys = resize_rows(self._keys(trunk.tokens[:, 1:]), trunk.grid, outside.fine)
-        return to_grid(patches, outside.fine or trunk.grid), keys
+    def dense(self, trunk: Trunk, guidance: Guidance = NO_GUIDANCE) -> tuple[Tensor, Tensor]:
+        """Trunk -> (N, D, h, w), (N, h*w, width), on the grid of `guidance` where that is finer"""
+        blocks, grid = self.visual.transformer.resblocks, guidance.proxy_grid or trunk.grid
+        tokens = read_last_block(blocks, trunk, self.readout, guidance)
+        patches = linear(self.visual.ln_post(tokens), self.visual.proj.T)
+        keys = resize_tokens(self._keys(trunk.tokens[:, 1:]), trunk.grid, grid)
+        return to_grid(patches, grid), keys
 
-    def _keys(self, patches):
+    def _keys(self, patches: Tensor) -> Tensor:
         """(N, h*w, width) -> (N, h*w, width): keys of the last block"""
         block = self.visual.transformer.resblocks[-1]
         weight, bias = block.attn.in_proj_weight.chunk(3)[1], block.attn.in_proj_bias.chunk(3)[1]
         keys, project = linear(block.ln_1(patches), weight, bias), block.attn.out_proj
         return linear(keys, project.weight, project.bias) if self.project_keys else keys
 
-    def pool(self, trunk):
-        """trunk -> (N, D): the last block with its attention, then open_clip's own pooling."""
-        pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk[0]))
+    def pool(self, trunk: Trunk) -> Tensor:
+        """Trunk -> (N, D): CLIP's own last block and pooling"""
+        pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk.tokens))
         return pooled @ self.visual.proj
 
 
 class ResNetTower(nn.Module):
-    """open_clip's ModifiedResNet: the attention pool read out per place (its positions unused)."""
+    """open_clip's ModifiedResNet. `dense` uses its attention pool without positions."""
 
     must_pad = False
     stride = 32
 
-    def __init__(self, visual):
+    def __init__(self, visual: Any, /) -> None:
         super().__init__()
         self.visual = visual
 
-    def trunk(self, image):
+    def trunk(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) normalised -> (N, C, H // 32, W // 32)"""
-        features = self.visual.stem(image)
-        for layer in (
-            self.visual.layer1,
-            self.visual.layer2,
-            self.visual.layer3,
-            self.visual.layer4,
-        ):
+        visual = self.visual
+        features = visual.stem(image)
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             features = layer(features)
         return features
 
-    def dense(self, trunk):
-        """trunk -> (N, D, h, w), (N, h*w, C)"""
-        pool, places = self.visual.attnpool, trunk.flatten(2).transpose(1, 2)
-        values = pool.c_proj(pool.v_proj(places))
-        return to_grid(values, tuple(trunk.shape[-2:])), pool.k_proj(places)
+    def dense(self, trunk: Tensor, guidance: Guidance = NO_GUIDANCE) -> tuple[Tensor, Tensor]:
+        """(N, C, h, w) -> (N, D, h, w), (N, h*w, C)"""
+        pool, patches = self.visual.attnpool, trunk.flatten(2).transpose(1, 2)
+        values = pool.c_proj(pool.v_proj(patches))
+        return to_grid(values, (trunk.shape[2], trunk.shape[3])), pool.k_proj(patches)
 
-    def pool(self, trunk):
-        """trunk -> (N, D): the mean's query over mean and places, positions resized to the grid."""
-        pool, places = self.visual.attnpool, trunk.flatten(2).transpose(1, 2)
-        tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
-        tokens = tokens + resize_positions(pool.positional_embedding, tuple(trunk.shape[-2:]))
+    def pool(self, trunk: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, D): the mean attends to mean and patches, positions resized"""
+        pool, patches = self.visual.attnpool, trunk.flatten(2).transpose(1, 2)
+        tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
+        grid = (trunk.shape[2], trunk.shape[3])
+        tokens = tokens + resize_positions(pool.positional_embedding, grid)
         query, keys, values = (
-            proj(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
-            for proj, x in (
+            projection(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+            for projection, x in (
                 (pool.q_proj, tokens[:, :1]),
                 (pool.k_proj, tokens),
                 (pool.v_proj, tokens),
@@ -166,21 +192,28 @@ class ResNetTower(nn.Module):
 
 
 class TimmTower(nn.Module):
-    """A timm trunk that ends in an attention pool: CLIP's 2-D ones, or SigLIP's latent one."""
+    """A timm trunk that ends in an attention pool: a 2-D one (CLIP), or a latent one (SigLIP).
+
+    Raises:
+        UserError: a trunk without an attention pool, or of a fixed image size.
+    """
 
     must_pad = True
 
-    def __init__(self, visual):
+    def __init__(self, visual: Any, /) -> None:
+        from timm.layers import AttentionPool2d, AttentionPoolLatent, RotAttentionPool2d
+
         super().__init__()
-        self.visual, trunk = visual, visual.trunk
-        self.attention_pool = getattr(visual.head, 'pool', None) or getattr(
-            trunk, 'attn_pool', None
-        )
-        if isinstance(self.attention_pool, (AttentionPool2d, RotAttentionPool2d)):
+        trunk = visual.trunk
+        pool: Any = getattr(visual.head, 'pool', None) or getattr(trunk, 'attn_pool', None)
+        self.visual: Any = visual
+        self.attention_pool: Any = pool
+        self.is_latent = isinstance(pool, AttentionPoolLatent)
+        if self.is_latent:
+            _accept_any_size(trunk)
+            self.stride: int = trunk.patch_embed.patch_size[0]
+        elif isinstance(pool, (AttentionPool2d, RotAttentionPool2d)):
             self.stride = trunk.feature_info[-1]['reduction']
-        elif isinstance(self.attention_pool, AttentionPoolLatent):
-            _take_any_size(trunk)
-            self.stride = trunk.patch_embed.patch_size[0]
         else:
             raise UserError(
                 f'the timm tower {type(trunk).__name__} has no attention pool, so no '
@@ -188,54 +221,59 @@ class TimmTower(nn.Module):
                 'rot_attn or map'
             )
 
-    def trunk(self, image):
-        """(N, 3, H, W) normalised -> ((N, C, h, w) or (N, prefix + h*w, C), (h, w))"""
-        grid = tuple(side // self.stride for side in image.shape[-2:])
+    def trunk(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(N, 3, H, W) normalised -> (N, C, h, w) or (N, prefix + h*w, C), and (h, w)"""
+        grid = (image.shape[2] // self.stride, image.shape[3] // self.stride)
         return self.visual.trunk.forward_features(image), grid
 
-    def dense(self, trunk):
+    def dense(
+        self, trunk: tuple[Tensor, tuple[int, int]], guidance: Guidance = NO_GUIDANCE
+    ) -> tuple[Tensor, Tensor]:
         """trunk -> (N, D, h, w), (N, h*w, K)"""
         features, grid = trunk
         pool = self.attention_pool
         if features.ndim == 4:
             features = features.flatten(2).transpose(1, 2)
-        places = features[:, -grid[0] * grid[1] :]
-        if isinstance(pool, AttentionPoolLatent):
-            keys, values = pool.kv(places).chunk(2, dim=-1)
+        patches = features[:, -grid[0] * grid[1] :]
+        if self.is_latent:
+            keys, values = pool.kv(patches).chunk(2, dim=-1)
             values = pool.proj(values)
             values = values + pool.mlp(pool.norm(values)) if pool.mlp is not None else values
         else:
-            _, keys, values = pool.qkv(places).chunk(3, dim=-1)
+            _, keys, values = pool.qkv(patches).chunk(3, dim=-1)
             values = pool.proj(values)
         return to_grid(self._project(values), grid), keys
 
-    def pool(self, trunk):
-        """trunk -> (N, D): timm's own head, then open_clip's."""
+    def pool(self, trunk: tuple[Tensor, tuple[int, int]]) -> Tensor:
+        """trunk -> (N, D): the heads of timm and open_clip"""
         return self.visual.head(self.visual.trunk.forward_head(trunk[0]))
 
-    def _project(self, values):
-        """What open_clip and timm put behind the pool: a linear or MLP head, or nothing."""
+    def _project(self, values: Tensor) -> Tensor:
+        """Apply what open_clip and timm add after the pool: a linear or MLP head, or nothing."""
         trunk, head = self.visual.trunk, self.visual.head
-        if isinstance(self.attention_pool, AttentionPoolLatent):
+        if self.is_latent:
             values = trunk.head(trunk.fc_norm(values))
         for name, layer in head.named_children():
             values = values if name == 'pool' else layer(values)
         return values
 
 
-def to_grid(tokens, grid):
+def to_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """(N, h*w, D), (h, w) -> (N, D, h, w)"""
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
-def _take_any_size(trunk):
-    """Let a timm ViT resize its position embeddings to whatever comes."""
-    if not isinstance(trunk, TimmVisionTransformer):
+def _accept_any_size(trunk: Any) -> None:
+    """Let a timm ViT resize its position embeddings to any image."""
+    from timm.layers import Format
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not isinstance(trunk, VisionTransformer):
         raise UserError(
             f'the timm tower {type(trunk).__name__} takes one image size only, so it '
             'cannot segment photos of any size; use a SigLIP ViT'
         )
-    trunk.dynamic_img_size = True
+    trunk.dynamic_img_size = True  # type: ignore[misc]  # Final for TorchScript
     trunk.patch_embed.strict_img_size = False
     trunk.patch_embed.flatten = False
     trunk.patch_embed.output_fmt = Format.NHWC

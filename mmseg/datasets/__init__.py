@@ -1,9 +1,7 @@
-"""Photos and masks from folders, and the pipeline that turns them into batches."""
+"""Photos and masks from folders, and the transforms that turn them into batches."""
 
-from .image_folder import ImageFolderDataset
-from .miniature import MiniatureDataset, RenderScene
-from .pseudo_labels import LoadPseudoLabels
-from .segmentation import (
+from .base import ImageFolderDataset, PhotoDataset
+from .folders import (
     ADE20KDataset,
     CityscapesDataset,
     COCOObjectDataset,
@@ -13,7 +11,20 @@ from .segmentation import (
     PascalVOCDataset,
     SegDataset,
 )
-from .transforms import LoadAnnotations, LoadImage, PackSegInputs, Resize, ResizeShortSide
+from .miniature import MiniatureDataset, RenderScene
+from .transforms import (
+    LoadAnnotations,
+    LoadImage,
+    LoadPseudoLabels,
+    PackSegInputs,
+    PhotoMetricDistortion,
+    RandomCrop,
+    RandomFlip,
+    RandomResize,
+    Resize,
+    ResizeShortSide,
+    Unlabeled,
+)
 
 __all__ = [
     'ADE20KDataset',
@@ -29,8 +40,14 @@ __all__ = [
     'PascalContextDataset',
     'PascalContextDataset59',
     'PascalVOCDataset',
+    'PhotoDataset',
+    'PhotoMetricDistortion',
+    'RandomCrop',
+    'RandomFlip',
+    'RandomResize',
     'RenderScene',
     'Resize',
     'ResizeShortSide',
     'SegDataset',
+    'Unlabeled',
 ]

@@ -1,51 +1,60 @@
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from PIL import Image
 
 from mmseg.errors import UserError
-from mmseg.utils import in_checkout
-from mmseg.vocabularies import load_vocabulary
+from mmseg.registry import DATASETS
+from mmseg.utils import Count, in_checkout, validated
+from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .pseudo_labels import require_labels
-from .transforms.loading import photo_size, read_photo
+from .reading import list_photos, photo_size, read_photo
+
+VocabularySource = str | Path | Sequence[str] | Vocabulary
 
 
 class PhotoDataset(BaseDataset):
-    """What all data sets share: a vocabulary, CLIP's view, and draws that can be repeated.
+    """Base of all data sets: a vocabulary, the crop for the class weight, reproducible draws.
 
     Args:
-        vocabulary: name, file or list of classes.
-        data_root: folder that other paths are relative to; see `in_checkout`.
-        unseen: labels of the classes whose masks no training may see, or 'all'; None for none.
-        pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos, read
-            by `LoadPseudoLabels`; None for none.
-        pseudo_confidence: refuse such labels without their confidence, which the training needs.
-        prior_crop_size: also cut CLIP's view of this size (224) for a class weight; None for none.
+        vocabulary: a name, a file, or a list of classes.
+        data_root: the folder that other paths are relative to, see `in_checkout`. None (in a
+            config that leaves it to the user) is refused.
+        unseen: labels of the classes whose masks are hidden in training, or 'all'; None for none.
+        prior_crop_size: also cut CLIP's crop of this size (224) for a class weight; None for no
+            crop.
+        pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos,
+            read by `LoadPseudoLabels`; None for none.
+        pseudo_confidence: require the confidence maps too, which the training reads.
         seed: of the random transforms.
-        skip_bad: take the next photo where one cannot be read, and say so once for each.
-        pipeline: transforms, as mmengine's BaseDataset takes them.
+        skip_bad: replace an unreadable photo by the next one, and warn.
+        pipeline: transforms, as for mmengine's BaseDataset.
     """
 
+    @validated
     def __init__(
         self,
-        vocabulary,
-        data_root,
+        vocabulary: VocabularySource,
+        data_root: str | Path | None,
         *,
-        unseen=None,
-        prior_crop_size=None,
-        pseudo_labels=None,
-        pseudo_confidence=False,
-        seed=0,
-        skip_bad=False,
-        pipeline=(),
-        **kwargs,
-    ):
-        if not isinstance(data_root, (str, Path)):
+        unseen: str | Sequence[str] | None = None,
+        prior_crop_size: Count | None = None,
+        pseudo_labels: str | Path | None = None,
+        pseudo_confidence: bool = False,
+        seed: int = 0,
+        skip_bad: bool = False,
+        pipeline: Sequence[Any] = (),
+        **kwargs: Any,
+    ) -> None:
+        if data_root is None:
             raise UserError(
                 f'{type(self).__name__} needs data_root, a folder of photos; such as --cfg-options '
-                f'test_dataloader.dataset.data_root=FOLDER; not {data_root!r}'
+                'test_dataloader.dataset.data_root=FOLDER; not None'
             )
         self.vocabulary, self.prior_crop_size = load_vocabulary(vocabulary), prior_crop_size
         self.pseudo_labels, self.seed, self.skip_bad = pseudo_labels, seed, skip_bad
@@ -57,29 +66,31 @@ class PhotoDataset(BaseDataset):
             **kwargs,
         )
         if pseudo_labels is not None:
-            paths = (self.get_data_info(i)['pseudo_path'] for i in range(len(self)))
+            paths = [self.get_data_info(i)['pseudo_path'] for i in range(len(self))]
             require_labels(pseudo_labels, self.vocabulary, paths, confidence=pseudo_confidence)
 
     @property
-    def photo_root(self):
-        """The folder below which all photos lie; labels keep their places below another."""
+    def photo_root(self) -> Path:
+        """The folder that holds all photos. Label folders mirror its subfolders."""
         root = Path(self.data_root)
         return root.parent if root.is_file() else root
 
-    def label_path(self, img_path, folder):
-        """A photo's path -> that of its label PNG below the folder."""
+    def label_path(self, img_path: str | Path, folder: str | Path) -> Path:
+        """Return the path of a photo's label PNG below `folder`."""
         return Path(folder, Path(img_path).relative_to(self.photo_root)).with_suffix('.png')
 
-    def __getitem__(self, index):
-        """A photo's index, or (index, place in the stream of samples) -> what the pipeline makes.
+    def __getitem__(self, index: int | tuple[int, int]) -> Any:
+        """Run the pipeline on one photo.
 
-        The place seeds the draws, so that a photo is augmented differently each time it comes, and
-        equally in a run that was resumed.
+        Args:
+            index: index of the photo, or (index, position in the stream of samples). The position
+                seeds the random transforms: a photo is augmented differently each time it comes,
+                and equally in a resumed run.
         """
-        index, place = index if isinstance(index, tuple) else (index, index)
+        index, position = index if isinstance(index, tuple) else (index, index)
         for step in range(len(self)):
             row = self.get_data_info((index + step) % len(self))
-            row['rng'] = np.random.default_rng((self.seed, place))
+            row['rng'] = np.random.default_rng((self.seed, position))
             try:
                 return self.pipeline(row)
             except UserError as error:
@@ -88,23 +99,42 @@ class PhotoDataset(BaseDataset):
                 warnings.warn(f'skipped: {error}', stacklevel=2)
         raise UserError(f'none of the {len(self)} photos of {self.data_root} can be read')
 
-    def read(self, path):
-        """The path of a row -> PIL RGB image"""
+    def read(self, path: str) -> Image.Image:
+        """Read the photo of a row's `img_path` as RGB."""
         return read_photo(path)
 
-    def size_of(self, index):
-        """A photo's index -> (H, W), without reading its pixels"""
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Return (H, W) of a photo without decoding its pixels."""
         return photo_size(self.get_data_info(index)['img_path'])
 
-    def row(self, img_path, seg_map_path, **more):
-        """What the transforms need to know of a photo."""
+    def row(
+        self, img_path: str | Path, seg_map_path: str | Path | None, **fields: Any
+    ) -> dict[str, Any]:
+        """Collect the fields of one photo that transforms read."""
         if self.pseudo_labels is not None:
-            more['pseudo_path'] = str(self.label_path(img_path, self.pseudo_labels))
+            fields['pseudo_path'] = str(self.label_path(img_path, self.pseudo_labels))
         return dict(
             img_path=str(img_path),
             seg_map_path=None if seg_map_path is None else str(seg_map_path),
             num_classes=len(self.vocabulary),
             unseen=self.unseen,
             prior_crop_size=self.prior_crop_size,
-            **more,
+            **fields,
         )
+
+
+@DATASETS.register_module()
+class ImageFolderDataset(PhotoDataset):
+    """All photos of a folder and its subfolders, sorted by path, without labels.
+
+    Args:
+        data_root: the folder, or one photo.
+        others: see `PhotoDataset`.
+
+    Raises:
+        UserError: the folder does not exist or holds no photo.
+    """
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Return one `PhotoDataset.row` per photo."""
+        return [self.row(path, None) for path in list_photos(self.data_root)]

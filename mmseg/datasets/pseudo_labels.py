@@ -1,22 +1,23 @@
-"""Labels that tools/pseudo_label.py wrote, as the targets of a later training."""
+"""Check a folder of labels that tools/pseudo_label.py wrote."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg.errors import UserError
-from mmseg.registry import TRANSFORMS
-
-from .transforms.loading import read_gray, read_mask
+from mmseg.vocabularies import Vocabulary
 
 RECORD = 'labels.json'
 CONFIDENCE = '.conf.png'  # beside `x.png`
 
 
-def require_labels(folder, vocabulary, paths, *, confidence=False):
+def require_labels(
+    folder: str | Path, vocabulary: Vocabulary, paths: Sequence[str], *, confidence: bool = False
+) -> None:
     """Refuse a folder whose labels are of other classes, or that lacks some of the paths.
 
     Args:
-        confidence: the training reads `x.conf.png` beside each `x.png` too.
+        confidence: the training also reads `x.conf.png` beside each `x.png`.
 
     Raises:
         UserError: what is wrong, and the first paths that are missing.
@@ -36,11 +37,10 @@ def require_labels(folder, vocabulary, paths, *, confidence=False):
             f'{folder} holds labels without confidence, which model.conf_thresh and '
             'model.robust_loss.confidence_* need: write them with --confidence, to another folder'
         )
-    _require_files(folder, paths, confidence)
+    _require_files(folder, [Path(path) for path in paths], confidence)
 
 
-def _require_files(folder, paths, confidence):
-    paths = [Path(path) for path in paths]
+def _require_files(folder: str | Path, paths: list[Path], confidence: bool) -> None:
     absent = [str(path) for path in paths if not path.is_file()]
     if absent:
         raise UserError(
@@ -55,24 +55,3 @@ def _require_files(folder, paths, confidence):
             f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
             f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'
         )
-
-
-@TRANSFORMS.register_module()
-class LoadPseudoLabels:
-    """pseudo_path -> pseudo_sem_seg (H, W), photo size, as by `LoadAnnotations`; none for no path.
-
-    Where `x.conf.png` lies beside `x.png`, pseudo_confidence (H, W) uint8 too, 255 for certain.
-    """
-
-    def __call__(self, results):
-        path = results.get('pseudo_path')
-        if path is None:
-            return results
-        shape, number = results['ori_shape'], results['num_classes']
-        results['pseudo_sem_seg'] = read_mask(
-            path, shape, num_classes=number, reduce_zero_label=False
-        )
-        confidence = Path(path).with_suffix(CONFIDENCE)
-        if confidence.is_file():
-            results['pseudo_confidence'] = read_gray(confidence, shape)
-        return results

@@ -1,15 +1,15 @@
 from .accumulate import accumulate_gradients
 from .check_config import check_config
-from .config import load_config
+from .config import load_config, resolve_config
 from .deferred_logging import DeferredLoggingHook
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import allow_tf32, device_of, end_processes, init_processes, keep_freed_memory
 from .optim_wrappers import CpuAmpOptimWrapper, WeightedAmpOptimWrapper, WeightedOptimWrapper
 from .param_groups import MatrixDecayConstructor
-from .protocol import apply_protocol, protocol_of
 from .resume import CheckpointContentHook, changes, read_settings, training_settings
 from .runner import SegRunner
 from .sampler import StreamSampler
+from .shared_keys import protocol_of, resolve_shared_keys
 from .size_sampler import SizeSampler
 from .test_loop import PRECISIONS, SegTestLoop, autocast_of, compile_network
 from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
@@ -38,7 +38,6 @@ __all__ = [
     'WeightedAmpOptimWrapper',
     'WeightedOptimWrapper',
     'allow_tf32',
-    'apply_protocol',
     'autocast_of',
     'check_config',
     'compile_network',
@@ -49,5 +48,7 @@ __all__ = [
     'load_config',
     'protocol_of',
     'read_settings',
+    'resolve_config',
+    'resolve_shared_keys',
     'training_settings',
 ]

@@ -1,81 +1,185 @@
-"""Every `type` and key of a config, checked before anything is built."""
+"""Check a config against the signatures of what it builds, before anything is built.
 
-import inspect
+A dict with a `type`, or under a key annotated `Annotated[Settings, Builds(X)]`, holds arguments.
+Each key must be a parameter, each needed parameter a key, and each value must match the annotation.
+"""
 
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union
+
+from mmengine.config import Config
+from mmengine.registry import Registry
 
 from mmseg.errors import UserError
-from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, REGISTRIES, SCOPE, TRANSFORMS
-from mmseg.utils import accepted_keys, nearest, require_known, required_keys
+from mmseg.registry import REGISTRIES, SCOPE
+from mmseg.utils import Builds, Settings, nearest, require_setting
 
-OWN_KEYS = {
-    'vocabulary',
-    'unseen',
-    'class_weight',
-    'teacher',
-    'pseudo_labels',
-    'readout',
-    'protocol',
-    'compile',
-    'tf32',
-    'device',
-}
-TAKEN_OUT = {'_scope_', 'priority', 'paramwise_cfg', 'constructor'}  # by mmengine's own builders
-SAID_WHOLE = (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS)  # callers add nothing
-LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn'}
+from .config_keys import Key, config_keys
+from .config_schema import NARROWER, PASSED, TAKEN
+from .config_schema import config as top_level
+
+PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
+GIVEN_BY_THE_STUDENT = {'model.teacher': {'vocabulary'}}
 
 
-def check_config(config):
-    """Walk a Config; the first unknown key or type is named with the nearest right one.
+def check_config(config: Config, complete: bool = True) -> None:
+    """Check types, keys and values of a config.
+
+    Args:
+        complete: also refuse a config that lacks a key. Before shared keys are filled in, it may.
 
     Raises:
-        UserError: that key or type, or a key that is missing, and where it stands.
+        UserError: the first mistake: its full path, what it must be, and what it is.
     """
     for registry in REGISTRIES:
         registry.import_from_location()
-    known = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | OWN_KEYS
-    require_known(set(config.keys()), known, 'the config')
-    for key, value in config.items():
-        if key.endswith('_dataloader') and value is not None:
-            parameters = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
-            require_known(set(value), parameters | LOADER_KEYS, key)
-            for part in {'dataset', 'sampler'} & set(value):
-                if not isinstance(value[part], dict) or 'type' not in value[part]:
-                    raise UserError(f'{key}.{part} is a dict with a type, not {value[part]!r}')
-        _check(value, key)
-    if isinstance(config.get('randomness'), dict):
-        require_known(config.randomness, accepted_keys(Runner.set_randomness), 'randomness')
+    _check_keys(config.to_dict(), top_level, None, '', complete)
 
 
-def _check(value, where):
-    if isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            _check(item, f'{where}[{i}]')
-    elif isinstance(value, dict):
-        if isinstance(value.get('type'), str):
-            built, registry = _find(value['type'], where)
-            accepted, typed = accepted_keys(built), f'{where} (type {value["type"]})'
-            if accepted is not None:
-                require_known(set(value) - {'type', *TAKEN_OUT}, accepted, typed)
-            if registry in SAID_WHOLE:
-                given = {'vocabulary'} if where == 'model.teacher' else set()  # the student's
-                for key in sorted(required_keys(built) - set(value) - given):
-                    raise UserError(f'{typed} lacks the key {key!r}')
-        for key, item in value.items():
-            _check(item, f'{where}.{key}')
+def _check_keys(
+    settings: Settings,
+    built: Callable[..., Any],
+    registry: Registry | None,
+    where: str,
+    complete: bool,
+) -> None:
+    """Check one dict of arguments for what it builds"""
+    keys, takes_others = _keys_of(built, registry)
+    shown = f'{where} (type {settings["type"]})' if 'type' in settings else where or 'the config'
+    known = {*keys, '_scope_', *(() if 'type' in keys else ('type',))}
+    for name in settings:
+        if not takes_others and name not in known:
+            raise UserError(f'{shown} has no key {name!r}{nearest(name, known - {"_scope_"})}')
+    absent = {name for name, key in keys.items() if key.required} - settings.keys()
+    for name in sorted(absent - GIVEN_BY_THE_STUDENT.get(where, set())) if complete else ():
+        raise UserError(f'{shown} lacks the key {name!r}')
+    order = list(keys)
+    for name in sorted(settings, key=lambda name: order.index(name) if name in keys else 999):
+        path = f'{where}.{name}' if where else name
+        key = keys.get(name, Key(NARROWER.get(name, Any), None, False, built))
+        if name not in ('type', '_scope_') or name in keys:
+            if not _is_default(settings[name], key):
+                _check_value(settings[name], key.annotation, path, complete)
 
 
-def _find(name, where):
-    for registry in REGISTRIES:
+def _check_value(value: Any, annotation: Any, path: str, complete: bool) -> None:
+    """Check one value, item by item where it is a list or a dict"""
+    part, metadata = _alternative_for(value, annotation)
+    args = typing.get_args(part)
+    if isinstance(value, (list, tuple)) and part is not None:
+        item = args[0] if args else Any
+        for i, inner in enumerate(value):
+            _check_value(inner, item, f'{path}[{i}]', complete)
+    elif isinstance(value, dict) and part is not None:
+        built, registry = _what_it_builds(value, metadata, path)
+        if built is not None:
+            _check_keys(value, built, registry, path, complete)
+        else:
+            for name, inner in value.items():
+                _check_value(inner, args[1] if args else Any, f'{path}.{name}', complete)
+    else:
+        require_setting(path, value, annotation)
+
+
+def _what_it_builds(
+    settings: Settings, metadata: Sequence[Any], path: str
+) -> tuple[Callable[..., Any] | None, Registry | None]:
+    """Find the class or function that a dict gives arguments to, and its registry"""
+    default = next((item.default for item in metadata if isinstance(item, Builds)), None)
+    registries = [item for item in metadata if isinstance(item, Registry)]
+    if default is not None and ('type' not in settings or 'type' in config_keys(default)[0]):
+        return default, next(iter(registries), None)
+    if 'type' not in settings:
+        if any(isinstance(item, (Builds, Registry)) for item in metadata):
+            raise UserError(f"{path} lacks the key 'type'")
+        return None, None
+    name = settings['type']
+    if callable(name):
+        return name, next(iter(registries), None)
+    require_setting(f'{path}.type', name, str)
+    for registry in registries or REGISTRIES:
         found = registry.get(name)
         if found is not None:
             return found, registry
-    names = {name for registry in REGISTRIES for name in _names(registry)}
-    raise UserError(f'{where}: no type is called {name!r}{nearest(name, names)}')
+    names = {known for registry in registries or REGISTRIES for known in _names(registry)}
+    raise UserError(f'{path}: no type is called {name!r}{nearest(name, names)}')
 
 
-def _names(registry):
+def _names(registry: Registry | None) -> Iterator[str]:
     while registry is not None:
         yield from registry.module_dict
         registry = registry.parent if registry.scope == SCOPE else None
+
+
+def _keys_of(built: Callable[..., Any], registry: Registry | None) -> tuple[dict[str, Key], bool]:
+    """As `config_keys`, with what this project and mmengine know beyond the signature"""
+    import mmseg.models.build as build  # TEMPORARY
+
+    BUILDERS = getattr(build, 'BUILDERS', {})
+    if hasattr(built, 'not_from_config') or hasattr(built, 'options_of'):
+        keys, takes_others = config_keys(built, getattr(built, 'options_of', None))
+        return {
+            k: v for k, v in keys.items() if k not in getattr(built, 'not_from_config', set())
+        }, takes_others
+    builder = BUILDERS.get(built)
+    keys, takes_others = config_keys(builder or built, built if builder else None)
+    passed = PASSED.get(registry, set())
+    keys = {name: _narrowed(name, key) for name, key in keys.items() if name not in passed}
+    for name, annotation in TAKEN.get(registry, {}).items():
+        keys[name] = Key(annotation, None, False, built)
+    return keys, takes_others
+
+
+def _narrowed(name: str, key: Key) -> Key:
+    """Replace the annotation of a key that is a parameter of mmengine's or PyTorch's"""
+    if key.owner.__module__.startswith(f'{SCOPE}.'):
+        return key
+    annotation = NARROWER.get(name, plain_part(key.annotation))
+    return dataclasses.replace(key, annotation=annotation)
+
+
+def plain_part(annotation: Any) -> Any:
+    """Keep what a config can hold: `float | Tensor` -> float; Any where nothing is left."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in PLAIN or origin is Literal:
+        return annotation
+    if origin in (Union, types.UnionType):
+        parts = [part for part in map(plain_part, args) if part is not Any]
+        return Union[tuple(parts)] if set(parts) - {type(None)} else Any  # noqa: UP007
+    if origin in (tuple, list, dict):
+        return origin[tuple(item if item is Ellipsis else plain_part(item) for item in args)]
+    return Any
+
+
+def _alternative_for(value: Any, annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Find the part of an annotation for a list or a dict, and its metadata; None without one"""
+    for part, metadata in _alternatives(annotation):
+        base = typing.get_origin(part) or part
+        if base is Any:
+            return Any, metadata
+        if isinstance(base, type) and isinstance(value, dict) and issubclass(base, Mapping):
+            return part, metadata
+        many = base is not tuple or typing.get_args(part)[1:] == (Ellipsis,)
+        if isinstance(value, (list, tuple)) and many:
+            if isinstance(base, type) and issubclass(base, Sequence) and base is not str:
+                return part, metadata
+    return None, ()
+
+
+def _alternatives(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple]]:
+    """Annotated[A, m] | B -> (A, (m,)), (B, ())"""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        yield from _alternatives(args[0], (*args[1:], *metadata))
+    elif origin in (Union, types.UnionType):
+        for arg in args:
+            yield from _alternatives(arg, metadata)
+    else:
+        yield annotation, metadata
+
+
+def _is_default(value: Any, key: Key) -> bool:
+    return type(value) is type(key.default) and value == key.default

@@ -1,16 +1,18 @@
-"""Config files: Python, so code: run only those you trust."""
+"""Read config files. They are Python, so code: run only those you trust."""
 
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmseg.errors import UserError
-from mmseg.utils import in_checkout, reason_of
+from mmseg.utils import Settings, in_checkout, reason_of
 
 from .check_config import check_config
-from .shared_keys import resolve_shared_keys
+from .shared_keys import Resolved, resolve_shared_keys
 
 # Keys whose text may name a file, or a folder.
 FILES = {
@@ -40,69 +42,92 @@ MMSEG_0 = {
 }
 
 
-def load_config(path, options=None):
-    """Python file, {'a.b': value} overrides -> checked Config, its shared keys handed out.
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file, fill in its shared keys and check it.
 
-    Some top-level keys concern several parts and are said once: see `resolve_shared_keys`. A
-    relative path in a file is looked for beside the file that says it, then in the current folder,
-    then in the
-    checkout (`pretrain/` and `data/` alone); options are as the shell has them. Options in
-    mmsegmentation 0.x's names mean what they meant there.
+    See `resolve_shared_keys` for the shared keys. A relative path is looked for beside the file
+    that sets it, then in the current folder, then (`pretrain/` and `data/` alone) in the checkout.
+
+    Args:
+        options: overrides, {'model.decode_head.type': ..., ...}; their paths are the shell's.
+            Names of mmsegmentation 0.x mean what they meant there.
 
     Raises:
-        UserError: no such file, not a config of this project, an unknown key or type.
+        UserError: no such file, not a config of this project, or a mistake in it.
     """
+    return resolve_config(path, options).config
+
+
+def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Resolved:
+    """Do what `load_config` does; also tell which values were filled in, and from where."""
     path = Path(path)
     if path.suffix != '.py' or not path.is_file():
         what = 'does not exist' if path.suffix == '.py' else 'is no Python file'
         raise UserError(f'the config {path} {what}; the configs of this project are below configs/')
-    with _users_code(path):
+    with _users_code(path), _paths_of_each_file():
         config = Config.fromfile(path)
-    _make_paths_absolute(config, _files_of(config))
+    _complete_paths(config, None)
     with _users_code(path):
         config.merge_from_dict(from_mmseg_0(options or {}))
     _require_ours(config, path)
-    resolve_shared_keys(config, path, load_config)
-    check_config(config)
-    return config
+    check_config(config, complete=False)
+    resolved = resolve_shared_keys(config, _read_teacher(config))
+    check_config(resolved.config)
+    return resolved
 
 
 @contextmanager
-def _users_code(path: Path):
-    """Whatever a config's own code raises, or mmengine about it, is the user's to mend."""
+def _users_code(path: Path) -> Iterator[None]:
+    """Turn what a config's own code raises, or mmengine about it, into a UserError"""
     try:
         yield
     except Exception as error:
         raise UserError(f'the config {path} cannot be read: {reason_of(error)}') from error
 
 
-def _files_of(config: Config) -> list[tuple[Path, str]]:
-    """A Config -> [(folder, text)] of its file and of those that it inherits, its own first.
+@contextmanager
+def _paths_of_each_file() -> Iterator[None]:
+    """Make the paths in each config file absolute as soon as mmengine has read that file.
 
-    mmengine keeps each file's absolute path and its text, one behind the other.
+    `Config._file2dict` reads a file, and calls itself for the `_base_` files. mmengine has no hook
+    between them, so it is replaced here for a moment.
     """
-    lines = [line for line in config.text.splitlines() if line.endswith('.py')]
-    files = [path for path in map(Path, reversed(lines)) if path.is_absolute() and path.is_file()]
-    return [(path.parent, path.read_text(encoding='utf-8')) for path in files]
+    read_file = Config._file2dict
+
+    def read_with_paths(filename: str, *args: Any, **options: Any) -> tuple[dict, str, dict]:
+        settings, text, variables = read_file(filename, *args, **options)
+        folder = Path(filename).absolute().parent
+        _complete_paths(settings, folder)
+        return settings, text, variables
+
+    Config._file2dict = staticmethod(read_with_paths)
+    try:
+        yield
+    finally:
+        Config._file2dict = staticmethod(read_file)
 
 
-def _make_paths_absolute(node, files: list[tuple[Path, str]]) -> None:
-    """Replace, in place, each path below a node that lies beside its file or in the checkout."""
+def _complete_paths(node: Any, folder: Path | None) -> None:
+    """Complete, in place, the paths that exist below a folder; None stands for the checkout"""
     for key, value in list(node.items() if hasattr(node, 'items') else enumerate(node)):
         if isinstance(value, (dict, list)):
-            _make_paths_absolute(value, files)
+            _complete_paths(value, folder)
         elif isinstance(value, str) and key in FILES | FOLDERS:
-            for folder, text in files:
-                path = folder / value
-                said = repr(value) in text or f'"{value}"' in text
-                if said and (path.is_file() or (key in FOLDERS and path.is_dir())):
-                    node[key] = os.path.normpath(path)
-                    break
-            else:
+            if folder is None:
                 node[key] = in_checkout(value)
+            elif (folder / value).is_file() or (key in FOLDERS and (folder / value).is_dir()):
+                node[key] = os.path.normpath(folder / value)
 
 
-def _require_ours(config, path):
+def _read_teacher(config: Config) -> Settings | None:
+    """Read the model of a teacher's config file, for the classes of the student"""
+    if not config.get('teacher') or config.get('pseudo_labels'):
+        return None
+    words = config.get('vocabulary', config.model.get('vocabulary'))
+    return load_config(config.teacher, {} if words is None else {'vocabulary': words}).model
+
+
+def _require_ours(config: Config, path: Path) -> None:
     if isinstance(config.get('data'), dict) and 'test_dataloader' not in config:
         raise UserError(
             f'{path} is a config of mmsegmentation 0.x (it has `data`); docs/design.md '
@@ -115,8 +140,8 @@ def _require_ours(config, path):
         )
 
 
-def from_mmseg_0(options):
-    """{'data.samples_per_gpu': 8, ...} -> {'train_dataloader.batch_size': 8, ...}"""
+def from_mmseg_0(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename options of mmsegmentation 0.x: data.workers_per_gpu -> train_dataloader.num_workers"""
     renamed = {}
     for key, value in options.items():
         for old, new in MMSEG_0.items():

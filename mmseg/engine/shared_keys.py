@@ -1,123 +1,218 @@
-"""What several parts of a config need is said once, at its top, and handed to each of them here."""
+"""Fill in what several parts of a config share from the keys at its top."""
 
+import copy
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
 from mmseg.errors import UserError
+from mmseg.utils import Settings
 
-from .protocol import apply_protocol
+TEXT = 'text.safetensors'  # tools/pseudo_label.py writes it beside the labels
+CLIP_SIZE = 224  # pixels of the images that CLIP was trained on
+TRAINING, VALIDATION, TEST = 'train_dataloader', 'val_dataloader', 'test_dataloader'
+MAKES_TARGET = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
 
-TEXT = 'text.safetensors'  # beside the labels of tools/pseudo_label.py
-CLIP_VIEW = 224  # pixels of the view that CLIP was trained on
-DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
-
-def resolve_shared_keys(config, path, load):
-    """Fill in a Config's parts from its top-level keys, in place.
-
-    `vocabulary`: which classes there are, for model and data. `unseen`: labels of the classes that
-    no mask may show in training, or 'all', for data (which hide them), model (whose pseudo-labels
-    name them) and metric. `class_weight`: whose view (CLIP's crop of the photo) the data sets must
-    cut. `teacher`: the config file of the MaskCLIP that labels for a student.
-    `pseudo_labels`: a folder of tools/pseudo_label.py, whose labels and text stand for the teacher.
-    `readout`: how the CLIP of a MaskCLIP, or of a student's teacher, is read out. `protocol`: see
-    `apply_protocol`.
-    The last learning rate is reached at the last iteration, wherever `train_cfg.max_iters` puts it.
+class Resolved(NamedTuple):
+    """A config with its shared keys filled in.
 
     Args:
-        load: reads a config file; given by the caller, which is it.
+        sources: where values come from, {'model.vocabulary': 'vocabulary', ...}.
     """
-    datasets = {
-        name: config[name].dataset
-        for name in DATALOADERS
-        if config.get(name) and 'dataset' in config[name]
-    }
-    with_teacher = bool(config.get('teacher') or config.get('pseudo_labels'))
-    if config.get('pseudo_labels'):
-        if 'train_dataloader' not in datasets:
-            raise UserError(f'{path} trains nothing, so it has no use for pseudo_labels')
-        config.model.update(teacher=None, text=str(Path(config.pseudo_labels, TEXT)))
-        config.train_dataloader.dataset.pseudo_labels = config.pseudo_labels
-    elif with_teacher:
-        config.model.teacher = _teacher_of(config, load)
-    for key, parts in (('vocabulary', [config.model]), ('unseen', [config.model] * with_teacher)):
-        if key in config:
-            for part in (*parts, *datasets.values()):
-                part.setdefault(key, config[key])
+
+    config: Config
+    sources: dict[str, str]
+
+
+def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Resolved:
+    """Copy a config and fill in its shared keys.
+
+    vocabulary: the classes, for model and data.
+    unseen: labels without masks in training, or 'all'; for data, metric and a student.
+    class_weight: for the model; the data sets cut the crop of the photo that it needs.
+    teacher: config file of the MaskCLIP that labels for a student.
+    pseudo_labels: folder of tools/pseudo_label.py; its labels and text replace the teacher.
+    readout: of the CLIP of a MaskCLIP, or of a student's teacher.
+    protocol: size of the photos at validation and test, and the model's windows.
+    train_cfg.max_iters: where the last learning rate is reached.
+
+    Args:
+        teacher: model of the config file that `teacher` names.
+
+    Raises:
+        UserError: a key that the other parts of the config have no use for.
+    """
+    copied = _Copy(config)
+    _fill_teacher(copied, teacher)
+    _fill_classes(copied)
     if config.get('class_weight'):
-        config.model.class_weight = config.class_weight
+        copied.fill('model.class_weight', config.class_weight, 'class_weight')
     if config.get('readout'):
-        _clip_of(config, path).backbone.readout = config.readout
-    apply_protocol(config)
-    for name, dataset in datasets.items():
-        if dataset.get('pseudo_labels'):
-            _load_labels(dataset.pipeline)
-            if name == 'train_dataloader' and _reads_confidence(config.model):
-                dataset.pseudo_confidence = True
-    _compare_with_teacher(config)
-    _ask_for_views(config.model, datasets)
-    for scheduler in config.get('param_scheduler') or ():
-        scheduler.setdefault('end', config.train_cfg.max_iters + 1)
+        path = f'{_path_of_clip(copied.config)}.backbone.readout'
+        copied.fill(path, config.readout, 'readout')
+    if config.get('protocol'):
+        _fill_protocol(copied, config.protocol)
+    _fill_pseudo_labels(copied)
+    _fill_agreement(copied)
+    _fill_prior_crops(copied)
+    _fill_schedules(copied)
+    return Resolved(copied.config, copied.sources)
 
 
-def _clip_of(config, path):
-    """-> the config's MaskCLIP: its model, or the teacher"""
-    found = config.model if config.model.type == 'MaskClip' else config.model.get('teacher')
-    if not found:
+class _Copy:
+    """A copy of a config that knows where its new values come from"""
+
+    def __init__(self, config: Config) -> None:
+        self.config = copy.deepcopy(config)
+        self.sources: dict[str, str] = {}
+
+    def fill(self, path: str, value: Any, source: str, replace: bool = True) -> None:
+        """Set the value at a path such as 'param_scheduler.0.end'."""
+        node, (*parents, name) = self.config, path.split('.')
+        for parent in parents:
+            node = node[int(parent)] if isinstance(node, list) else node[parent]
+        if replace or name not in node:
+            node[name] = copy.deepcopy(value)
+            self.sources[path] = source
+
+    def datasets(self) -> dict[str, Any]:
+        """Map 'train_dataloader.dataset', ... to the settings of each data set."""
+        loaders = {name: self.config.get(name) for name in (TRAINING, VALIDATION, TEST)}
+        return {
+            f'{name}.dataset': loader.dataset
+            for name, loader in loaders.items()
+            if loader and 'dataset' in loader
+        }
+
+
+def _fill_teacher(copied: _Copy, teacher: Settings | None) -> None:
+    config = copied.config
+    folder = config.get('pseudo_labels')
+    if folder:
+        if not config.get(TRAINING):
+            raise UserError(f'{config.filename} trains nothing, so pseudo_labels has no effect')
+        copied.fill('model.teacher', None, 'pseudo_labels')
+        copied.fill('model.text', str(Path(folder, TEXT)), 'pseudo_labels')
+        copied.fill(f'{TRAINING}.dataset.pseudo_labels', folder, 'pseudo_labels')
+    elif teacher is not None:
+        changed = Config(dict(model=copy.deepcopy(teacher)))
+        changed.merge_from_dict({'model': config.model.get('teacher') or {}})
+        changed.model.pop('vocabulary', None)  # it has the student's
+        copied.fill('model.teacher', changed.model, 'teacher')
+
+
+def _fill_classes(copied: _Copy) -> None:
+    config = copied.config
+    is_student = bool(config.get('teacher') or config.get('pseudo_labels'))
+    for key, in_model in (('vocabulary', True), ('unseen', is_student)):
+        for path in ['model'] * in_model + list(copied.datasets()):
+            if key in config:
+                copied.fill(f'{path}.{key}', config[key], key, replace=False)
+
+
+def _path_of_clip(config: Config) -> str:
+    """Find the MaskCLIP of a config: its model, or the teacher"""
+    if config.model.type == 'MaskClip':
+        return 'model'
+    if not config.model.get('teacher'):
         raise UserError(
-            f'{path} has no CLIP that readout could change: its labels were written before, with '
-            "the readout of tools/pseudo_label.py's config"
+            f'{config.filename} has no CLIP that readout could change: its labels were written '
+            "before, with the readout of tools/pseudo_label.py's config"
         )
-    return found
+    return 'model.teacher'
 
 
-def _load_labels(pipeline):
-    """Read them after the step that makes the target, so that all later steps move both."""
-    if not any(step['type'] == 'LoadPseudoLabels' for step in pipeline):
-        loading = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
-        place = 1 + max(i for i, step in enumerate(pipeline) if step['type'] in loading)
-        pipeline.insert(place, dict(type='LoadPseudoLabels'))
+def _fill_protocol(copied: _Copy, protocol: Settings) -> None:
+    for path, dataset in copied.datasets().items():
+        if 'scale' in protocol and not path.startswith(TRAINING):
+            types = [step['type'] for step in dataset.get('pipeline', ())]
+            steps = [i for i, name in enumerate(types) if name == 'Resize']
+            if not steps:
+                raise UserError(f'protocol.scale needs a Resize in {path}.pipeline')
+            for i in steps:
+                copied.fill(f'{path}.pipeline.{i}.scale', tuple(protocol['scale']), 'protocol')
+    if protocol.get('windows'):
+        copied.fill('model.windows', protocol['windows'], 'protocol')
 
 
-def _reads_confidence(model):
-    """Settings of a student -> whether its training asks how sure the labels are"""
-    loss = model.get('robust_loss') or {}
-    return bool(
-        model.get('conf_thresh') or loss.get('confidence_power') or loss.get('confidence_ramp')
-    )
+def _fill_pseudo_labels(copied: _Copy) -> None:
+    """Load written labels right after the step that makes the target; later steps move both"""
+    for path, dataset in copied.datasets().items():
+        if not dataset.get('pseudo_labels'):
+            continue
+        types = [step['type'] for step in dataset.get('pipeline', ())]
+        if 'LoadPseudoLabels' not in types:
+            place = 1 + max((i for i, name in enumerate(types) if name in MAKES_TARGET), default=-1)
+            dataset.pipeline.insert(place, dict(type='LoadPseudoLabels'))
+            copied.sources[f'{path}.pipeline.{place}'] = 'pseudo_labels'
+        model = copied.config.model
+        loss = model.get('robust_loss') or {}
+        used = [model.get('conf_thresh'), loss.get('confidence_power'), loss.get('confidence_ramp')]
+        if path.startswith(TRAINING) and any(used):
+            copied.fill(f'{path}.pseudo_confidence', True, 'model')
 
 
-def _compare_with_teacher(config):
-    """Agreement with the teacher needs its labels of the validation photos: made now, or read."""
-    evaluator, loader = config.get('val_evaluator'), config.get('val_dataloader')
-    judged = isinstance(evaluator, dict) and evaluator.get('type') == 'AgreementMetric'
-    if judged and loader and not loader.dataset.get('pseudo_labels'):
+def _fill_agreement(copied: _Copy) -> None:
+    """Let the teacher label the validation photos where AgreementMetric has no written labels"""
+    config = copied.config
+    metric, loader = config.get('val_evaluator'), config.get(VALIDATION)
+    agreement = isinstance(metric, dict) and metric.get('type') == 'AgreementMetric'
+    if agreement and loader and not loader.dataset.get('pseudo_labels'):
         if not config.model.get('teacher'):
             raise UserError(
                 'AgreementMetric needs the labels of the teacher for the validation photos: write '
                 'them with tools/pseudo_label.py and name val_dataloader.dataset.pseudo_labels'
             )
-        config.model.teacher_at_validation = True
+        copied.fill('model.teacher_at_validation', True, 'val_evaluator')
 
 
-def _ask_for_views(model, datasets):
-    """The model's class weight looks at every photo, a teacher's only at those of training."""
-    teacher = model.get('teacher') or {}
-    names = ['train_dataloader'] + ['val_dataloader'] * bool(model.get('teacher_at_validation'))
-    training = [datasets[name] for name in names if name in datasets]
-    for part, asked in ((teacher, training), (model, datasets.values())):
-        weight = part.get('class_weight')
-        if weight and weight.get('crop', 'clip') == 'clip':
-            for dataset in asked:
-                dataset.prior_crop_size = weight.get('crop_size', CLIP_VIEW)
+def _fill_prior_crops(copied: _Copy) -> None:
+    """Let data sets cut the crop for a class weight: all, or for a teacher's those it labels"""
+    model = copied.config.model
+    for owner, source in ((model.get('teacher') or {}, 'model.teacher'), (model, 'model')):
+        weight = owner.get('class_weight')
+        if not weight or weight.get('crop', 'clip') != 'clip':
+            continue
+        for path in copied.datasets():
+            at_validation = path.startswith(VALIDATION) and model.get('teacher_at_validation')
+            if source == 'model' or path.startswith(TRAINING) or at_validation:
+                size = weight.get('crop_size', CLIP_SIZE)
+                copied.fill(f'{path}.prior_crop_size', size, f'{source}.class_weight')
 
 
-def _teacher_of(config, load):
-    """The model of the teacher's config, with what the student's config says of `model.teacher`."""
-    words = config.get('vocabulary', config.model.get('vocabulary'))
-    leaf = load(config.teacher, {} if words is None else {'vocabulary': words})
-    changed = Config(dict(model=leaf.model))
-    changed.merge_from_dict({'model': config.model.get('teacher') or {}})
-    changed.model.pop('vocabulary', None)
-    return changed.model
+def _fill_schedules(copied: _Copy) -> None:
+    """Reach the last learning rate at the last iteration"""
+    schedules = copied.config.get('param_scheduler') or []
+    several = isinstance(schedules, (list, tuple))
+    last = (copied.config.get('train_cfg') or {}).get('max_iters')
+    for path in [f'.{i}' for i in range(len(schedules))] if several else ['']:
+        if last is not None:
+            path = f'param_scheduler{path}.end'
+            copied.fill(path, last + 1, 'train_cfg.max_iters', replace=False)
+
+
+def protocol_of(config: Config) -> str:
+    """Describe how a config tests: '336-slide: photos short side 336, windows of 224 every 112'.
+
+    The description follows the pipeline and the model, whatever keys set them.
+    """
+    dataset = (config.get(TEST) or {}).get('dataset', {})
+    steps = {step['type']: step for step in dataset.get('pipeline', ())}
+    if 'Resize' in steps:
+        long, short = max(steps['Resize']['scale']), min(steps['Resize']['scale'])
+        if long >= 3 * short:
+            name, text = f'{short}', f'short side {short}, long side up to {long}'
+        else:
+            name = f'{short}' if long == short else f'{long}x{short}'
+            text = f'inside {long} x {short}'
+    elif 'ResizeShortSide' in steps:
+        name = str(steps['ResizeShortSide']['size'])
+        text = f'short side {name}'
+    else:
+        name, text = 'native', 'as large as they are'
+    windows = config.model.get('windows')
+    if not windows:
+        return f'{name}-whole: photos {text}, in one piece'
+    return f'{name}-slide: photos {text}, windows of {windows["size"]} every {windows["stride"]}'

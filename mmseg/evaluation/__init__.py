@@ -1,8 +1,7 @@
-from .agreement import AgreementMetric
-from .functional import Scores, confusion_matrix, scores_of
-from .metric import IoUMetric
-from .retrieval import RetrievalMetric
-from .table import score_table
+"""Metrics: pure functions of a confusion matrix, and the classes that configs name."""
+
+from .functional import Scores, confusion_matrix, score_table, scores_of
+from .metric import AgreementMetric, IoUMetric, RetrievalMetric
 
 __all__ = [
     'AgreementMetric',

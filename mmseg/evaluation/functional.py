@@ -1,5 +1,6 @@
-"""IoU and its kin from one confusion matrix."""
+"""IoU, accuracy and precision from one confusion matrix."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from mmseg.utils import count_unasked
 
 
 class Scores(NamedTuple):
-    """Fractions in 0..1; NaN where a class gives no ground to judge by (mmsegmentation's way).
+    """Fractions in 0..1; NaN for a class without pixels to judge by, as in mmsegmentation.
 
     Attributes:
         iou, acc, prec: (C) intersection over union, recall of pixels, precision of pixels.
@@ -25,17 +26,19 @@ class Scores(NamedTuple):
     present: Tensor
 
 
-def confusion_matrix(pred, truth, num_classes, *, ignore_index=None) -> Tensor:
-    """Count pixels: labels, labels of one shape -> (C, C) int64, truth x prediction.
+def confusion_matrix(
+    pred: Tensor, truth: Tensor, num_classes: int, *, ignore_index: int | None = None
+) -> Tensor:
+    """Count pixels: two label maps of one shape -> (C, C) int64, truth x prediction.
 
-    An accelerator is not waited for: the counts stay there.
+    Counts stay on the device, and the call does not synchronise with an accelerator.
 
     Args:
-        ignore_index: label of the truth that is not counted, nor any beyond the classes; None for
-            `ignore_label`.
+        ignore_index: label of the truth that is not counted, as all labels beyond the classes are
+            not; None for `ignore_label`.
     """
     ignore_index = ignore_label(num_classes) if ignore_index is None else ignore_index
-    rows = truth.flatten().int().clamp(max=num_classes)  # what is ignored falls into row C
+    rows = truth.flatten().int().clamp(max=num_classes)  # ignored pixels fall into row C
     if ignore_index < num_classes:
         rows = torch.where(rows == ignore_index, num_classes, rows)
     index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes
@@ -44,8 +47,12 @@ def confusion_matrix(pred, truth, num_classes, *, ignore_index=None) -> Tensor:
     return counts.view(num_classes + 1, num_classes)[:num_classes]
 
 
-def scores_of(confusion) -> Scores:
-    """(C, C) -> Scores; a class only in the prediction has IoU 0, one in neither NaN."""
+def scores_of(confusion: Tensor) -> Scores:
+    """Compute scores: (C, C) -> Scores. A class only in the prediction has IoU 0, in neither NaN.
+
+    Args:
+        confusion: truth x prediction, from `confusion_matrix`.
+    """
     right = confusion.diagonal().double()
     truth, pred = confusion.sum(dim=1).double(), confusion.sum(dim=0).double()
     return Scores(
@@ -57,14 +64,45 @@ def scores_of(confusion) -> Scores:
     )
 
 
-def zero_shot_scores(iou, unseen) -> dict:
-    """(C), ids -> {'mIoU_seen', 'mIoU_unseen', 'hIoU'}: means, and the harmonic mean of the two.
+def zero_shot_scores(iou: Tensor, unseen: Sequence[int]) -> dict[str, Tensor]:
+    """Compute {'mIoU_seen', 'mIoU_unseen', 'hIoU'}: two means, and their harmonic mean.
 
-    Empty where no class or every class is unseen.
+    Args:
+        iou: (C).
+        unseen: class ids. The result is empty if no class or every class is unseen.
     """
     if not 0 < len(unseen) < len(iou):
         return {}
-    hidden = torch.zeros(len(iou), dtype=torch.bool, device=iou.device)
-    hidden[list(unseen)] = True
-    seen, unseen = iou[~hidden].nanmean(), iou[hidden].nanmean()
-    return dict(mIoU_seen=seen, mIoU_unseen=unseen, hIoU=2 * seen * unseen / (seen + unseen))
+    is_unseen = torch.zeros(len(iou), dtype=torch.bool, device=iou.device)
+    is_unseen[list(unseen)] = True
+    seen_mean, unseen_mean = iou[~is_unseen].nanmean(), iou[is_unseen].nanmean()
+    harmonic = 2 * seen_mean * unseen_mean / (seen_mean + unseen_mean)
+    return dict(mIoU_seen=seen_mean, mIoU_unseen=unseen_mean, hIoU=harmonic)
+
+
+def score_table(labels: Sequence[str], scores: Scores, unseen: Sequence[int] = ()) -> str:
+    """Format scores as a table in per cent: one row per class, then the means.
+
+    Args:
+        labels: (C) class names.
+        unseen: class ids, see `zero_shot_scores`.
+    """
+    width = max(len(label) for label in (*labels, 'class'))
+    rows = [f'{"class":{width}}    IoU     Acc    Prec', '-' * (width + 24)]
+    for label, *values in zip(labels, scores.iou, scores.acc, scores.prec):
+        rows.append(f'{label:{width}} ' + ' '.join(_percent(value) for value in values))
+    present = scores.iou[scores.present].mean()
+    rows += [
+        '-' * (width + 24),
+        f'aAcc {_percent(scores.all_acc)}   mIoU {_percent(scores.iou.nanmean())}   '
+        f'mAcc {_percent(scores.acc.nanmean())}   mPrec {_percent(scores.prec.nanmean())}',
+        f'mIoU over the {int(scores.present.sum())} classes present {_percent(present)}',
+    ]
+    means = zero_shot_scores(scores.iou, unseen)
+    if means:
+        rows.append('   '.join(f'{name} {_percent(value)}' for name, value in means.items()))
+    return '\n'.join(rows)
+
+
+def _percent(value: Tensor) -> str:
+    return f'{"-" if value.isnan() else format(100 * float(value), ".2f"):>7}'

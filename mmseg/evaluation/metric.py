@@ -1,37 +1,72 @@
+"""Metrics for mmengine's evaluator: IoU, a student's agreement with its teacher, retrieval."""
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.registry import METRICS
+from mmseg.utils import validated
 
-from .functional import confusion_matrix, scores_of, zero_shot_scores
+from .functional import Scores, confusion_matrix, scores_of, zero_shot_scores
+
+Sample = dict[str, Any]
+
+
+class ConfusionMetric(BaseMetric):
+    """Base of metrics of one confusion matrix, exact over photos, batches and processes.
+
+    The matrix stays on the device and is summed over processes once, at the end. No process needs
+    the others' photos, and no photo counts twice.
+    """
+
+    default_prefix = ''
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confusion: Tensor | None = None
+        self.scores: Scores | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.dataset_meta['classes'])
+
+    def add(self, pred: Tensor, truth: Tensor, ignore_index: int | None = None) -> None:
+        """Count pixels of one shape into the confusion matrix."""
+        matrix = confusion_matrix(pred, truth, self.num_classes, ignore_index=ignore_index)
+        self.confusion = matrix if self.confusion is None else self.confusion + matrix
+
+    def evaluate(self, size: int) -> dict[str, float | None]:
+        """Sum over processes, reset, and return the named metrics."""
+        if self.confusion is None:  # a process without a photo
+            self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+        all_reduce(self.confusion)
+        self.scores = scores_of(self.confusion.cpu())  # waits for the device
+        self.confusion = None
+        metrics: dict[str, float | None] = self.compute_metrics([self.scores])
+        return metrics
 
 
 @METRICS.register_module()
-class IoUMetric(BaseMetric):
-    """mIoU, mAcc, mPrec, aAcc and the values per class, exact over photos, batches and processes.
-
-    The confusion matrix stays on the device and is summed over processes once, at the end; so no
-    process needs the others' photos, and none is counted twice.
+class IoUMetric(ConfusionMetric):
+    """Compute mIoU, mAcc, mPrec, aAcc and the values per class.
 
     Args:
         ignore_index: see `confusion_matrix`.
     """
 
-    default_prefix = ''
-
-    def __init__(self, ignore_index=None):
+    @validated
+    def __init__(self, ignore_index: int | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        self.confusion = None
-        self.scores = None
 
-    def process(self, data_batch, data_samples):
+    def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
         """Add the samples' `pred_sem_seg` against `gt_sem_seg`, all photos in one count."""
-        num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
                 raise UserError(
@@ -42,37 +77,28 @@ class IoUMetric(BaseMetric):
             torch.cat([sample[key].flatten() for sample in data_samples])
             for key in ('pred_sem_seg', 'gt_sem_seg')
         )
-        matrix = confusion_matrix(pred, truth, num_classes, ignore_index=self.ignore_index)
-        self.confusion = matrix if self.confusion is None else self.confusion + matrix
-
-    def evaluate(self, size):
-        """-> {'aAcc', 'mIoU', ..., 'IoU.aeroplane', ...}: fractions rounded to 4 decimals."""
-        num_classes = len(self.dataset_meta['classes'])
-        if self.confusion is None:  # a process without a photo
-            self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        all_reduce(self.confusion)
-        self.scores = scores_of(self.confusion.cpu())  # the one value that is waited for
-        self.confusion = None
-        return self.compute_metrics([self.scores])
+        self.add(pred, truth, self.ignore_index)
 
     @property
-    def names(self):
-        """What `evaluate` will give: 'aAcc', 'mIoU', ..."""
-        number = len(self.dataset_meta['classes'])
-        return list(self.compute_metrics([scores_of(torch.zeros(number, number).long())]))
+    def names(self) -> list[str]:
+        """Names of the metrics that `evaluate` returns: 'aAcc', 'mIoU', ..."""
+        empty = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+        return list(self.compute_metrics([scores_of(empty)]))
 
-    def compute_metrics(self, results):
-        """[Scores] -> {'aAcc': ...}"""
+    def compute_metrics(self, results: list[Scores]) -> dict[str, float | None]:
+        """Name one `Scores` by the data set's classes."""
         meta = self.dataset_meta
         return self.named(results[0], meta['classes'], meta.get('unseen', ()))
 
     @staticmethod
-    def named(scores, labels, unseen=()):
-        """Scores, (C) names -> {'mIoU': ..., 'IoU.dog': ...}; None for a value that is not defined.
+    def named(
+        scores: Scores, labels: Sequence[str], unseen: Sequence[int] = ()
+    ) -> dict[str, float | None]:
+        """Name scores: {'mIoU': ..., 'IoU.dog': ...}, fractions of 4 decimals, None for undefined.
 
         `mIoU` is mmsegmentation's mean, in which a class predicted but absent from the truth counts
-        0; `mIoU_present` is the mean over the classes that the truth has. Where some classes are
-        `unseen` (ids), their mean, the others' and the harmonic mean of both come too.
+        0. `mIoU_present` is the mean over the classes in the truth. With `unseen` class ids, add
+        the means over seen and unseen classes and their harmonic mean.
         """
         metrics = dict(
             aAcc=scores.all_acc,
@@ -82,11 +108,61 @@ class IoUMetric(BaseMetric):
             mIoU_present=scores.iou[scores.present].mean(),
             **zero_shot_scores(scores.iou, unseen),
         )
-        for kind, values in (('IoU', scores.iou), ('Acc', scores.acc), ('Prec', scores.prec)):
-            metrics |= {f'{kind}.{label}': value for label, value in zip(labels, values)}
+        for name, values in (('IoU', scores.iou), ('Acc', scores.acc), ('Prec', scores.prec)):
+            metrics |= {f'{name}.{label}': value for label, value in zip(labels, values)}
         return {key: _rounded(value) for key, value in metrics.items()}
 
 
-def _rounded(value):
-    value = float(value)
-    return None if math.isnan(value) else round(value, 4)
+@METRICS.register_module()
+class AgreementMetric(ConfusionMetric):
+    """Compare a student's labels with its teacher's on photos that it was not trained on.
+
+    It reads no masks, so it can select a checkpoint without annotation. It rewards copying the
+    teacher, errors included: it tells when training stops following, not which model is right.
+    """
+
+    names = ('agreement', 'agreement_mIoU')
+
+    def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
+        """Add the samples' `pred_sem_seg` against their `pseudo_sem_seg`."""
+        for sample in data_samples:
+            if 'pseudo_sem_seg' not in sample:
+                raise UserError(f'{sample["img_path"]} has no labels of a teacher to agree with')
+            self.add(sample['pred_sem_seg'], sample['pseudo_sem_seg'])
+
+    def compute_metrics(self, results: list[Scores]) -> dict[str, float | None]:
+        """Name one `Scores`: share of equal pixels, and mean IoU with the teacher's labels."""
+        metrics = dict(agreement=results[0].all_acc, agreement_mIoU=results[0].iou.nanmean())
+        return {key: round(float(value), 4) for key, value in metrics.items()}
+
+
+@METRICS.register_module()
+class RetrievalMetric(BaseMetric):
+    """Compute R@1 and R@5: the share of images whose caption is among the nearest 1 or 5 of all.
+
+    Equal captions count once.
+    """
+
+    default_prefix = ''
+    names = ('R@1', 'R@5')
+
+    def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
+        """Collect the samples' `image_embedding`, `text_embedding` and `caption`."""
+        for sample in data_samples:
+            embeddings = sample['image_embedding'].cpu(), sample['text_embedding'].cpu()
+            self.results.append((sample['caption'], *embeddings))
+
+    def compute_metrics(self, results: list[tuple[str, Tensor, Tensor]]) -> dict[str, float]:
+        """Return {'R@1', 'R@5'} as fractions of 4 decimals."""
+        text_of = {caption: text for caption, _, text in reversed(results)}
+        captions = list(text_of)
+        images = torch.stack([image for _, image, _ in results])
+        scores = images @ torch.stack(list(text_of.values())).T
+        target = torch.tensor([captions.index(caption) for caption, _, _ in results])
+        rank = (scores > scores.gather(1, target[:, None])).sum(dim=1)
+        return {f'R@{k}': round((rank < k).float().mean().item(), 4) for k in (1, 5)}
+
+
+def _rounded(value: Tensor) -> float | None:
+    number = float(value)
+    return None if math.isnan(number) else round(number, 4)

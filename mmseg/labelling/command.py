@@ -130,7 +130,7 @@ def make_labeller(args: argparse.Namespace, rank: int = 0) -> 'Labeller':
     """Load the model; processes of one machine share out its accelerators."""
     from mmseg.apis.inference import init_model
     from mmseg.apis.words import words_of
-    from mmseg.datasets.transforms.loading import read_photo
+    from mmseg.datasets.reading import read_photo
     from mmseg.engine import device_of, load_config
 
     from .labeller import Labeller

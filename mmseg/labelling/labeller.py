@@ -14,7 +14,7 @@ from torch import Tensor
 from mmseg.apis.inference import Segmenter
 from mmseg.apis.result import erase_uncertain, label_image
 from mmseg.apis.words import Words
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.models.postprocess import (
     checksum,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from mmseg.datasets.image_folder import SUFFIXES
+from mmseg.datasets.reading import SUFFIXES
 from mmseg.errors import UserError
 from mmseg.utils import path_below
 

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mmseg.datasets.image_folder import list_photos
 from mmseg.datasets.pseudo_labels import CONFIDENCE
-from mmseg.datasets.transforms.loading import read_photo
+from mmseg.datasets.reading import list_photos, read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
 

@@ -106,7 +106,7 @@ def build_extractor(
         refine=_refinement(readout.feedback),
     )
     if extractor.proxy is not None:
-        extractor.proxy.say_how_it_sees(extractor.tower.stride)
+        extractor.proxy.warn_of_resizing(extractor.tower.stride)
     return clip, extractor
 
 

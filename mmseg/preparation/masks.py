@@ -17,7 +17,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from mmseg.datasets.transforms.loading import photo_size
+from mmseg.datasets.reading import photo_size
 from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, output_dir, path_below, read_image, reason_of
 

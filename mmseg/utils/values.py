@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union
 
@@ -65,10 +65,10 @@ def require_setting(name: str, value: Any, annotation: Any) -> None:
     errors: list[Any] = []
     for form in (value, _sequences_as(tuple, value), _sequences_as(list, value)):
         try:
-            _adapter(annotation).validate_python(form)
+            _adapter(annotation).validate_python(form, strict=True)
             return
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False)
+            errors += error.errors(include_url=False, include_context=False)
     own = [e['msg'].partition(', ')[2] for e in errors if e['type'] == 'value_error']
     words = ' and '.join(dict.fromkeys(own)) or requirement(annotation)
     hint = nearest(value, choices_of(annotation)) if isinstance(value, str) else ''
@@ -176,6 +176,8 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
 def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
+    if is_dataclass(annotation):  # pydantic does not take a config for these
+        return TypeAdapter(annotation)
     config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     return TypeAdapter(annotation, config=config)
 

@@ -1,3 +1,5 @@
+"""Pictures of label maps: overlays, legends, sheets."""
+
 from .overlay import blend, legend, overlay_with_legend, panels, shares_of, with_names
 from .sheet import beside, contact_sheet, grid
 

@@ -1,20 +1,22 @@
-"""Pictures put together: (H, W, 3) uint8 RGB each."""
+"""Combine pictures, each (H, W, 3) uint8 RGB."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .fonts import LEAST, legible
+from .fonts import MIN_SIZE, legible
 
 INK, PAPER = (32, 32, 32), (255, 255, 255)
 
 
-def margin_of(size):
-    """Pixels of letters -> pixels of a margin"""
+def margin_of(size: int) -> int:
+    """Return the margin around letters of this size, in pixels."""
     return round(0.6 * size)
 
 
-def titled(picture, title, size=LEAST):
-    """(H, W, 3) -> (H + a line, W or more, 3)"""
+def titled(picture: np.ndarray, title: str, size: int = MIN_SIZE) -> np.ndarray:
+    """Put a title above a picture: (H, W, 3) -> (H + a line, W or more, 3)."""
     text, font = legible(title, size)
     width = max(picture.shape[1], int(font.getlength(text)) + 2 * margin_of(size))
     bar = Image.new('RGB', (width, round(1.7 * size)), PAPER)
@@ -22,22 +24,24 @@ def titled(picture, title, size=LEAST):
     return np.concatenate([np.asarray(bar), fit(picture, picture.shape[0], width)], axis=0)
 
 
-def beside(pictures):
-    """(H_i, W_i, 3) -> (max H, sum W, 3)"""
+def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Put pictures side by side: (H_i, W_i, 3) -> (max H, sum W, 3)."""
     height = max(len(picture) for picture in pictures)
     fitted = [fit(picture, height, picture.shape[1]) for picture in pictures]
     return np.concatenate(fitted, axis=1)
 
 
-def fit(picture, height, width):
-    """Extend with paper to this size, at the bottom and right."""
+def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pad with white at the bottom and right: -> (height, width, 3)."""
     missing = (0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)
     return np.pad(picture, missing, constant_values=255)
 
 
-def contact_sheet(rows, titles, *, scale=1, gap=4):
-    """Rows of (H, W, 3) pictures of one size, a title a column -> (H', W', 3)."""
-    lines = []
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, scale: int = 1, gap: int = 4
+) -> np.ndarray:
+    """Arrange rows of equally large pictures under one title per column -> (H', W', 3)."""
+    lines: list[np.ndarray] = []
     for i, row in enumerate(rows):
         pictures = [picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in row]
         height, width = pictures[0].shape[:2]
@@ -49,8 +53,10 @@ def contact_sheet(rows, titles, *, scale=1, gap=4):
     return np.concatenate(lines, axis=0)
 
 
-def grid(cells, titles, *, columns, gap=6):
-    """(H, W_i, 3) pictures, a title each, cut to its picture's width -> one picture (H', W', 3)."""
+def grid(
+    cells: Sequence[np.ndarray], titles: Sequence[str], *, columns: int, gap: int = 6
+) -> np.ndarray:
+    """Arrange (H, W_i, 3) pictures in a grid, each under its shortened title -> (H', W', 3)."""
     widest = max(cell.shape[1] for cell in cells)
     lines = []
     for first in range(0, len(cells), columns):
@@ -63,9 +69,9 @@ def grid(cells, titles, *, columns, gap=6):
     return np.concatenate([fit(line, len(line), widest) for line in lines], axis=0)
 
 
-def shortened(title, width):
-    """Text -> as much of it as fits that many pixels"""
-    text, font = legible(title, LEAST)
-    while len(text) > 1 and font.getlength(text) > width - 2 * margin_of(LEAST):
+def shortened(title: str, width: int) -> str:
+    """Cut a title to what fits into `width` pixels."""
+    text, font = legible(title, MIN_SIZE)
+    while len(text) > 1 and font.getlength(text) > width - 2 * margin_of(MIN_SIZE):
         text = text[:-2].rstrip() + '\N{HORIZONTAL ELLIPSIS}'
     return text

@@ -47,7 +47,7 @@ def count(dataset: Any, folder: Path) -> np.ndarray:
     """
     import torch
 
-    from mmseg.datasets.transforms.loading import read_mask
+    from mmseg.datasets.reading import read_mask
     from mmseg.evaluation import confusion_matrix
     from mmseg.utils import unique_names
 

@@ -1,21 +1,21 @@
-"""The last block of a ViT read out for every patch: switches, and presets named by their papers."""
+"""Readouts of the last block of a ViT: switches, presets named by their papers, computations."""
 
 from .feedback import patch_classes
-from .last_block import NOTHING, Outside, read_out
+from .last_block import NO_GUIDANCE, Guidance, read_last_block
 from .presets import PRESETS, readout_of
 from .switches import Feedback, Layers, Readout, Repair, SelfSelf, blocks_needed
 
 __all__ = [
-    'NOTHING',
+    'NO_GUIDANCE',
     'PRESETS',
     'Feedback',
+    'Guidance',
     'Layers',
-    'Outside',
     'Readout',
     'Repair',
     'SelfSelf',
     'blocks_needed',
     'patch_classes',
-    'read_out',
+    'read_last_block',
     'readout_of',
 ]

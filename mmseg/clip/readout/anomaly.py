@@ -1,54 +1,60 @@
-"""Tokens unlike all others, and their repair (SC-CLIP, section 3.2)."""
+"""Anomalous tokens and their repair (SC-CLIP, section 3.2)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def outlier_factors(patches, *, neighbours, reach='neighbour') -> Tensor:
-    """(N, L, D) -> (N, L) local outlier factors, about 1 inside a crowd and more outside.
+def local_outlier_factors(patches: Tensor, *, neighbours: int, reach: str = 'neighbour') -> Tensor:
+    """Compute local outlier factors on squared distances (Breunig et al., SIGMOD 2000).
 
-    Breunig et al., SIGMOD 2000, on squared Euclidean distances; `reach`: see `Repair`. With no more
-    patches than neighbours all others count.
+    A factor is about 1 within a cluster and larger outside. With no more patches than neighbours,
+    all other patches count.
+
+    (N, L, D) -> (N, L)
+
+    Args:
+        reach: see `Repair`.
     """
     count = min(neighbours, patches.shape[1] - 1)
     if count < 1:
         return torch.ones_like(patches[..., 0])
     distances = torch.cdist(patches, patches, compute_mode='donot_use_mm_for_euclid_dist').square()
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    near, who = distances.topk(count, dim=2, largest=False)
-    furthest = near[:, :, -1]  # the k-distance
-    bound = furthest[:, :, None].expand_as(near)
+    nearest, index = distances.topk(count, dim=2, largest=False)
+    k_distance = nearest[:, :, -1]
+    bound = k_distance[:, :, None].expand_as(nearest)
     if reach == 'neighbour':
-        bound = _of(furthest, who)
-    density = 1 / near.maximum(bound).mean(dim=2).clamp_min(1e-10)
-    return _of(density, who).mean(dim=2) / density
+        bound = _gather(k_distance, index)
+    reachability = nearest.maximum(bound)
+    density = 1 / reachability.mean(dim=2).clamp_min(1e-10)
+    return _gather(density, index).mean(dim=2) / density
 
 
-def outliers(factors, *, quantile) -> Tensor:
-    """(N, L) -> (N, L) bool: above the quantile of its own image"""
+def find_anomalies(factors: Tensor, *, quantile: float) -> Tensor:
+    """(N, L) factors -> (N, L) bool, above the quantile of their image"""
     return factors > factors.quantile(quantile, dim=1, keepdim=True)
 
 
-def repair(patches, broken, grid) -> Tensor:
-    """(N, h*w, D), (N, h*w) bool -> the same, broken ones the mean of their sound 8 neighbours.
+def repair_patches(patches: Tensor, anomalous: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Replace anomalous patches by the mean of their up to 8 normal neighbours, if there are any.
 
-    One without a sound neighbour stays as it is.
+    (N, h*w, D), (N, h*w) bool -> (N, h*w, D)
     """
-    sound = (~broken).to(patches.dtype)[..., None]
-    total = _sum_of_neighbours(patches * sound, grid)
-    count = _sum_of_neighbours(sound, grid)
-    mend = broken[..., None] & (count > 0)
-    return torch.where(mend, total / count.clamp_min(1), patches)
+    normal = (~anomalous).to(patches.dtype)[..., None]
+    total = _sum_neighbours(patches * normal, grid)
+    count = _sum_neighbours(normal, grid)
+    replace = anomalous[..., None] & (count > 0)
+    return torch.where(replace, total / count.clamp_min(1), patches)
 
 
-def _sum_of_neighbours(values, grid):
-    """(N, h*w, D) -> (N, h*w, D): over the up to 8 places around each"""
-    maps = values.transpose(1, 2).unflatten(2, grid)
-    around = F.avg_pool2d(maps, 3, stride=1, padding=1, divisor_override=1) - maps
+def _sum_neighbours(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(N, h*w, D) -> (N, h*w, D): sum of the up to 8 patches around each"""
+    features = values.transpose(1, 2).unflatten(2, grid)
+    around = F.avg_pool2d(features, 3, stride=1, padding=1, divisor_override=1) - features
     return around.flatten(2).transpose(1, 2)
 
 
-def _of(values, who):
+def _gather(values: Tensor, index: Tensor) -> Tensor:
     """(N, L), (N, L, K) indices -> (N, L, K)"""
-    return values[:, None].expand(-1, who.shape[1], -1).gather(2, who)
+    return values[:, None].expand(-1, index.shape[1], -1).gather(2, index)

@@ -1,7 +1,7 @@
-"""The last block by a Readout's switches: tokens before it in, patches behind it out."""
+"""Read out the last block of a ViT for every patch, by the switches of a Readout."""
 
-from functools import partial
-from typing import NamedTuple
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,160 +9,213 @@ from torch import Tensor
 
 from mmseg.kernels import linear
 
-from ..transformer import heads_of, project, run_mlp
-from .anomaly import outlier_factors, outliers, repair
+from ..transformer import Trunk, output_projection, run_mlp, split_heads
+from .anomaly import find_anomalies, local_outlier_factors, repair_patches
 from .attention import (
-    gather,
-    mix,
-    neighbourhood,
-    resize_heads,
-    resize_rows,
-    sharpen,
-    similarity,
-    spread,
+    apply_attention,
+    average_similar,
+    cosine_similarity,
+    gaussian_neighbourhood,
+    resize_tokens,
+    similarity_attention,
+    sum_pair_attentions,
 )
-from .feedback import class_map
+from .feedback import class_affinity
 from .self_self import self_self_stream
-from .switches import MAPS, number_of, numbers_of
+from .switches import Readout, block_number, block_numbers
 
 
-class Outside(NamedTuple):
-    """What others say of the patches.
+class Guidance(NamedTuple):
+    """What is known of the patches from outside the tower.
 
     Attributes:
-        cosines: (N, L, L) of a proxy's patches, or None.
-        fine: (h', w'), h' * w' = L, grid of the proxy; None for the tower's own.
-        classes: (N, h, w) class per patch from a first pass, -1 for none; or None.
+        proxy_cosines: (N, L, L) of the patches of a proxy, or None.
+        proxy_grid: (h', w') with h' * w' = L, if the proxy has a finer grid than the tower.
+        classes: (N, h, w) classes of the patches from a first pass, -1 for none; or None.
     """
 
-    cosines: Tensor | None = None
-    fine: tuple[int, int] | None = None
+    proxy_cosines: Tensor | None = None
+    proxy_grid: tuple[int, int] | None = None
     classes: Tensor | None = None
 
 
-NOTHING = Outside()
+NO_GUIDANCE = Guidance()
 
 
-def read_out(blocks, trunk, readout, outside=NOTHING) -> Tensor:
-    """All blocks, a Trunk -> (N, h*w, width) before the last norm; on a finer grid h'*w'."""
-    tokens, grid, seen, _ = trunk
-    if readout.self_self:
-        inputs = [(blocks[number], seen[number]) for number in sorted(seen)]
-        stream = self_self_stream(inputs, readout)[:, 1:]
-        return _finish(blocks[-1], stream, tokens[:, :1], readout)
-    maps = _maps(readout, trunk, outside)
-    answer = partial(_answer, blocks[-1], readout=readout, grid=grid, outside=outside)
-    broken = None
-    if readout.repair:
-        broken = _broken(tokens, readout.repair)
-        tokens = _repaired(tokens, broken, grid)
-    if readout.layers is None:
-        return answer(tokens, maps=maps)
-    before, after, *fused = _layers(readout.layers, seen, len(blocks))
-    if broken is not None:
-        before = _repaired(before, broken, grid)
-    cosines = similarity(before[:, 1:])
-    maps['layer_similarity'] = sharpen(cosines, margin=readout.margin, gain=readout.gain)
-    threshold = readout.layers.threshold
-    tokens = _with_patches(tokens, gather(tokens[:, 1:], cosines, threshold=threshold))
-    patches = answer(tokens, maps=maps)
-    if fused:
-        patches = patches + answer(sum(fused), maps=maps)
-    return gather(patches, similarity(after[:, 1:]), threshold=threshold)
+def read_last_block(
+    blocks: Any, trunk: Trunk, readout: Readout, guidance: Guidance = NO_GUIDANCE
+) -> Tensor:
+    """Run the last block as a Readout says.
+
+    Args:
+        blocks: all of the tower's.
+        trunk: the tokens before the last block.
+
+    Returns:
+        (N, h*w, width) patches before the last norm, or (N, h'*w', width) on a proxy's finer grid.
+    """
+    if readout.self_self:  # GEM
+        inputs = [(blocks[i], trunk.block_outputs[i]) for i in sorted(trunk.block_outputs)]
+        stream = self_self_stream(inputs, readout)
+        return _finish(blocks[-1], stream[:, 1:], trunk.tokens[:, :1], readout)
+    attentions = _given_attentions(readout, trunk, guidance)
+    if readout.repair or readout.layers:  # SC-CLIP
+        return _read_self_calibrated(blocks, trunk, readout, guidance, attentions)
+    return _run_block(blocks[-1], trunk.tokens, trunk.grid, readout, guidance, attentions)
 
 
-def _answer(block, tokens, *, readout, grid, outside, maps):
-    """(N, 1 + h*w, width) -> (N, h*w, width): one block's attention, and what follows it"""
-    first, patches = tokens[:, :1], tokens[:, 1:]
-    if readout.terms == ('value',):
-        attended = _values(block.attn, block.ln_1(patches))
+def _run_block(
+    block: Any,
+    tokens: Tensor,
+    grid: tuple[int, int],
+    readout: Readout,
+    guidance: Guidance,
+    attentions: dict[str, Tensor],
+) -> Tensor:
+    """Run one block with the readout's attention.
+
+    (N, 1 + h*w, width) -> (N, L, width)
+
+    Args:
+        attentions: {term: (N, L, L) or (N, heads, L, L)} that the block cannot compute itself.
+    """
+    patches = tokens[:, 1:]
+    if readout.terms == ('value',):  # MaskCLIP: each patch attends to itself
+        attended = _project_values(block.attn, block.ln_1(patches))
     else:
-        attended = _attended(block, tokens, readout, grid, outside, maps)
+        attended = _attend(block, tokens, grid, readout, guidance, attentions)
     attended = block.ls_1(attended)
     if readout.residual:
-        attended = resize_rows(patches, grid, outside.fine) + attended
-    return _finish(block, attended, first, readout)
+        attended = resize_tokens(patches, grid, guidance.proxy_grid) + attended
+    return _finish(block, attended, tokens[:, :1], readout)
 
 
-def _finish(block, patches, first, readout):
-    """(N, L, width) behind the attention, (N, 1, width) class token -> (N, L, width)"""
+def _finish(block: Any, patches: Tensor, cls_token: Tensor, readout: Readout) -> Tensor:
+    """Apply what follows the attention: (N, L, width), (N, 1, width) -> (N, L, width)."""
     if readout.cls_weight:
-        patches = patches + readout.cls_weight * first
+        patches = patches + readout.cls_weight * cls_token
     if readout.mlp:
         patches = patches + block.ls_2(run_mlp(block.mlp, block.ln_2(patches)))
     return patches
 
 
-def _attended(block, tokens, readout, grid, outside, maps):
-    """(N, 1 + h*w, width) -> (N, L, width): the weighted sum of all terms, projected"""
-    tokens = tokens if readout.use_cls_token else tokens[:, 1:]
-    heads = heads_of(block.attn, block.ln_1(tokens))
-    if outside.fine is not None:
-        heads = [resize_heads(x, grid, outside.fine) for x in heads]
-    factor, bias = _scores_change(readout, outside.fine or grid, outside.classes, tokens)
-    mixed = mix(heads, readout.pairs(), factor=factor, bias=bias)
-    for term, weight in readout.weighted():
-        if term == 'value':
-            mixed = mixed + weight * heads[2]
-        elif term in MAPS:
-            mixed = mixed + spread(weight * maps[term], heads[2])
-    attended = project(block.attn, mixed)
-    return attended[:, 1:] if readout.use_cls_token else attended
+def _project_values(attn: Any, tokens: Tensor) -> Tensor:
+    """Apply the value and the output projection (MaskCLIP, ECCV 2022, section 3.2).
 
-
-def _values(attn, tokens):
-    """(N, L, width) normed -> (N, L, width): each token its own value, projected"""
+    (N, L, width) normed -> (N, L, width)
+    """
     weight, bias = attn.in_proj_weight.chunk(3)[2], attn.in_proj_bias.chunk(3)[2]
     values = linear(tokens, weight, bias)
     return linear(values, attn.out_proj.weight, attn.out_proj.bias)
 
 
-def _maps(readout, trunk, outside):
-    """-> {term: (N, L, L), or per head} of what comes from outside the block, rows sum to 1"""
-    maps = {}
-    if 'early_attention' in readout.terms:
-        early = trunk.early if readout.use_cls_token else trunk.early[..., 1:, 1:]
-        maps['early_attention'] = (
-            early if readout.use_cls_token else early / early.sum(dim=-1, keepdim=True)
-        )
-    if 'proxy' in readout.terms:
-        maps['proxy'] = sharpen(outside.cosines, margin=readout.margin, gain=readout.gain)
-    return maps
+def _attend(
+    block: Any,
+    tokens: Tensor,
+    grid: tuple[int, int],
+    readout: Readout,
+    guidance: Guidance,
+    attentions: dict[str, Tensor],
+) -> Tensor:
+    """Sum the attention of all terms and project: (N, 1 + h*w, width) -> (N, L, width)."""
+    tokens = tokens if readout.use_cls_token else tokens[:, 1:]
+    qkv = split_heads(block.attn, block.ln_1(tokens))
+    if guidance.proxy_grid is not None:
+        qkv = [
+            resize_tokens(x.flatten(0, 1), grid, guidance.proxy_grid).unflatten(0, x.shape[:2])
+            for x in qkv
+        ]
+    values = qkv[2]
+    factor, bias = _score_bias(readout, guidance.proxy_grid or grid, guidance.classes, tokens)
+    mixed = sum_pair_attentions(qkv, readout.weighted_pairs(), factor=factor, bias=bias)
+    for term, weight in readout.weighted_terms():
+        if term == 'value':
+            mixed = mixed + weight * values
+        elif term in attentions:
+            mixed = mixed + apply_attention(weight * attentions[term], values)
+    attended = output_projection(block.attn, mixed)
+    return attended[:, 1:] if readout.use_cls_token else attended
 
 
-def _scores_change(readout, grid, classes, like):
-    """-> factor and bias of the scores of pairs, see `mix`"""
+def _score_bias(
+    readout: Readout, grid: tuple[int, int], classes: Tensor | None, like: Tensor
+) -> tuple[float, Tensor | None]:
+    """Compute factor and bias of the scores of pairs, see `sum_pair_attentions`.
+
+    The bias is NACLIP's neighbourhood and ResCLIP's class affinity. The class token has none.
+    """
     factor, bias = 1.0, None
     if readout.gaussian:
-        bias = _beside_class(readout, neighbourhood(grid, readout.gaussian, like=like))
-    if classes is not None:
-        settings = readout.feedback
-        steered = settings.gain * settings.share * class_map(classes, settings, like=like)[:, None]
-        steered = _beside_class(readout, steered)
-        factor = settings.gain * (1 - settings.share)
-        bias = steered if bias is None else steered + bias
+        bias = gaussian_neighbourhood(grid, readout.gaussian, like=like)
+    if classes is not None and (feedback := readout.feedback):
+        affinity = class_affinity(classes, feedback, like=like)[:, None]
+        affinity = feedback.gain * feedback.weight * affinity
+        factor = feedback.gain * (1 - feedback.weight)
+        bias = affinity if bias is None else affinity + bias
+    if bias is not None and readout.use_cls_token:
+        bias = F.pad(bias, (1, 0, 1, 0))
     return factor, bias
 
 
-def _beside_class(readout, scores):
-    """(..., h*w, h*w) -> the same, with nothing for the class token where it takes part"""
-    return F.pad(scores, (1, 0, 1, 0)) if readout.use_cls_token else scores
+def _given_attentions(readout: Readout, trunk: Trunk, guidance: Guidance) -> dict[str, Tensor]:
+    """Collect the attentions that come from earlier blocks or from a proxy; rows sum to 1."""
+    attentions = {}
+    if 'early_attention' in readout.terms:
+        assert trunk.early_attention is not None
+        early = trunk.early_attention
+        if not readout.use_cls_token:
+            early = early[..., 1:, 1:]
+            early = early / early.sum(dim=-1, keepdim=True)
+        attentions['early_attention'] = early
+    if 'proxy' in readout.terms:
+        assert guidance.proxy_cosines is not None
+        attentions['proxy'] = similarity_attention(
+            guidance.proxy_cosines, margin=readout.margin, gain=readout.gain
+        )
+    return attentions
 
 
-def _layers(layers, seen, depth):
-    """-> tokens behind the blocks `before`, `after` and all of `fused`"""
-    numbers = [number_of(layers.before, depth), number_of(layers.after, depth)]
-    return [seen[number] for number in numbers + numbers_of(layers.fused, depth)]
+def _read_self_calibrated(
+    blocks: Any,
+    trunk: Trunk,
+    readout: Readout,
+    guidance: Guidance,
+    attentions: dict[str, Tensor],
+) -> Tensor:
+    """Repair anomalous tokens, and let similarities of earlier blocks adjust the last (SC-CLIP).
+
+    See `read_last_block`.
+    """
+    tokens, grid, outputs, _ = trunk
+    anomalous = None
+    if readout.repair:
+        factors = local_outlier_factors(
+            tokens[:, 1:], neighbours=readout.repair.neighbours, reach=readout.repair.reach
+        )
+        anomalous = find_anomalies(factors, quantile=readout.repair.quantile)
+        tokens = _replace_patches(tokens, repair_patches(tokens[:, 1:], anomalous, grid))
+    layers = readout.layers
+    if layers is None:
+        return _run_block(blocks[-1], tokens, grid, readout, guidance, attentions)
+    before = outputs[block_number(layers.before, len(blocks))][:, 1:]
+    if anomalous is not None:
+        before = repair_patches(before, anomalous, grid)
+    cosines = cosine_similarity(before)
+    attentions['layer_similarity'] = similarity_attention(
+        cosines, margin=readout.margin, gain=readout.gain
+    )
+    adjusted = average_similar(tokens[:, 1:], cosines, threshold=layers.threshold)
+    inputs = [_replace_patches(tokens, adjusted)]
+    if layers.fused:
+        fused = [outputs[i] for i in block_numbers(layers.fused, len(blocks))]
+        inputs.append(reduce(torch.add, fused))
+    patches = [_run_block(blocks[-1], x, grid, readout, guidance, attentions) for x in inputs]
+    after = outputs[block_number(layers.after, len(blocks))][:, 1:]
+    return average_similar(
+        reduce(torch.add, patches), cosine_similarity(after), threshold=layers.threshold
+    )
 
 
-def _broken(tokens, settings):
-    factors = outlier_factors(tokens[:, 1:], neighbours=settings.neighbours, reach=settings.reach)
-    return outliers(factors, quantile=settings.quantile)
-
-
-def _repaired(tokens, broken, grid):
-    return _with_patches(tokens, repair(tokens[:, 1:], broken, grid))
-
-
-def _with_patches(tokens, patches):
+def _replace_patches(tokens: Tensor, patches: Tensor) -> Tensor:
+    """(N, 1 + L, width), (N, L, width) -> (N, 1 + L, width), the class token kept"""
     return torch.cat([tokens[:, :1], patches], dim=1)

@@ -1,38 +1,59 @@
 """Self-self attention beside the last blocks (GEM, CVPR 2024, section 3)."""
 
+from functools import reduce
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.kernels import attention
 
-from ..transformer import heads_of, project
+from ..transformer import output_projection, split_heads
+from .switches import Readout, SelfSelf
 
 
-def self_self_stream(block_inputs, readout) -> Tensor:
-    """[(block, (N, L, D) its input on the plain path)] -> (N, L, D): the stream of self-self
-    attention, which starts as the first input (or, without a residual, as nothing)."""
-    stream = block_inputs[0][1] if readout.residual else 0
-    for block, tokens in block_inputs:
+def self_self_stream(inputs: list[tuple[Any, Tensor]], readout: Readout) -> Tensor:
+    """Run the stream that gathers the self-self attention of some blocks.
+
+    It starts as the first input, or as zeros without a residual.
+
+    Args:
+        inputs: (block, (N, L, D) its input in the plain tower) of each block, in order.
+
+    Returns:
+        (N, L, D)
+    """
+    settings = readout.self_self
+    assert settings is not None
+    stream = inputs[0][1] if readout.residual else torch.zeros_like(inputs[0][1])
+    for block, tokens in inputs:
         normed = block.ln_1(tokens)
-        heads = heads_of(block.attn, normed)
-        sharp = readout.self_self.temperature or mean_length(normed) / heads[0].shape[-1] ** 0.5
-        mixed = sum(
-            weight * _clustered(heads['qkv'.index(term[0])], heads[2], sharp, readout.self_self)
-            for term, weight in readout.weighted()
-        )
-        stream = stream + block.ls_1(project(block.attn, mixed))
+        query, keys, values = split_heads(block.attn, normed)
+        by_name = dict(q=query, k=keys, v=values)
+        scale = settings.temperature or _mean_length(normed) / values.shape[-1] ** 0.5
+        mixed = [
+            weight * _iterated_attention(by_name[first], values, scale, settings)
+            for first, _, weight in readout.weighted_pairs()
+        ]
+        stream = stream + block.ls_1(output_projection(block.attn, reduce(torch.add, mixed)))
     return stream
 
 
-def mean_length(tokens):
+def _mean_length(tokens: Tensor) -> Tensor:
     """(N, L, D) -> (N, 1, 1, 1)"""
     return tokens.norm(dim=-1).mean(dim=1).view(-1, 1, 1, 1)
 
 
-def _clustered(rows, values, sharp, settings):
-    """(N, heads, L, d) twice, softmax temperature -> (N, heads, L, d)"""
+def _iterated_attention(
+    rows: Tensor, values: Tensor, scale: float | Tensor, settings: SelfSelf
+) -> Tensor:
+    """Average values by softmax(scale * cosine) of rows, which first iterate towards clusters.
+
+    (N, heads, L, d) rows, (N, heads, L, d) values -> (N, heads, L, d)
+    """
     rows = F.normalize(rows, dim=-1)
-    sharp = sharp * rows.shape[-1] ** 0.5  # `attention` divides by it
+    scale = scale * rows.shape[-1] ** 0.5  # `attention` divides by it
     for _ in range(settings.iterations):
-        rows = F.normalize(attention(rows * sharp, rows, rows), dim=-1)
-    return attention(rows * sharp, rows, values)
+        rows = F.normalize(attention(rows * scale, rows, rows), dim=-1)
+    return attention(rows * scale, rows, values)

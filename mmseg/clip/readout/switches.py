@@ -1,267 +1,279 @@
-"""What is read from the last block, as switches; a published method is a name for some of them.
+"""How the last block of a ViT is read out, as switches. A published method is a set of them.
 
-Blocks are numbered as in a tower of twelve, from 1; in a tower of L blocks, block b is
-round(b * L / 12), at least 1 and before the last.
+Blocks are numbered from 1, as in a tower of twelve. In a tower of L blocks, block b is block
+round(b * L / 12), at least the first and never the last.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import typing
+from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from annotated_types import Interval
 
 from mmseg.errors import UserError
-from mmseg.utils import require_choice, require_number, require_pair
+from mmseg.utils import Fraction, require_setting
 
-LARGE = 10**6  # a number beyond overflows somewhere
-SMALL = 1e-3  # and a divisor below
-DEPTH = 12  # blocks are numbered as in a tower of so many
-PAIRS = {f'{a}-{b}' for a in 'qkv' for b in 'qkv'}
-MAPS = ('layer_similarity', 'proxy', 'early_attention')
-TERMS = ('value', *sorted(PAIRS), *MAPS)
-BLOCK = dict(least=1, most=DEPTH, whole=True)
-BLOCKS = dict(BLOCK, ordered=True)  # the first and the last of some
+DEPTH = 12  # blocks of the tower that block numbers refer to
+LARGE = 10**6  # larger values overflow somewhere
+Block = Annotated[int, Interval(ge=1, le=DEPTH)]
+Blocks = tuple[Block, Block]  # the first and the last of some
+Times = Annotated[int, Interval(ge=0, le=LARGE)]
+Many = Annotated[int, Interval(ge=1, le=LARGE)]
+Strength = Annotated[float, Interval(ge=0, le=LARGE)]
+Weight = Annotated[float, Interval(ge=-LARGE, le=LARGE)]
+Divisor = Annotated[float, Interval(ge=1e-3, le=LARGE)]
+# fmt: off
+Term = Literal[
+    'value',
+    'q-q', 'q-k', 'q-v', 'k-q', 'k-k', 'k-v', 'v-q', 'v-k', 'v-v',
+    'layer_similarity', 'proxy', 'early_attention',
+]
+# fmt: on
+PAIRS = {term for term in typing.get_args(Term) if len(term) == 3}
+
+
+class Switches:
+    """Base of the dataclasses below. It checks every field against its annotation."""
+
+    path: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        annotations = typing.get_type_hints(type(self), include_extras=True)
+        for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            value = getattr(self, field.name)
+            require_setting(f'{self.path}.{field.name}', value, annotations[field.name])
 
 
 @dataclass(frozen=True)
-class SelfSelf:
-    """Self-self attention iterated on unit rows, in several blocks (GEM, CVPR 2024).
+class SelfSelf(Switches):
+    """Iterated self-self attention on unit vectors, in the last blocks (GEM, CVPR 2024).
 
     Attributes:
-        blocks: of twelve, at the end of the tower; each adds to a stream without MLPs.
-        iterations: how often queries (or keys, or values) are replaced by their own mixture.
-        temperature: of the softmax; None for the mean length of the block's input / sqrt(d).
+        blocks: how many at the end of the tower, of twelve. Each adds to a stream without MLPs.
+        iterations: how often queries (or keys, or values) are replaced by their attended mean.
+        temperature: softmax temperature. None: mean length of the block's input / sqrt(d).
     """
 
-    blocks: int = 6
-    iterations: int = 1
-    temperature: float | None = None
-
-    def __post_init__(self):
-        where = 'readout.self_self'
-        require_number(f'{where}.blocks', self.blocks, **BLOCK)
-        require_number(f'{where}.iterations', self.iterations, least=0, most=LARGE, whole=True)
-        if self.temperature is not None:
-            require_number(f'{where}.temperature', self.temperature, least=SMALL, most=LARGE)
+    path = 'readout.self_self'
+    blocks: Block = 6
+    iterations: Times = 1
+    temperature: Divisor | None = None
 
 
 @dataclass(frozen=True)
-class Repair:
-    """Tokens unlike all others take their neighbours' mean (SC-CLIP, anomaly resolving).
+class Repair(Switches):
+    """Anomalous tokens take the mean of their neighbours (SC-CLIP, section 3.2).
 
     Attributes:
-        neighbours: of the local outlier factor (Breunig et al., 2000), on squared distances.
-        quantile: in 0..1; a patch is an outlier if its factor lies above this share of them.
-        reach: whose k-distance bounds a reach: the 'neighbour' (the definition), or the patch's
-            'own' (as in the published code, which makes density the k-distance alone).
+        neighbours: of the local outlier factor (Breunig et al., 2000) on squared distances.
+        quantile: a patch is anomalous if its factor lies above this quantile of its image.
+        reach: whose k-distance bounds a reachability distance: the 'neighbour' (the definition), or
+            the patch's 'own' (as in the published code: density is then the k-distance alone).
     """
 
-    neighbours: int = 30
-    quantile: float = 0.95
-    reach: str = 'neighbour'
-
-    def __post_init__(self):
-        require_choice('readout.repair.reach', self.reach, ('neighbour', 'own'))
-        require_number('readout.repair.quantile', self.quantile, least=0, most=1)
-        require_number(
-            'readout.repair.neighbours', self.neighbours, least=1, most=LARGE, whole=True
-        )
+    path = 'readout.repair'
+    neighbours: Many = 30
+    quantile: Fraction = 0.95
+    reach: Literal['neighbour', 'own'] = 'neighbour'
 
 
 @dataclass(frozen=True)
-class Layers:
-    """Patches gathered by how earlier blocks see them, and earlier blocks fused in (SC-CLIP).
+class Layers(Switches):
+    """Similarities of earlier blocks adjust the last block, and earlier blocks join it (SC-CLIP).
 
     Attributes:
-        before: block whose cosines gather the last block's input, and are the term
+        before: block whose cosines average the last block's input. They are also the term
             'layer_similarity'.
-        after: block whose cosines gather the last block's output.
-        threshold: cosines below it count 0.
-        fused: first and last of the blocks whose sum goes through the last block too; () for none.
+        after: block whose cosines average the last block's output.
+        threshold: cosines below it count as 0.
+        fused: first and last of the blocks whose summed outputs pass through the last block too.
+            None for no such blocks.
     """
 
-    before: int = 9
-    after: int = 4
-    threshold: float = 0.4
-    fused: tuple[int, ...] = (4, 10)
+    path = 'readout.layers'
+    before: Block = 9
+    after: Block = 4
+    threshold: Annotated[float, Interval(ge=-1, le=1)] = 0.4
+    fused: Blocks | None = (4, 10)
 
-    def __post_init__(self):
-        for name in ('before', 'after'):
-            require_number(f'readout.layers.{name}', getattr(self, name), **BLOCK)
-        require_number('readout.layers.threshold', self.threshold, least=-1, most=1)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.fused:
-            require_pair('readout.layers.fused', self.fused, **BLOCKS)
+            _require_order(f'{self.path}.fused', self.fused)
 
 
 @dataclass(frozen=True)
-class Feedback:
-    """A first answer's classes steer the attention of a second pass (ResCLIP, CVPR 2025).
+class Feedback(Switches):
+    """The classes of a first pass guide the attention of a second pass (ResCLIP, CVPR 2025).
+
+    The scores become gain * ((1 - weight) * q k / sqrt(d) + weight * F), with the affinity F of
+    `class_affinity`.
 
     Attributes:
-        threshold: probability below which a pixel's class is not believed.
-        scale: logit scale of those probabilities.
-        share: of the classes' map F in the scores: gain * ((1 - share) q k / sqrt(d) + share * F).
-        gain: see there; only with F.
-        unsure: pixels not believed belong to 'none', or to the 'first' class (published; the right
-            one only where the first class is the background).
-        line: a pair of one class counts less, the further it is, where its straight line leaves the
-            class: 'whole' looks at all of the line, 'start' at the beginning of short ones
-            (published code), 'none' does not look.
-        smooth: the map is smoothed over the 'grid', or along the 'rows' one behind the other, over
-            their ends (published code).
-        half: the map is rounded to fp16 (published code).
-        steps, dilations: of PAMR on the first answer; 0 steps for none.
+        threshold: pixels whose probability is lower are uncertain.
+        scale: logit scale of these probabilities.
+        weight: of the affinity F in the scores.
+        gain: of the scores.
+        unsure: uncertain pixels belong to 'none', or to the 'first' class (published code, right
+            only where the first class is the background).
+        line: the affinity of two patches decays with distance where the line between them leaves
+            their class. 'whole' samples all of the line. 'start' samples only its beginning where
+            the line is short (published code).
+        smooth: smooth the affinity over the 'grid', or along the row-major index ('rows'), across
+            the ends of rows (published code).
+        half: round the affinity to fp16 (published code).
+        steps, dilations: of PAMR on the scores of the first pass. 0 steps: no PAMR.
     """
 
-    threshold: float = 0.25
-    scale: float = 40.0
-    share: float = 0.7
-    gain: float = 1.8
-    unsure: str = 'none'
-    line: str = 'whole'
-    smooth: str = 'grid'
+    path = 'readout.feedback'
+    threshold: Fraction = 0.25
+    scale: Strength = 40.0
+    weight: Fraction = 0.7
+    gain: Strength = 1.8
+    unsure: Literal['none', 'first'] = 'none'
+    line: Literal['whole', 'start'] = 'whole'
+    smooth: Literal['grid', 'rows'] = 'grid'
     half: bool = False
-    steps: int = 10
-    dilations: tuple[int, ...] = (8, 16)
-
-    def __post_init__(self):
-        require_choice('readout.feedback.unsure', self.unsure, ('none', 'first'))
-        require_choice('readout.feedback.line', self.line, ('whole', 'start', 'none'))
-        require_choice('readout.feedback.smooth', self.smooth, ('grid', 'rows'))
-        require_number('readout.feedback.threshold', self.threshold, least=0, most=1)
-        require_number('readout.feedback.share', self.share, least=0, most=1)
-        for name in ('scale', 'gain'):
-            require_number(f'readout.feedback.{name}', getattr(self, name), least=0, most=LARGE)
-        require_number('readout.feedback.steps', self.steps, least=0, most=LARGE, whole=True)
-        for value in self.dilations:
-            require_number('readout.feedback.dilations', value, least=1, most=LARGE, whole=True)
+    steps: Times = 10
+    dilations: tuple[Many, ...] = (8, 16)
 
 
 @dataclass(frozen=True)
-class Readout:
+class Readout(Switches):
     """How the last block of a ViT is read out for every patch.
 
     Attributes:
-        terms: attentions that are summed: 'value' (each patch its own value); 'q-k', 'q-q', 'k-k'
-            and so on, softmax(a b / sqrt(d)) per head; 'layer_similarity', from the cosines of an
-            earlier block; 'proxy', from the cosines of another network; 'early_attention', the mean
-            of the
-            plain attentions of `early_blocks`.
-        weights: of the terms; () for 1 each.
+        terms: attentions that are summed. 'value': each patch attends to itself (MaskCLIP). 'q-k',
+            'q-q', 'k-k' and so on: softmax(a b / sqrt(d)) per head. 'layer_similarity': from the
+            cosines of an earlier block. 'proxy': from the cosines of another network.
+            'early_attention': the mean attention of `early_blocks`.
+        weights: of the terms. () for 1 each.
         use_cls_token: the class token takes part in the attention.
-        gaussian: sigma in patches of a neighbourhood exp(-d^2 / 2 sigma^2) added to the scores of
-            the pairs of patches ('x-y' terms); 0 for none.
-        residual: the block's input is added to what the attention gives.
-        mlp: the block's MLP follows.
-        cls_weight: share of the class token before the block that is added to each patch.
-        margin, gain: of 'layer_similarity' and 'proxy': softmax(gain * (S - margin * mean S)) over
-            what is not negative; a patch that has nothing left attends to itself.
+        gaussian: sigma, in patches, of a neighbourhood exp(-d^2 / 2 sigma^2) that is added to the
+            scores of pairs such as 'k-k'. 0 for none.
+        residual: add the block's input to the attention's output.
+        mlp: apply the block's MLP.
+        cls_weight: add the class token before the block to each patch, with this weight.
+        margin, gain: of 'layer_similarity' and 'proxy', see `similarity_attention`.
         early_blocks: first and last of the blocks of the term 'early_attention'.
-        self_self, repair, layers, feedback: see there; None is off.
+        self_self, repair, layers, feedback: see these classes. None for off.
 
     Raises:
-        UserError: a value out of its range, an unknown term, or switches that exclude each other.
+        UserError: a value of the wrong type or range, or switches that exclude each other.
     """
 
-    terms: tuple[str, ...] = ('value',)
-    weights: tuple[float, ...] = ()
+    path = 'readout'
+    terms: tuple[Term, ...] = ('value',)
+    weights: tuple[Weight, ...] = ()
     use_cls_token: bool = True
-    gaussian: float = 0.0
+    gaussian: Strength = 0.0
     residual: bool = True
     mlp: bool = True
-    cls_weight: float = 0.0
-    margin: float = 1.0
-    gain: float = 3.0
-    early_blocks: tuple[int, ...] = (6, 9)
+    cls_weight: Weight = 0.0
+    margin: Weight = 1.0
+    gain: Weight = 3.0
+    early_blocks: Blocks = (6, 9)
     self_self: SelfSelf | None = None
     repair: Repair | None = None
     layers: Layers | None = None
     feedback: Feedback | None = None
 
-    def __post_init__(self):
-        for term in self.terms:
-            require_choice('readout.terms', term, TERMS)
-        if not self.terms:
-            raise UserError(f'readout.terms is at least one of {", ".join(TERMS)}')
-        require_pair('readout.early_blocks', self.early_blocks, **BLOCKS)
-        if self.gaussian:
-            require_number('readout.gaussian', self.gaussian, least=SMALL, most=LARGE)
-        for name in ('cls_weight', 'margin', 'gain'):
-            require_number(f'readout.{name}', getattr(self, name), least=-LARGE, most=LARGE)
-        for value in self.weights:
-            require_number('readout.weights', value, least=-LARGE, most=LARGE)
-        if self.weights and len(self.weights) != len(self.terms):
-            raise UserError(
-                f'readout has {len(self.terms)} terms and {len(self.weights)} weights; '
-                'give one for each, or () for 1 each'
-            )
-        patch_maps = {'layer_similarity', 'proxy'} & set(self.terms)
-        if patch_maps and self.use_cls_token:
-            raise UserError(
-                f'the term {min(patch_maps)!r} knows patches only; set readout.use_cls_token=False'
-            )
-        if 'layer_similarity' in self.terms and self.layers is None:
-            raise UserError(
-                "the term 'layer_similarity' needs readout.layers, such as dict(before=9)"
-            )
-        if self.self_self and not all(a == b for a, _, b in map(tuple, self.terms)):
-            raise UserError("self_self takes terms such as 'q-q', 'k-k' and 'v-v' alone")
-        besides = [
-            name for name in ('repair', 'layers', 'feedback', 'gaussian') if getattr(self, name)
-        ]
-        if self.self_self and besides:
-            raise UserError(f'readout.self_self and readout.{besides[0]} exclude each other')
-        if self.layers and self.use_cls_token:
-            raise UserError('readout.layers gathers patches only; set readout.use_cls_token=False')
-        self._require_pairs()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_order('readout.early_blocks', self.early_blocks)
+        self._require_compatible()
 
-    def _require_pairs(self):
-        """What changes the scores of pairs needs terms that have them."""
-        pairs = PAIRS & set(self.terms)
-        if self.feedback and not pairs:
-            raise UserError("readout.feedback steers terms such as 'k-k'; there is none")
-        if self.gaussian and not pairs:
-            raise UserError("readout.gaussian is of terms such as 'k-k'; set it to 0")
+    def _require_compatible(self) -> None:
+        terms, weights = self.terms, self.weights
+        of_patches = {'layer_similarity', 'proxy'} & set(terms)
+        pairs = PAIRS & set(terms)
+        names = ('repair', 'layers', 'feedback', 'gaussian')
+        others = [name for name in names if getattr(self, name)]
+        symmetric = all(term[0] == term[-1] for term in pairs) and pairs == set(terms)
+        problems = (
+            (not terms, 'readout.terms is empty; name at least one'),
+            (
+                weights and len(weights) != len(terms),
+                f'readout has {len(terms)} terms and {len(weights)} weights; give each a weight, '
+                'or () for 1 each',
+            ),
+            (
+                of_patches and self.use_cls_token,
+                f'the term {min(of_patches, default="")!r} has no class token; set '
+                'readout.use_cls_token=False',
+            ),
+            (
+                'layer_similarity' in terms and not self.layers,
+                "the term 'layer_similarity' needs readout.layers, such as dict(before=9)",
+            ),
+            (
+                self.layers and self.use_cls_token,
+                'readout.layers averages patches only; set readout.use_cls_token=False',
+            ),
+            (
+                self.self_self and not symmetric,
+                "readout.self_self takes terms such as 'q-q', 'k-k' and 'v-v' only",
+            ),
+            (
+                self.self_self and others,
+                f'readout.self_self and readout.{"".join(others[:1])} exclude each other',
+            ),
+            (self.feedback and not pairs, "readout.feedback needs a term such as 'k-k'"),
+            (self.gaussian and not pairs, "readout.gaussian needs a term such as 'k-k'"),
+        )
+        for wrong, message in problems:
+            if wrong:
+                raise UserError(message)
 
-    def pairs(self):
-        """-> [('q', 'k', weight)] of the terms per head"""
-        return [(term[0], term[2], w) for term, w in self.weighted() if term in PAIRS]
-
-    def weighted(self):
-        """-> [(term, weight)]"""
+    def weighted_terms(self) -> list[tuple[str, float]]:
+        """Pair each term with its weight."""
         return list(zip(self.terms, self.weights or (1.0,) * len(self.terms)))
 
+    def weighted_pairs(self) -> list[tuple[str, str, float]]:
+        """List the terms per head: 'q-k' of weight 2 is ('q', 'k', 2)."""
+        return [(term[0], term[2], w) for term, w in self.weighted_terms() if term in PAIRS]
 
-class Needed(NamedTuple):
-    """Numbers from 1, of the tower at hand: outputs and attentions that the trunk must keep."""
+
+class BlocksNeeded(NamedTuple):
+    """Blocks of a tower, numbered from 1, of which a readout needs more than the last output.
+
+    Attributes:
+        outputs: blocks whose outputs are kept. 0 is the input of the first block.
+        attentions: blocks whose attention is averaged.
+    """
 
     outputs: frozenset[int]
     attentions: frozenset[int]
 
 
-def blocks_needed(readout, depth) -> Needed:
-    """Readout, blocks of the tower -> Needed; output 0 is the first block's input."""
-    outputs, attentions = set(), set()
+def blocks_needed(readout: Readout, depth: int) -> BlocksNeeded:
+    """Tell which blocks of a tower of `depth` blocks a readout needs."""
+    outputs: set[int] = set()
+    attentions: set[int] = set()
     if readout.layers:
         layers = readout.layers
-        outputs = {number_of(layers.before, depth), number_of(layers.after, depth)}
-        outputs.update(numbers_of(layers.fused, depth))
+        outputs = {block_number(layers.before, depth), block_number(layers.after, depth)}
+        outputs.update(block_numbers(layers.fused, depth))
     if readout.self_self:
-        outputs = set(range(depth - count_of(readout.self_self.blocks, depth), depth))
+        count = max(1, min(round(readout.self_self.blocks * depth / DEPTH), depth))
+        outputs = set(range(depth - count, depth))
     if 'early_attention' in readout.terms:
-        attentions = set(numbers_of(readout.early_blocks, depth))
-    return Needed(frozenset(outputs), frozenset(attentions))
+        attentions = set(block_numbers(readout.early_blocks, depth))
+    return BlocksNeeded(frozenset(outputs), frozenset(attentions))
 
 
-def number_of(block, depth) -> int:
-    """Block of twelve -> the tower's, from 1 and before its last"""
+def block_number(block: int, depth: int) -> int:
+    """Convert the number of a block of twelve to a tower of `depth` blocks, without its last."""
     return max(1, min(round(block * depth / DEPTH), depth - 1))
 
 
-def numbers_of(ends, depth) -> list[int]:
-    """(first, last) of twelve, or () -> all the tower's from one to the other"""
+def block_numbers(ends: tuple[int, int] | None, depth: int) -> list[int]:
+    """Convert (first, last) of twelve to all blocks between them in a tower of `depth` blocks."""
     if not ends:
         return []
-    return list(range(number_of(ends[0], depth), number_of(ends[1], depth) + 1))
+    return list(range(block_number(ends[0], depth), block_number(ends[1], depth) + 1))
 
 
-def count_of(blocks, depth) -> int:
-    """How many of twelve -> how many of the tower's, at least 1"""
-    return max(1, min(round(blocks * depth / DEPTH), depth))
+def _require_order(name: str, ends: tuple[int, int]) -> None:
+    if ends[0] > ends[1]:
+        raise UserError(f'{name} is (first, last), not {ends!r}')

@@ -1,67 +1,80 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mmseg.registry import DATASETS, TRANSFORMS
+from mmseg.utils import Count, Fraction, validated
 
-from ..base import PhotoDataset
-from ..transforms.loading import crop_for_prior
-from .world import caption, render
+from ..base import PhotoDataset, VocabularySource
+from ..reading import crop_for_prior
+from .world import Scene, caption, render
 
 
 @DATASETS.register_module()
 class MiniatureDataset(PhotoDataset):
-    """Scenes of the miniature world, drawn when they are asked for; there are no files.
+    """Scenes of the miniature world, rendered on access; there are no files.
 
     Args:
-        scenes: how many there are.
-        world: seed of the scenes; another number is another split.
+        scenes: number of scenes.
+        world: seed of the scenes; another number gives another split.
         size: pixels of a side.
-        typical: share of things in their shape's own colour.
+        typical: share of things in the typical colour of their shape.
         kwargs: see `PhotoDataset`.
     """
 
-    def __init__(self, vocabulary='miniature', *, scenes, world=0, size=64, typical=0.7, **kwargs):
+    @validated
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'miniature',
+        *,
+        scenes: Count,
+        world: int = 0,
+        size: Count = 64,
+        typical: Fraction = 0.7,
+        **kwargs: Any,
+    ) -> None:
         self.scenes, self.world = scenes, world
         self.size, self.typical = size, typical
         super().__init__(vocabulary, data_root='miniature', **kwargs)
 
-    def load_data_list(self):
-        """-> one `PhotoDataset.row` a scene, whose path is a name and nothing more"""
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Return one `PhotoDataset.row` per scene, whose path is only a name."""
         return [self.row(f'miniature/{self.world}/{i:05d}.png', None) for i in range(self.scenes)]
 
-    def get_data_info(self, index):
-        """A row, and what draws its scene (rows by themselves are plain, for worker processes)."""
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """Return a row and the method that renders its scene (stored rows hold plain values)."""
         return dict(super().get_data_info(index), draw=self.draw)
 
-    def draw(self, path):
-        """The name of a scene -> Scene"""
+    def draw(self, path: str | Path) -> Scene:
+        """Render the scene of that name."""
         rng = np.random.default_rng((self.world, int(Path(path).stem)))
         return render(rng, self.size, typical=self.typical)
 
-    def read(self, path):
-        """The name of a scene -> PIL RGB image"""
+    def read(self, path: str | Path) -> Image.Image:
+        """Render the scene of that name as RGB."""
         return Image.fromarray(self.draw(path).image)
 
-    def size_of(self, index):
-        """-> (H, W), the same for all"""
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Return (H, W), equal for all scenes."""
         return self.size, self.size
 
 
 @TRANSFORMS.register_module()
 class RenderScene:
-    """The scene's img (S, S, 3) uint8 RGB and ori_shape; gt_sem_seg, caption and view as asked.
+    """Render the scene: img (S, S, 3) uint8 RGB and ori_shape, with the fields asked for.
 
     Args:
-        masks: give `gt_sem_seg` (S, S) uint8.
-        captions: give `caption`, another one each time.
+        masks: add `gt_sem_seg` (S, S) uint8.
+        captions: add `caption`, drawn anew each time.
     """
 
-    def __init__(self, masks=True, captions=False):
+    @validated
+    def __init__(self, masks: bool = True, captions: bool = False) -> None:
         self.masks, self.captions = masks, captions
 
-    def __call__(self, results):
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         scene = results['draw'](results['img_path'])
         results['img'], results['ori_shape'] = scene.image, scene.image.shape[:2]
         if self.masks:

@@ -1,4 +1,4 @@
-"""A small rendered world: textured grounds, shapes upon them, exact masks, and captions."""
+"""A small rendered world: textured grounds, shapes on them, exact masks, and captions."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from .shapes import SHAPES
 from .textures import TEXTURES, smooth
 
 STUFF, THINGS = tuple(TEXTURES), tuple(SHAPES)
-LABELS = STUFF + THINGS  # the ids of masks, and the vocabulary 'miniature'
+LABELS = STUFF + THINGS  # in the order of mask ids, and of the vocabulary 'miniature'
 COLOURS = dict(
     red=(205, 45, 45),
     orange=(235, 140, 40),
@@ -22,69 +22,77 @@ COLOURS = dict(
     white=(238, 238, 232),
 )
 TYPICAL = dict(zip(THINGS, ('orange', 'blue', 'green', 'yellow', 'purple', 'white', 'red', 'pink')))
-UPRIGHT = ('square', 'triangle', 'heart')  # turned a little; the others any way
-SEEN = 25  # pixels from which on a caption may name a class
+UPRIGHT = ('square', 'triangle', 'heart')  # rotated a little; the others by any angle
+VISIBLE = 25  # pixels that a class needs to be named in a caption
 TEMPLATES = resolve_templates('miniature')
 
 
 class Scene(NamedTuple):
     """Attributes:
     image: (S, S, 3) uint8 RGB.
-    mask: (S, S) uint8, places in LABELS.
-    things: (shape, colour) of what can be seen, in the order of painting.
+    mask: (S, S) uint8, indices into LABELS.
+    things: (shape, colour) of the visible things, in the order of painting.
     """
 
     image: np.ndarray
     mask: np.ndarray
-    things: tuple
+    things: tuple[tuple[str, str], ...]
 
     @property
-    def stuff(self):
+    def stuff(self) -> tuple[str, ...]:
+        """Names of the visible grounds."""
         counts = np.bincount(self.mask.ravel(), minlength=len(LABELS))
-        return tuple(name for name, count in zip(STUFF, counts) if count >= SEEN)
+        return tuple(name for name, count in zip(STUFF, counts) if count >= VISIBLE)
 
 
-def render(rng, size=64, *, typical=0.7) -> Scene:
-    """Generator -> Scene.
+def render(rng: np.random.Generator, size: int = 64, *, typical: float = 0.7) -> Scene:
+    """Render a random scene.
 
     Args:
-        typical: share of things in the colour that is their shape's own; else any colour.
+        typical: share of things in the typical colour of their shape; others have any colour.
     """
     image, mask = _ground(rng, size)
     light, drawn = rng.uniform(0, 2 * np.pi), []
     for _ in range(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])):
         shape = THINGS[rng.integers(len(THINGS))]
-        own = rng.random() < typical
-        colour = TYPICAL[shape] if own else list(COLOURS)[rng.integers(len(COLOURS))]
+        is_typical = rng.random() < typical
+        colour = TYPICAL[shape] if is_typical else list(COLOURS)[rng.integers(len(COLOURS))]
         image = _draw(rng, image, mask, shape, colour, light)
         drawn.append((shape, colour))
     image = (image + rng.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8)
     counts = np.bincount(mask.ravel(), minlength=len(LABELS))
-    seen = tuple(pair for pair in drawn if counts[LABELS.index(pair[0])] >= SEEN)
-    return Scene(image, mask, seen)
+    visible = tuple(pair for pair in drawn if counts[LABELS.index(pair[0])] >= VISIBLE)
+    return Scene(image, mask, visible)
 
 
-def _ground(rng, size):
-    """One ground, or in 60 % of the scenes two, the second below a wobbly line."""
-    kinds = rng.permutation(len(STUFF))[: 2 if rng.random() < 0.6 else 1]
-    image = TEXTURES[STUFF[kinds[0]]](rng, size)
-    mask = np.full((size, size), kinds[0], np.uint8)
-    if len(kinds) == 2:
+def _ground(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Paint one ground, or in 60 % of the scenes two, the second below a wavy line."""
+    grounds = rng.permutation(len(STUFF))[: 2 if rng.random() < 0.6 else 1]
+    image = TEXTURES[STUFF[grounds[0]]](rng, size)
+    mask = np.full((size, size), grounds[0], np.uint8)
+    if len(grounds) == 2:
         line = size * (rng.uniform(0.35, 0.65) + 0.12 * smooth(rng, size, (1, 3))[0])
         below = np.arange(size)[:, None] > line
-        image = np.where(below[..., None], TEXTURES[STUFF[kinds[1]]](rng, size), image)
-        mask[below] = kinds[1]
+        image = np.where(below[..., None], TEXTURES[STUFF[grounds[1]]](rng, size), image)
+        mask[below] = grounds[1]
     return image * rng.uniform(0.82, 1.12) + rng.normal(0, 6, 3), mask
 
 
-def _draw(rng, image, mask, shape, colour, light):
-    """Paint one thing with its shadow; the mask is written in place."""
+def _draw(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    mask: np.ndarray,
+    shape: str,
+    colour: str,
+    light: float,
+) -> np.ndarray:
+    """Return the image with one thing and its shadow painted; write the mask in place."""
     size = len(image)
     radius = size * rng.uniform(0.17, 0.3)
     centre = rng.uniform(0.7 * radius, size - 0.7 * radius, 2)
-    turn = rng.uniform(-0.6, 0.6) if shape in UPRIGHT else rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-0.6, 0.6) if shape in UPRIGHT else rng.uniform(0, 2 * np.pi)
     dy, dx = ((np.mgrid[:size, :size] - centre[:, None, None]) / radius).astype(np.float32)
-    x, y = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
+    x, y = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
     inside = SHAPES[shape](x, y) * radius  # pixels to the edge, negative inside
     shadow = (0.5 - SHAPES[shape](x - 0.12, y - 0.12) * radius / 3).clip(0, 1)
     image = image * (1 - 0.35 * shadow)[..., None]
@@ -92,11 +100,14 @@ def _draw(rng, image, mask, shape, colour, light):
     shade = shade * (1 - 0.25 * (1 + (inside + 1.5) / 3).clip(0, 1))  # darker along the edge
     cover = (0.5 - inside).clip(0, 1)[..., None]
     mask[inside < 0] = LABELS.index(shape)
-    return image * (1 - cover) + np.float32(COLOURS[colour]) * shade[..., None] * cover
+    return image * (1 - cover) + np.asarray(COLOURS[colour], np.float32) * shade[..., None] * cover
 
 
-def caption(rng, scene) -> str:
-    """Scene -> a sentence: things named with probability .95 and a colour .12, stuff with .7."""
+def caption(rng: np.random.Generator, scene: Scene) -> str:
+    """Draw a sentence about a scene.
+
+    A thing is named with probability 0.95, its colour with 0.12, a ground with 0.7.
+    """
     words = []
     for shape, colour in scene.things:
         if rng.random() < 0.95:
@@ -107,5 +118,6 @@ def caption(rng, scene) -> str:
     return TEMPLATES[rng.integers(len(TEMPLATES))].format(' and '.join(words))
 
 
-def with_article(words):
+def with_article(words: str) -> str:
+    """Put "a" or "an" before words."""
     return f'{"an" if words[0] in "aeiou" else "a"} {words}'

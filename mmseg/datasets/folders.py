@@ -1,0 +1,207 @@
+"""Data sets laid out as a folder of photos, a folder of index masks and a split list."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mmseg.errors import UserError
+from mmseg.registry import DATASETS
+from mmseg.utils import path_below, validated
+from mmseg.vocabularies import load_vocabulary
+
+from .base import PhotoDataset, VocabularySource
+
+MOST_LISTED = 10  # missing files that a message names
+
+
+@DATASETS.register_module()
+class SegDataset(PhotoDataset):
+    """Photos with masks of class ids, listed in a split file.
+
+    Args:
+        img_dir, ann_dir: folders of photos and masks; `ann_dir` None for a data set without masks.
+        split: a text file with one name per line, without suffix.
+        img_suffix, seg_map_suffix: suffixes of photos and masks.
+        reduce_zero_label: id 0 means unlabelled and class ids start at 1 (Context-59, VOC-20).
+        kwargs: see `PhotoDataset`.
+
+    Raises:
+        UserError: the list is missing, empty or names a photo twice, or a listed file does not
+            exist.
+    """
+
+    @validated
+    def __init__(
+        self,
+        vocabulary: VocabularySource,
+        data_root: str | Path | None,
+        *,
+        img_dir: str,
+        ann_dir: str | None,
+        split: str,
+        img_suffix: str = '.jpg',
+        seg_map_suffix: str = '.png',
+        reduce_zero_label: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.img_dir, self.ann_dir, self.split = img_dir, ann_dir, split
+        self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
+        self.reduce_zero_label = reduce_zero_label
+        super().__init__(vocabulary, data_root, **kwargs)
+
+    @property
+    def photo_root(self) -> Path:
+        return Path(self.data_root, self.img_dir)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Return one `PhotoDataset.row` per photo."""
+        root = Path(self.data_root)
+        split, rows = root / self.split, []
+        for name in _read_split(split):
+            mask = None
+            if self.ann_dir is not None:
+                mask = path_below(root / self.ann_dir, f'{name}{self.seg_map_suffix}', split)
+            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', split)
+            rows.append(self.row(photo, mask, reduce_zero_label=self.reduce_zero_label))
+        _require_files(rows, split)
+        return rows
+
+
+def _read_split(path: Path) -> list[str]:
+    try:
+        names = path.read_text(encoding='utf-8').split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f'the split list {path} cannot be read; prepare the data set as the '
+            'README says, or set data_root'
+        ) from error
+    if not names:
+        raise UserError(f'the split list {path} is empty')
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        raise UserError(
+            f'the split list {path} names twice: {", ".join(double[:5])}; such photos would count '
+            'twice: name each once'
+        )
+    return names
+
+
+def _require_files(rows: list[dict[str, Any]], split: Path) -> None:
+    paths = (row[key] for row in rows for key in ('img_path', 'seg_map_path'))
+    absent = [path for path in paths if path is not None and not Path(path).is_file()]
+    if absent:
+        more = f' and {len(absent) - MOST_LISTED} more' if len(absent) > MOST_LISTED else ''
+        raise UserError(
+            f'{split} names {len(absent)} files that do not exist: '
+            f'{", ".join(absent[:MOST_LISTED])}{more}'
+        )
+
+
+@DATASETS.register_module()
+class PascalContextDataset59(SegDataset):
+    """Pascal Context, 59 classes; all other pixels are ignored."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'pascal_context_59',
+        data_root: str | Path | None = 'data/VOCdevkit/VOC2010',
+        **options: Any,
+    ) -> None:
+        defaults: dict[str, Any] = dict(img_dir='JPEGImages', ann_dir='SegmentationClassContext')
+        defaults |= dict(split='ImageSets/SegmentationContext/val.txt', reduce_zero_label=True)
+        super().__init__(vocabulary, data_root, **(defaults | options))
+
+
+@DATASETS.register_module()
+class PascalContextDataset(PascalContextDataset59):
+    """Pascal Context, 59 classes and background as the 60th, with id 0."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'pascal_context_60',
+        data_root: str | Path | None = 'data/VOCdevkit/VOC2010',
+        **options: Any,
+    ) -> None:
+        super().__init__(vocabulary, data_root, **(dict(reduce_zero_label=False) | options))
+
+
+@DATASETS.register_module()
+class PascalVOCDataset(SegDataset):
+    """PASCAL VOC 2012, 20 classes without background ('voc_20'), or 21 with it ('voc_21')."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'voc_20',
+        data_root: str | Path | None = 'data/VOCdevkit/VOC2012',
+        **options: Any,
+    ) -> None:
+        defaults: dict[str, Any] = dict(img_dir='JPEGImages', ann_dir='SegmentationClass')
+        defaults |= dict(split='ImageSets/Segmentation/val.txt')
+        if options.setdefault('reduce_zero_label', None) is None:
+            options['reduce_zero_label'] = load_vocabulary(vocabulary).labels[0] != 'background'
+        super().__init__(vocabulary, data_root, **(defaults | options))
+
+
+@DATASETS.register_module()
+class ADE20KDataset(SegDataset):
+    """ADE20K scene parsing, 150 classes, as `tools/convert_datasets/ade20k.py` writes it."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'ade20k',
+        data_root: str | Path | None = 'data/ade/ADEChallengeData2016',
+        **options: Any,
+    ) -> None:
+        defaults: dict[str, Any] = dict(
+            img_dir='images', ann_dir='annotations', split='ImageSets/val.txt'
+        )
+        defaults |= dict(reduce_zero_label=True)
+        super().__init__(vocabulary, data_root, **(defaults | options))
+
+
+@DATASETS.register_module()
+class COCOStuffDataset(SegDataset):
+    """COCO-Stuff 164k, 171 classes, as `tools/convert_datasets/coco_stuff164k.py` writes it."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'coco_stuff_171',
+        data_root: str | Path | None = 'data/coco_stuff164k',
+        **options: Any,
+    ) -> None:
+        defaults: dict[str, Any] = dict(
+            img_dir='images', ann_dir='annotations', split='ImageSets/val.txt'
+        )
+        defaults |= dict(seg_map_suffix='_labelTrainIds.png')
+        super().__init__(vocabulary, data_root, **(defaults | options))
+
+
+@DATASETS.register_module()
+class COCOObjectDataset(COCOStuffDataset):
+    """COCO's 80 things and background, as `tools/convert_datasets/coco_object.py` writes them."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'coco_object_81',
+        data_root: str | Path | None = 'data/coco_stuff164k',
+        **options: Any,
+    ) -> None:
+        defaults: dict[str, Any] = dict(seg_map_suffix='_objectLabels.png')
+        super().__init__(vocabulary, data_root, **(defaults | options))
+
+
+@DATASETS.register_module()
+class CityscapesDataset(SegDataset):
+    """Cityscapes, 19 classes, as `tools/convert_datasets/cityscapes.py` writes it."""
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource = 'cityscapes',
+        data_root: str | Path | None = 'data/cityscapes',
+        **options: Any,
+    ) -> None:
+        defaults: dict[str, Any] = dict(
+            img_dir='leftImg8bit', ann_dir='gtFine', split='ImageSets/val.txt'
+        )
+        defaults |= dict(img_suffix='_leftImg8bit.png', seg_map_suffix='_gtFine_labelTrainIds.png')
+        super().__init__(vocabulary, data_root, **(defaults | options))
