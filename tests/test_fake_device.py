@@ -37,6 +37,7 @@ from mmseg.models import (
     Scoring,
     SegformerHead,
     TextClassifier,
+    Windows,
     build_timm_backbone,
 )
 from mmseg.models.backbones import MixVisionTransformer
@@ -78,12 +79,13 @@ def maskclip(gpu, visual):
         readout, text = readout_of(readout), unit_rows(CLASSES, DIM)
         proxy = tiny_proxy() if 'proxy' in readout.terms else None
         if weight is not None:
-            weight = ClassWeight(text, **weight)
+            weight = dict(weight)
+            weight = ClassWeight(text, None, weight.pop('groups', None), **weight)
         backbone = CLIPDenseExtractor(
             copy.deepcopy(visual), mean=MEAN, std=STD, readout=readout, proxy=proxy
         )
-        head = MaskClipHead(TextClassifier(text, normalize=True), weight, **head)
-        return gpu.move(MaskClip(backbone, head, **options))
+        head = MaskClipHead(TextClassifier(text, normalize=True), **head)
+        return gpu.move(MaskClip(backbone, head, weight, **options))
 
     return make
 
@@ -128,7 +130,7 @@ def test_two_devices_in_one_operation_raise(gpu):
         gpu.run(lambda: torch.zeros(3, device=DEVICE) + torch.zeros(3))
 
 
-WINDOWS = dict(windows=dict(size=32, stride=16))
+WINDOWS = dict(windows=Windows(32, 16))
 BACKGROUND = dict(background=0, prob_thd=0.3)
 KINDS = {
     'whole': {},
@@ -137,8 +139,8 @@ KINDS = {
     'windows, denoised': dict(**WINDOWS, head=dict(pd_thresh=0.5)),
     'windows and synonyms': dict(**WINDOWS, scoring=Scoring(SYNONYMS)),
     'class weight': dict(weight=dict(tau=1.0)),
-    'windows and class weight': dict(**WINDOWS, weight=dict(tau=1.0), prior_crop='image'),
-    'add': dict(weight=dict(tau=1.0, mode='add'), prior_crop='image'),
+    'windows and class weight': dict(**WINDOWS, weight=dict(tau=1.0, crop='image')),
+    'add': dict(weight=dict(tau=1.0, mode='add', crop='image')),
     'blend': dict(weight=dict(mode='blend')),
     'topk': dict(weight=dict(mode='topk', k=2, keep=(0, 3))),
     'presence of synonyms': dict(
@@ -227,14 +229,17 @@ def student(gpu, maskclip, visual):
             unit_rows(CLASSES, DIM), normalize=False, persistent=True, learned=learned
         )
         if robust is not None:
-            options['robust_loss'] = RobustLoss(CLASSES, **robust)
+            robust = RobustLoss(CLASSES, **robust)
         if weight is not None:
-            options['class_weight'] = ClassWeight(unit_rows(CLASSES, DIM), **weight)
-            options['prior_encoder'] = CLIPDenseExtractor(copy.deepcopy(visual), mean=MEAN, std=STD)
+            encoder = CLIPDenseExtractor(copy.deepcopy(visual), mean=MEAN, std=STD)
+            weight = ClassWeight(unit_rows(CLASSES, DIM), encoder, **weight)
         model = MaskClipPlus(
             backbone,
             head(backbone.channels, DIM, text),
             None if teacher is None else maskclip(**teacher),
+            weight,
+            options.pop('candidates', None),
+            robust,
             mean=MEAN,
             std=STD,
             **options,
@@ -251,7 +256,7 @@ STEPS = {
     'sure of some classes': SURE,
     'learned classes and distillation': dict(learned=[0], distill_weight=0.5),
     'teacher with windows and class weight': dict(
-        teacher=dict(weight=dict(tau=1.0), prior_crop='clip', **WINDOWS)
+        teacher=dict(weight=dict(tau=1.0, crop='clip'), **WINDOWS)
     ),
     'teacher with synonyms': dict(teacher=dict(scoring=Scoring(SYNONYMS))),
     'class weight on the student': dict(weight=dict(tau=1.0)),

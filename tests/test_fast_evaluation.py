@@ -79,13 +79,13 @@ def test_batches_and_workers_change_nothing(tiny_config, tmp_path):
 
 def test_precision_is_chosen(tiny_config, tmp_path, capsys, monkeypatch):
     """In it the network runs, and labels only move a little."""
-    inside, queries = [], MaskClip.queries
+    inside, queries = [], MaskClip.window_logits
 
     def watched(network, *given):
         inside.append((torch.eye(2) @ torch.eye(2)).dtype)
         return queries(network, *given)
 
-    monkeypatch.setattr(MaskClip, 'queries', watched)
+    monkeypatch.setattr(MaskClip, 'window_logits', watched)
     assert run_test(tiny_config, '--precision', 'bf16', '--work-dir', tmp_path / 'half') == 0
     assert set(inside) == {torch.bfloat16}
     assert run_test(tiny_config, '--work-dir', tmp_path / 'full') == 0

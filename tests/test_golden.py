@@ -105,15 +105,16 @@ def test_maskclip_scores_thresholds_and_labels(golden, photo, build, leaf, short
 def test_class_weight(golden, photo, build, leaf, short, file):
     expected = np.load(golden / file)
     model = build(leaf, short)
-    assert model.decode_head.class_weight.tau == expected['tau']
+    assert model.class_weight.tau == expected['tau']
+    encoder = model.class_weight.frozen['encoder']
     view = torch.from_numpy(photo['prior_crop'].copy()).permute(2, 0, 1)[None]
-    normalised = ((view - model.prior_encoder.mean) / model.prior_encoder.std)[0]
+    normalised = ((view - encoder.mean) / encoder.std)[0]
     np.testing.assert_allclose(
         normalised[:, 100:108, 100:108], expected['weigher_input_crop'], atol=1e-5
     )
-    embedding = model.prior_encoder.embed(view)
+    embedding = encoder.embed(view)
     np.testing.assert_allclose(embedding, expected['image_embedding'], atol=1e-5)
-    weights = model.decode_head.class_weight(embedding)
+    weights = model.class_weight(embedding)
     np.testing.assert_allclose(weights, expected['class_weights'], atol=1e-6)
     scores, labels = run(model, photo)
     np.testing.assert_allclose(scores, expected['scores'], atol=1e-6)

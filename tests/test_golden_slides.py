@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmseg.models import PAMR, Scoring, build_maskclip
-from mmseg.models.postprocess import resize
-from mmseg.models.windows import photo_window_matrices
+from mmseg.models.postprocess import photo_matrices, resize
 from mmseg.structures import SegDataSample
 
 PHOTO = (375, 500)
@@ -62,7 +61,7 @@ def settings_of(golden, name):
 
 def at_input_size(model, maps):
     sizes = dict(input_size=(336, 448), stride=model.score_stride, windows=model.windows)
-    return resize(maps, *photo_window_matrices(maps, (336, 448), **sizes))
+    return resize(maps, *photo_matrices(maps, (336, 448), **sizes))
 
 
 def agreement(model, image, expected):
@@ -114,7 +113,7 @@ def check_pamr(golden, model, maps, image):
     expected = np.load(golden / 'peers' / 'naclip_pamr.npz')
     thd = settings_of(golden, 'naclip_pamr')['thd']
     sizes = dict(input_size=(336, 448), stride=16, windows=model.windows)
-    cosines = resize(maps, *photo_window_matrices(maps, PHOTO, **sizes))
+    cosines = resize(maps, *photo_matrices(maps, PHOTO, **sizes))
     guide = F.interpolate(model.normalised(image)[None], PHOTO, mode='bilinear')
     refined = PAMR()(cosines[None, ::3], guide)[0]
     np.testing.assert_allclose(refined[:, ::8, ::8], expected['pamr_s8_k3'], rtol=0, atol=2.2e-6)

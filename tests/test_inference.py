@@ -128,7 +128,7 @@ def test_confidence_is_the_shown_labels(options):
     network = model.network(words_of(model))
     photo = torch.from_numpy(scene(1)[0][:61]).permute(2, 0, 1)
     found = segment(model, photo)
-    queries = placed(network, network.queries(photo[None].float()), photo.shape[1:])
+    queries = placed(network, network.batch_logits(photo[None].float()), photo.shape[1:])
     expected = network.scoring.by_class(queries.detach())
     expected = expected.gather(0, torch.from_numpy(found.labels)[None].long())[0]
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)

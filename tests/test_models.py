@@ -164,17 +164,20 @@ def test_tiny_tau_gives_finite_scores(options):
 @pytest.mark.parametrize(
     'make, message',
     [
-        (lambda: ClassWeight(torch.eye(5), tau=0), 'tau is a number from 0.0001 to 10000.0'),
-        (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), "mode is 'multiply', 'add'"),
+        (lambda: ClassWeight(torch.eye(5), tau=0), 'tau must be a number from 0.0001 to 10000.0'),
+        (lambda: ClassWeight(torch.eye(5), tau=1, mode='scale'), "mode must be 'multiply', 'add'"),
         (
             lambda: ClassWeight(torch.eye(5), tau=1, mean_similarity=[0.1]),
             'mean_similarity has 1 values for 5 classes',
         ),
-        (lambda: MaskClipHead(None, pd_thresh=50), 'pd_thresh is a number from 0 to 1, not 50'),
-        (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh is a number from 0 to 1'),
+        (
+            lambda: MaskClipHead(None, pd_thresh=50),
+            'pd_thresh must be a number from 0 to 1, not 50',
+        ),
+        (lambda: MaskClipHead(None, ks_thresh='high'), 'ks_thresh must be a number from 0 to 1'),
         (
             lambda: MaskClipHead(None, ks_over='chanels'),
-            "ks_over is 'channels' or 'positions', not 'chanels' .nearest: 'channels'",
+            "ks_over must be 'channels' or 'positions', not 'chanels' .nearest: 'channels'",
         ),
     ],
 )
@@ -241,8 +244,8 @@ def model(tiny_clip):
     clip = tiny_clip('vit')
     extractor = CLIPDenseExtractor(clip.model.visual, mean=clip.mean, std=clip.std)
     text = F.normalize(random(5, 32), dim=1)
-    head = MaskClipHead(TextClassifier(text, normalize=True), ClassWeight(text, tau=0.1))
-    return MaskClip(extractor, head, prior_crop='image')
+    head = MaskClipHead(TextClassifier(text, normalize=True))
+    return MaskClip(extractor, head, ClassWeight(text, crop='image', tau=0.1))
 
 
 def photo(height, width, seed):
@@ -264,14 +267,14 @@ def test_no_label_depends_on_the_batch(model):
 def test_one_pass_for_the_weight_equals_two(model):
     image = photo(48, 64, 0)[None]
     shared = model.scores(image)
-    model.prior_encoder = model.backbone  # now it embeds the image by itself
+    model.class_weight.frozen['encoder'] = model.backbone  # now it embeds the image by itself
     torch.testing.assert_close(model.scores(image), shared)
 
 
 def test_the_view_weighs_the_classes(model):  # Q8
-    model.prior_crop = 'clip'
+    model.class_weight.crop = 'clip'
     image, views = photo(48, 64, 0)[None], [photo(64, 64, s)[None] for s in (1, 2)]
-    weights = [model.decode_head.class_weight(model.backbone.embed(view)) for view in views]
+    weights = [model.class_weight(model.backbone.embed(view)) for view in views]
     plain = model.decode_head.conv_seg(model.backbone(image).patches)
     for view, weight in zip(views, weights):
         torch.testing.assert_close(model.scores(image, view), reweight(plain, weight))
@@ -343,23 +346,22 @@ def test_quirk_numerics_of_the_tower(build_vit):  # Q3
     ],
 )
 def test_parts_are_checked_when_they_are_built(tiny_clip, config, message):
-    from mmseg.models import build_head
-    from mmseg.models.build import build_part
+    from mmseg.models import MaskClipHead
+    from mmseg.models.build import build
     from mmseg.vocabularies import load_vocabulary
 
-    given = tiny_clip('vit'), load_vocabulary(['a']), None
+    given = tiny_clip('vit'), load_vocabulary(['a'])
     with pytest.raises(UserError, match=message):
-        build_part(build_head, 'model.decode_head', config, *given)
+        build(config, *given, default=MaskClipHead, where='model.decode_head')
 
 
 def test_a_registered_head_takes_the_place_of_ours(tiny_clip):
-    from mmseg.models.build import build_part
+    from mmseg.models.build import build
     from mmseg.registry import MODELS
 
     @MODELS.register_module(name='MyHead', force=True)
-    def my_head(clip, vocabulary, class_weight, *, colour):
+    def my_head(clip, vocabulary, /, *, colour):
         return colour
 
-    my_head.not_from_config = {'clip', 'vocabulary', 'class_weight'}
     config = dict(type='MyHead', colour='blue')
-    assert build_part(None, 'model.decode_head', config, None, None, None) == 'blue'
+    assert build(config, None, None, where='model.decode_head') == 'blue'

@@ -52,5 +52,5 @@ def test_a_pixel_takes_the_scores_of_those_of_its_colour():
 
 @pytest.mark.parametrize('options', [dict(steps=0), dict(steps=1.5), dict(dilations=(8, 0))])
 def test_impossible_settings(options):
-    with pytest.raises(UserError, match='PAMR: .* in whole numbers above 0'):
+    with pytest.raises(UserError, match='PAMR.* must be .*whole number of at least 1'):
         PAMR(**options)

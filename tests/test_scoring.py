@@ -83,8 +83,8 @@ def test_small_areas_go_to_the_best_that_is_left():
     [
         (dict(prob_thd=0.1), "has no class called 'background'"),
         (dict(area_thd=0.1), "has no class called 'background'"),
-        (dict(prob_thd=50, background=0), 'scoring.prob_thd is a number from 0 to 1'),
-        (dict(scale=0), 'scoring.scale is a number from 0.0001 to 1000000.0'),
+        (dict(prob_thd=50, background=0), 'scoring.prob_thd must be a number from 0 to 1'),
+        (dict(scale=0), 'scoring.scale must be a number from 0.0001 to 1000000.0'),
     ],
 )
 def test_impossible_scoring(options, message):
@@ -121,7 +121,7 @@ def test_synonyms_by_maximum_are_queries(build):
     words = ['background: sky | wall', 'dog', 'cat | kitten | tabby']
     model = build(words, rows=6, scoring=dict(synonyms='max', scale=40, prob_thd=0.1))
     assert model.scoring == Scoring((0, 0, 1, 2, 2, 2), background=0, scale=40, prob_thd=0.1)
-    scores = model.queries(photo(48, 64)[None])
+    scores = model.batch_logits(photo(48, 64)[None])
     assert scores.shape[1] == 6
     best = [scores[:, :2].amax(dim=1), scores[:, 2], scores[:, 3:].amax(dim=1)]
     assert torch.equal(model.scores(photo(48, 64)[None]), torch.stack(best, dim=1))
@@ -138,7 +138,7 @@ def test_by_prompt_names_every_query():
     'options, message',
     [
         (dict(scoring=dict(prob_thd=0.1)), "has no class called 'background'"),
-        (dict(scoring=dict(synonyms='best')), "scoring.synonyms is 'mean' or 'max', not 'best'"),
+        (dict(scoring=dict(synonyms='best')), "synonyms must be 'mean' or 'max', not 'best'"),
         (dict(scoring=dict(prob_tdh=0.1)), "model.scoring has no key 'prob_tdh'"),
         (dict(windows=dict(size=8, stride=8)), 'less than a patch of 16'),
         (dict(windows=dict(size=64)), "model.windows lacks the key 'stride'"),
@@ -199,7 +199,10 @@ def test_superpixels_end_at_edges(method):
 
 @pytest.mark.parametrize(
     'options, message',
-    [(dict(method='watershed'), 'method is'), (dict(segments=0), 'a whole number from 1, not 0')],
+    [
+        (dict(method='watershed'), 'method must be'),
+        (dict(segments=0), 'a whole number of at least 1, not 0'),
+    ],
 )
 def test_impossible_superpixels(options, message):
     with pytest.raises(UserError, match=message):
@@ -229,11 +232,11 @@ def test_the_prior_of_the_whole_photo_is_the_published_one(golden):
 
 def test_presence_counts_classes_not_their_words():
     """Two of three classes stay, whichever of their words are seen."""
-    weigh = ClassWeight(torch.eye(5), mode='topk', k=2, groups=(0, 0, 0, 1, 2))
+    weigh = ClassWeight(torch.eye(5), None, (0, 0, 0, 1, 2), mode='topk', k=2)
     found = weigh.reweight(random(1, 5, 2, 2), torch.tensor([[0.1, 0.5, 0.4, 0.2, 0.3]]))
     assert (found == -100).flatten(2).all(dim=2).tolist() == [[False] * 3 + [True, False]]
-    with pytest.raises(UserError, match='class_weight.k is a whole number from 1 to 3, not 4'):
-        ClassWeight(torch.eye(5), mode='topk', k=4, groups=(0, 0, 0, 1, 2))
+    with pytest.raises(UserError, match='class_weight.k must be a whole number from 1 to 3, not 4'):
+        ClassWeight(torch.eye(5), None, (0, 0, 0, 1, 2), mode='topk', k=4)
 
 
 def test_blend_can_be_centred():
@@ -254,10 +257,10 @@ def test_presence_leaves_the_top_and_those_always_there():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(mode='topk'), 'class_weight.k is a whole number from 1 to 5, not None'),
-        (dict(mode='topk', k=6), 'class_weight.k is a whole number from 1 to 5, not 6'),
-        (dict(mode='blend', alpha=2), 'class_weight.alpha is a number from 0 to 1'),
-        (dict(), 'class_weight.tau is a number from 0.0001 to 10000.0'),
+        (dict(mode='topk'), 'class_weight.k must be a whole number from 1 to 5, not None'),
+        (dict(mode='topk', k=6), 'class_weight.k must be a whole number from 1 to 5, not 6'),
+        (dict(mode='blend', alpha=2), 'ClassWeight.alpha must be a number from 0 to 1'),
+        (dict(), 'class_weight.tau must be a number from 0.0001 to 10000.0'),
     ],
 )
 def test_impossible_priors(options, message):
@@ -287,13 +290,13 @@ def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
         torch.manual_seed(0)
         plain = MODELS.build(config.model)
     rows = [
-        plain.decode_head.class_weight.cosines(plain.image_context(row['inputs'][None], None))[0]
+        plain.class_weight.cosines(plain.backbone.embed(row['inputs'][None]))[0]
         for row in (dataset[i] for i in range(5))
     ]
     np.testing.assert_allclose(np.load(out), torch.stack(rows).mean(dim=0), atol=1e-5)
     config = load_config(tiny_config, {'class_weight.mean_similarity': str(out)})
     centred = MODELS.build(config.model)
-    np.testing.assert_array_equal(centred.decode_head.class_weight.mean_similarity, np.load(out))
+    np.testing.assert_array_equal(centred.class_weight.mean_similarity, np.load(out))
     with pytest.raises(UserError, match='no weights file .*nowhere.npy'):
         MODELS.build(
             load_config(tiny_config, {'class_weight.mean_similarity': 'nowhere.npy'}).model

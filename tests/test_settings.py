@@ -4,20 +4,24 @@ import re
 from functools import partial
 
 import pytest
+from torch.nn import Identity
 
 from mmseg.datasets import LoadAnnotations, Resize, ResizeShortSide, SegDataset
 from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize
 from mmseg.errors import UserError
 from mmseg.models import (
-    EncoderDecoder,
+    ClassWeight,
     MaskClipPlus,
     RobustLoss,
     build_class_weight,
     build_extractor,
 )
+from mmseg.models.decode_heads import DecodeHead
 from mmseg.utils import require_choice, require_number, require_pair
 
-STUDENT = partial(MaskClipPlus, None, None, None)
+STUDENT = partial(
+    MaskClipPlus, Identity(), DecodeHead(3, Identity()), mean=(0.5,) * 3, std=(0.2,) * 3
+)
 WEIGHT = partial(build_class_weight, None, None, text={})
 DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
 
@@ -58,26 +62,38 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
             "must be 'all', 'unseen' or a list, each item a whole number, not 'unsene'",
         ),
         (DATA, dict(reduce_zero_label='no'), "reduce_zero_label must be True or False, not 'no'"),
-        (STUDENT, dict(conf_thresh=2), 'model.conf_thresh is a number from 0 to 1, not 2'),
-        (STUDENT, dict(self_thresh=3), 'model.self_thresh is a number from 0 to 1, not 3'),
-        (STUDENT, dict(distill_weight=-1), 'model.distill_weight is a number from 0, not -1'),
-        (STUDENT, dict(ema_momentum=0), 'ema_momentum is a number above 0 to 1, not 0'),
-        (STUDENT, dict(candidates=[]), 'unseen = [] leaves a teacher no class to label'),
-        (STUDENT, dict(start_self_train='x'), "model.start_self_train is two numbers, not 'x'"),
+        (STUDENT, dict(conf_thresh=2), 'conf_thresh must be a number from 0 to 1, not 2'),
+        (STUDENT, dict(self_thresh=3), 'self_thresh must be a number from 0 to 1 or None, not 3'),
+        (STUDENT, dict(distill_weight=-1), 'distill_weight must be a number of at least 0, not -1'),
+        (STUDENT, dict(ema_momentum=0), 'ema_momentum must be a number above 0 and of at most 1'),
+        (lambda: STUDENT(None, None, []), {}, 'unseen = [] leaves a teacher no class to label'),
+        (
+            STUDENT,
+            dict(start_self_train='x'),
+            "start_self_train must be a list of 2: each a whole number, not 'x'",
+        ),
         (STUDENT, dict(start_clip_guided=(0, 9)), 'is (first, last) step, counted from 1'),
         (STUDENT, dict(start_clip_guided=(9, 3)), 'is (first, last) step, counted from 1'),
         (
             build_extractor,
             dict(model='a', pretrained='b', norm_eps=0),
-            'norm_eps is a number from 1e-12 to 1, not 0',
+            'norm_eps must be a number from 1e-12 to 1 or None, not 0',
         ),
-        (WEIGHT, dict(crop='all'), "class_weight.crop is 'clip' or 'image', not 'all'"),
-        (WEIGHT, dict(crop_size=0), 'class_weight.crop_size is a whole number from 1, not 0'),
-        (partial(RobustLoss, 3), dict(balance_most=-1), 'balance_most is a number above 0, not -1'),
         (
-            partial(EncoderDecoder, None, None, mean=(0, 0, 0), std=(1, 1, 1)),
+            partial(ClassWeight, None, tau=1.0),
+            dict(crop='all'),
+            "ClassWeight.crop must be 'clip' or 'image', not 'all'",
+        ),
+        (WEIGHT, dict(crop_size=0), 'crop_size must be a whole number of at least 1, not 0'),
+        (
+            partial(RobustLoss, 3),
+            dict(balance_most=-1),
+            'balance_most must be a number above 0, not -1',
+        ),
+        (
+            STUDENT,
             dict(loss_over='x'),
-            "model.loss_over is 'labelled' or 'all', not 'x'",
+            "loss_over must be 'labelled' or 'all', not 'x'",
         ),
     ],
     ids=lambda value: '-'.join(map(str, value)) if isinstance(value, dict) else None,

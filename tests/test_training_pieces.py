@@ -36,8 +36,8 @@ from mmseg.models import (
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
 from mmseg.models.checkpoints import _from_hub, from_original, to_mmseg
-from mmseg.models.encoder_decoder import EncoderDecoder, stack_padded
-from mmseg.models.maskclip_plus import distance, within
+from mmseg.models.decode_heads import DecodeHead
+from mmseg.models.maskclip_plus import MaskClipPlus, distance, stack_padded, within
 from mmseg.structures import SegDataSample
 from mmseg.utils.checkpoint import read_state
 
@@ -56,22 +56,22 @@ SCORES[0, 2, 1] = 0.5
 
 def test_only_unlabelled_pixels_change():
     before = TARGET.clone()
-    assert fill_unlabeled(TARGET, SCORES).tolist() == [[[1, 0, 255], [2, 2, 2]]]
+    assert fill_unlabeled(TARGET, SCORES)[0].tolist() == [[[1, 0, 255], [2, 2, 2]]]
     assert torch.equal(TARGET, before)
     labelled = TARGET.clamp(min=0)
-    assert torch.equal(fill_unlabeled(labelled, SCORES), labelled)
+    assert torch.equal(fill_unlabeled(labelled, SCORES)[0], labelled)
 
 
 def test_candidates_restrict_pseudo_labels():
-    assert fill_unlabeled(TARGET, SCORES, [0, 1]).tolist() == [[[1, 0, 255], [1, 2, 1]]]
+    assert fill_unlabeled(TARGET, SCORES, [0, 1])[0].tolist() == [[[1, 0, 255], [1, 2, 1]]]
 
 
 def test_a_threshold_erases_unsure_pseudo_labels_and_nothing_else():  # Q10
-    found = fill_unlabeled(TARGET, SCORES, threshold=0.9)
+    found, _ = fill_unlabeled(TARGET, SCORES, threshold=0.9)
     assert found.tolist() == [[[-1, 0, 255], [2, 2, 2]]]
-    logits = fill_unlabeled(TARGET, 4 * SCORES, threshold=0.9, scale=1.0)  # e^2 of e^2 + 2
+    logits, _ = fill_unlabeled(TARGET, 4 * SCORES, threshold=0.9, scale=1.0)  # e^2 of e^2 + 2
     assert logits.tolist() == [[[-1, 0, 255], [-1, 2, -1]]]
-    given = fill_unlabeled(TARGET, SCORES, threshold=0.5, scale=None)
+    given, _ = fill_unlabeled(TARGET, SCORES, threshold=0.5, scale=None)
     assert given.tolist() == [[[-1, 0, 255], [2, 2, 2]]]
 
 
@@ -86,7 +86,8 @@ def test_phases(phase, steps):
 
 
 def student(**options):
-    return EncoderDecoder(None, None, mean=(0.5,) * 3, std=(0.2,) * 3, **options)
+    head = DecodeHead(3, torch.nn.Identity())
+    return MaskClipPlus(torch.nn.Identity(), head, mean=(0.5,) * 3, std=(0.2,) * 3, **options)
 
 
 def test_loss_over_labelled_or_over_all_pixels():  # Q14
@@ -114,20 +115,18 @@ def test_padding_is_zero_behind_the_normalisation():
     assert targets.dtype == torch.int64 and (targets == 255).sum() == 4 + 6
 
 
-class Pixels(torch.nn.Module):
-    """A backbone and a head whose scores are the normalised image."""
+class Pixels(DecodeHead):
+    """A head whose logits are the normalised image."""
 
-    def forward(self, image):
+    def forward_features(self, image):
         return image
-
-    forward_features = classify = forward
 
 
 @pytest.mark.parametrize('pad_to', [None, 8])
 def test_published_crops_are_padded_to_the_crop_size(pad_to):  # Q23
-    model = EncoderDecoder(
-        Pixels(), Pixels(), mean=(0.5,) * 3, std=(0.2,) * 3, loss_over='all', pad_to=pad_to
-    )
+    head = Pixels(3, torch.nn.Identity(), dropout=0.0)
+    options = dict(mean=(0.5,) * 3, std=(0.2,) * 3, loss_over='all', pad_to=pad_to)
+    model = MaskClipPlus(torch.nn.Identity(), head, start_clip_guided=(-1, -1), **options)
     images = list(torch.randint(0, 256, (2, 3, 4, 6), generator=torch.manual_seed(0)).byte())
     samples = [SegDataSample() for _ in images]
     for sample, target in zip(samples, torch.randint(0, 3, (2, 4, 6))):
@@ -135,8 +134,9 @@ def test_published_crops_are_padded_to_the_crop_size(pad_to):  # Q23
     scores = (torch.stack(images) / 255 - 0.5) / 0.2
     target = torch.stack([sample.gt_sem_seg for sample in samples])
     expected = F.cross_entropy(scores, target, reduction='sum') / (2 * (8 * 8 if pad_to else 4 * 6))
-    torch.testing.assert_close(model.loss(images, samples)['loss_ce'], expected)
-    assert model.training_input(images, samples)[0].shape[2:] == ((8, 8) if pad_to else (4, 6))
+    torch.testing.assert_close(model.loss(images, samples, step=1)['loss_ce'], expected)
+    padded = stack_padded(images, model.mean, least=pad_to)
+    assert padded.shape[2:] == ((8, 8) if pad_to else (4, 6))
 
 
 # Random transforms

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from mmseg.clip import CLIPDenseExtractor
 from mmseg.errors import UserError
 from mmseg.models import ClassWeight, MaskClip, MaskClipHead, TextClassifier, Windows, key_smooth
-from mmseg.models.postprocess import resize
-from mmseg.models.windows import photo_window_matrices, starts, window_scores
+from mmseg.models.postprocess import photo_matrices, resize
+from mmseg.models.windows import tiled_logits
 from mmseg.structures import SegDataSample
 
 
@@ -24,6 +24,10 @@ def sample(size=(90, 100)):
     return SegDataSample(metainfo=dict(ori_shape=size))
 
 
+def starts(pixels, size, stride):
+    return Windows(size, stride).starts(pixels)
+
+
 @pytest.fixture
 def build(tiny_clip):
     """Options -> a MaskClip of a random tower of patches of 16 and five classes."""
@@ -32,8 +36,8 @@ def build(tiny_clip):
     text = F.normalize(random(5, 32), dim=1)
 
     def make(weight=None, head=None, **options):
-        head = MaskClipHead(TextClassifier(text, normalize=True), weight, **(head or {}))
-        return MaskClip(extractor, head, prior_crop='image', **options)
+        head = MaskClipHead(TextClassifier(text, normalize=True), **(head or {}))
+        return MaskClip(extractor, head, weight, **options)
 
     make.text = text
     return make
@@ -83,7 +87,7 @@ def accumulated(model, image, windows, photo_size):
 def test_two_matrices_equal_sum_over_count(build, shape, windows):
     model, image = build(), photo(*shape)
     (maps,) = model.query_logits([image], windows=windows)
-    matrices = photo_window_matrices(maps, (90, 100), input_size=shape, stride=16, windows=windows)
+    matrices = photo_matrices(maps, (90, 100), input_size=shape, stride=16, windows=windows)
     expected = accumulated(model, image, windows, (90, 100))
     torch.testing.assert_close(resize(maps, *matrices), expected, rtol=0, atol=1e-5)
     labels = model.labels(maps, (90, 100), image, windows)
@@ -109,7 +113,7 @@ def test_prompt_denoising_judges_the_photo_not_its_windows(build, smoothed):
     """
     images = [photo(64, 96, 3), photo(40, 96, 4), photo(64, 96, 5)]
     windows, threshold = Windows(32, 16, batch=5), 0.9
-    weight = ClassWeight(build.text, tau=0.5)
+    weight = ClassWeight(build.text, crop='image', tau=0.5)
     plain, absent_somewhere = build(weight), 0
     model = build(weight, dict(pd_thresh=threshold, ks_thresh=smoothed), windows=windows)
     for image, found in zip(images, model.query_logits(images)):
@@ -119,7 +123,8 @@ def test_prompt_denoising_judges_the_photo_not_its_windows(build, smoothed):
         pieces = [image[None, :, top : top + 32, left : left + 32] for top, left in corners]
         embedding = plain.backbone.embed(image[None])
         dense = [plain.backbone(piece, plain.decode_head.conv_seg) for piece in pieces]
-        cosines = [plain.decode_head(features, embedding) for features in dense]
+        cosines = [plain.decode_head(features.patches) for features in dense]
+        cosines = [plain.class_weight.reweight(one, embedding) for one in cosines]
         best = torch.stack([(100 * c).softmax(dim=1).amax(dim=(0, 2, 3)) for c in cosines])
         absent = best.amax(dim=0) < threshold
         assert not absent.all()
@@ -143,7 +148,8 @@ def test_no_pass_is_larger_than_the_batch():
 
     images = [torch.full((3, 64, 96), float(i)) for i in range(3)]
     seen = [torch.tensor([float(i)]) for i in range(3)]
-    found = window_scores(run, lambda scores, _: scores, images, seen, Windows(32, 16, batch=4))
+    windows = Windows(32, 16, batch=4)
+    found = tiled_logits(run, lambda logits, _: logits, images, seen, windows)
     assert max(passes) == 4 and sum(passes) == 3 * 3 * 5 and len(passes) == 12
     assert all((maps == i).all() and maps.shape == (1, 6, 10) for i, maps in enumerate(found))
 
@@ -163,7 +169,7 @@ def test_scores_on_the_grid_are_the_mean_of_the_windows_cells(build):
 
 def test_the_prior_looks_at_the_whole_input_once(build):
     """With windows, too, the class weight's image is the photo."""
-    weight = ClassWeight(build.text, tau=0.05)
+    weight = ClassWeight(build.text, crop='image', tau=0.05)
     image = photo(64, 96)
     weighted, plain = build(weight, windows=Windows(64, 64)), build(windows=Windows(64, 64))
     embedding = weighted.backbone.embed(image[None])
@@ -174,11 +180,11 @@ def test_the_prior_looks_at_the_whole_input_once(build):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(size=0, stride=1), 'windows.size is a whole number above 0'),
-        (dict(size=224, stride=0), 'windows.stride is a whole number above 0'),
-        (dict(size=224, stride='half'), 'windows.stride is a whole number above 0'),
+        (dict(size=0, stride=1), 'windows.size must be a whole number of at least 1'),
+        (dict(size=224, stride=0), 'windows.stride must be a whole number of at least 1'),
+        (dict(size=224, stride='half'), 'windows.stride must be a whole number of at least 1'),
         (dict(size=224, stride=225), 'stride 225 is larger than the window of 224'),
-        (dict(size=224, stride=112, batch=0), 'windows.batch is a whole number above 0'),
+        (dict(size=224, stride=112, batch=0), 'windows.batch must be a whole number of at least 1'),
         (dict(size=15, stride=8), 'windows.size is 15 pixels, less than a patch of 16'),
     ],
 )
@@ -194,16 +200,16 @@ def test_windows_that_a_call_brings_hold_a_patch_too(build):
 
 def test_a_student_has_windows_too():
     """A network whose grid spans its input, whatever its size: the mean at the input's size."""
-    from mmseg.models import EncoderDecoder
+    from mmseg.models import MaskClipPlus
+    from mmseg.models.decode_heads import DecodeHead
 
-    class Colours(torch.nn.Module):
-        def classify(self, features):
-            return features
+    class Colours(DecodeHead):
+        def forward_features(self, image):
+            return F.avg_pool2d(image, 4)
 
-    head = Colours()
-    head.forward_features = lambda found: F.avg_pool2d(found, 4)
-    options = dict(mean=(0, 0, 0), std=(1 / 255,) * 3, windows=dict(size=32, stride=16))
-    model, image = EncoderDecoder(torch.nn.Identity(), head, **options), photo(48, 64)
+    head = Colours(3, torch.nn.Identity(), dropout=0.0)
+    options = dict(mean=(0, 0, 0), std=(1 / 255,) * 3, windows=Windows(32, 16))
+    model, image = MaskClipPlus(torch.nn.Identity(), head, **options), photo(48, 64)
     total, count = torch.zeros(3, 48, 64), torch.zeros(48, 64)
     for top in (0, 16):
         for left in (0, 16, 32):
@@ -212,7 +218,7 @@ def test_a_student_has_windows_too():
             total[:, top : top + 32, left : left + 32] += scores[0]
             count[top : top + 32, left : left + 32] += 1
     (maps,) = model.query_logits([image])
-    matrices = photo_window_matrices(
+    matrices = photo_matrices(
         maps, (48, 64), input_size=(48, 64), stride=None, windows=model.windows
     )
     torch.testing.assert_close(resize(maps, *matrices), total / count, rtol=0, atol=1e-3)

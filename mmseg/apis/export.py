@@ -71,7 +71,7 @@ class Exported(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
-        scores = self.network.queries(image)
+        scores = self.network.batch_logits(image)
         size = [height, width]
         if self.stride is not None:
             size = [cells * self.stride for cells in scores.shape[2:]]

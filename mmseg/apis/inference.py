@@ -12,11 +12,12 @@ from mmengine.config import Config
 from PIL import Image
 from torch import Tensor
 
+from mmseg.clip import CLIPDenseExtractor
 from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
-from mmseg.models import assemble_maskclip, build_extractor
-from mmseg.models.build import build_part
+from mmseg.models import assemble_maskclip
+from mmseg.models.build import build, without_type
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.windows import Windows
 from mmseg.registry import MODELS, TRANSFORMS
@@ -70,7 +71,7 @@ class Segmenter:
             self.prior_encoder = self._load(prior_encoder) if prior_encoder else None
 
     def _load(self, backbone: Mapping[str, Any]) -> tuple[Any, Any]:
-        clip, extractor = build_part(build_extractor, 'backbone', backbone)
+        clip, extractor = build(backbone, default=CLIPDenseExtractor, where='backbone')
         return clip, extractor.to(self.device)
 
     def network(self, words: Words) -> Any:
@@ -101,13 +102,12 @@ class Segmenter:
             weight = weight or dict(text=head['text'])
             weight['tau'] = words.tau
         if weight:
-            weight = {k: v for k, v in weight.items() if k != 'type'}
+            weight = without_type(weight)
             if not unchanged:
                 weight['text'] = _new_text(weight['text'], words.templates)
-            weight['prior_encoder'] = self.prior_encoder
         return assemble_maskclip(
-            self.clip,
-            self.extractor,
+            (self.clip, self.extractor),
+            self.prior_encoder,
             head,
             words.vocabulary,
             class_weight=weight or None,
@@ -213,7 +213,7 @@ def segment(
         raise UserError(f'threshold is a probability in 0..1, not {threshold!r}')
     windows, network = _windows(window, stride), model.network(words)
     if windows is not None:
-        network.with_patches(windows)  # checked before any photo is read
+        network.check_windows(windows)  # checked before any photo is read
     if isinstance(images, (list, tuple)):
         return [_segment_one(model, image, words, threshold, windows) for image in images]
     return _segment_one(model, images, words, threshold, windows)

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 import mmseg
 from mmseg.errors import UserError
-from mmseg.models.build import read_student
-from mmseg.models.checkpoints import require_same_training, switches_of
+from mmseg.models.checkpoints import read_student, require_same_training, switches_of
 from mmseg.utils import atomic_path, digest_file, read_json
 from mmseg.vocabularies import load_vocabulary
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mmseg.errors import UserError
-from mmseg.models.class_weight import TAU
-from mmseg.utils import require_number
+from mmseg.models.class_weight import Tau
+from mmseg.utils import require_setting
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 Colour = tuple[int, int, int]
@@ -50,7 +50,7 @@ def words_of(
     if templates is not None and not isinstance(templates, str):
         raise UserError(f"templates is a name of templates, such as 'plain', not {templates!r}")
     if tau is not None:
-        require_number('tau', tau, *TAU)
+        require_setting('tau', tau, Tau)
     if classes is None and not background:
         return Words(model.vocabulary, 0, templates, tau)
     if classes is None:

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from mmseg.errors import UserError
+from mmseg.models.build import BUILDERS
 from mmseg.registry import REGISTRIES, SCOPE
 from mmseg.utils import Builds, Settings, nearest, require_setting
 
@@ -116,14 +117,6 @@ def _names(registry: Registry | None) -> Iterator[str]:
 
 def _keys_of(built: Callable[..., Any], registry: Registry | None) -> tuple[dict[str, Key], bool]:
     """As `config_keys`, with what this project and mmengine know beyond the signature"""
-    import mmseg.models.build as build  # TEMPORARY
-
-    BUILDERS = getattr(build, 'BUILDERS', {})
-    if hasattr(built, 'not_from_config') or hasattr(built, 'options_of'):
-        keys, takes_others = config_keys(built, getattr(built, 'options_of', None))
-        return {
-            k: v for k, v in keys.items() if k not in getattr(built, 'not_from_config', set())
-        }, takes_others
     builder = BUILDERS.get(built)
     keys, takes_others = config_keys(builder or built, built if builder else None)
     passed = PASSED.get(registry, set())

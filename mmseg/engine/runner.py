@@ -8,9 +8,11 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, Runner
 from timm.layers import convert_sync_batchnorm
+from torch import nn
 
 from mmseg.errors import UserError
 from mmseg.models.checkpoints import require_same_run
+from mmseg.registry import MODELS
 from mmseg.utils import atomic_path, point_to, reason_of
 from mmseg.utils.checkpoint import read_checkpoint
 
@@ -42,6 +44,10 @@ class SegRunner(Runner):
                 handler.setLevel(logging.WARNING)
                 handler.addFilter(_is_for_users)
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model by `mmseg.models.build`."""
+        return model if isinstance(model, nn.Module) else MODELS.build(model)
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Move to the device, into DistributedDataParallel where there is something to train."""

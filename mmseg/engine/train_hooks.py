@@ -125,11 +125,10 @@ class AverageStudentHook(EMAHook):
 
     def before_run(self, runner):
         student = getattr(runner.model, 'module', runner.model)
-        frozen, student.frozen = student.frozen, {}  # the frozen towers are not copied
-        super().before_run(runner)
+        super().before_run(runner)  # copies the student; frozen modules are shared
         average = self.ema_model.module.eval()
-        student.frozen = frozen | dict(average=average)
-        average.frozen = dict(prior_encoder=frozen['prior_encoder'], teacher=None)
+        average.frozen.pop('teacher', None)
+        student.frozen['average'] = average
 
 
 @HOOKS.register_module()

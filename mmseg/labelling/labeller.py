@@ -16,14 +16,8 @@ from mmseg.apis.result import erase_uncertain, label_image
 from mmseg.apis.words import Words
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
-from mmseg.models.postprocess import (
-    checksum,
-    confidence,
-    photo_matrices,
-    require_finite_scores,
-    resize,
-)
-from mmseg.models.windows import cell_of
+from mmseg.models.postprocess import CELL as WINDOW_CELL
+from mmseg.models.postprocess import checksum, photo_matrices, require_finite_scores, resize
 
 CELL = 4  # pixels of the input per cell of the mean over views
 Key = TypeVar('Key')
@@ -114,7 +108,7 @@ class Labeller:
             scoring = dataclasses.replace(self.network.scoring, groups=None, scale=None)
             matrices = photo_matrices(output, size, input_size=tuple(image.shape[1:]), stride=None)
             labels = scoring.labels(output, *matrices)
-            best = confidence(scoring, labels, output, *matrices)
+            best = scoring.confidence(labels, output, *matrices)
         elif self.threshold or self.confidence:
             labels, best = self.network.labels_and_confidence(output, size, image)
         else:
@@ -170,7 +164,7 @@ def _probabilities(
 ) -> Tensor:
     """Return (N, C, *grid) over the input without its padding."""
     height, width = images.shape[2:]
-    stride = cell_of(network) if network.windows else network.score_stride
+    stride = network.score_stride or (WINDOW_CELL if network.windows else None)
     probabilities = []
     for logits in network.query_logits(list(images), prior_crops):
         scores = network.to_input_grid(logits, (height, width)).float()

@@ -80,7 +80,9 @@ def _without_paths(value: Any, key: str | None = None) -> Any:
 def loaded_digest(network: nn.Module) -> str:
     """Return the sha256 of the weights that were loaded, without text computed from words."""
     modules = nn.ModuleDict(dict(network=network))
-    modules.update({k: m for k, m in getattr(network, 'frozen', {}).items() if m is not None})
+    for name, module in network.named_modules():
+        frozen = getattr(module, 'frozen', {})
+        modules.update({f'{name}_{k}'.replace('.', '_'): m for k, m in frozen.items()})
     tensors = dict(modules.named_parameters()) | dict(modules.named_buffers())
     stored = modules.state_dict()  # a student's text is in its checkpoint
     text = ('conv_seg.embeddings', 'class_weight.text')

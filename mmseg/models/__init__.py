@@ -1,4 +1,4 @@
-"""MaskCLIP as modules that take tensors and modules, and the builder that reads configs."""
+"""MaskCLIP and its students: modules that take tensors and modules, and their builders."""
 
 from .build import (
     assemble_maskclip,
@@ -16,13 +16,12 @@ from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrasti
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
-from .encoder_decoder import EncoderDecoder
 from .losses import ClassBalance, RobustLoss
 from .maskclip import MaskClip
 from .maskclip_plus import MaskClipPlus
 from .masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
 from .postprocess import Scoring, bilinear_matrix
-from .pseudo_label import confidence, fill_from, fill_unlabeled
+from .pseudo_label import fill_from, fill_unlabeled
 from .refine import PAMR, Superpixels, key_smooth, prompt_denoise
 from .text_classifier import TextClassifier
 from .windows import Windows
@@ -33,7 +32,6 @@ __all__ = [
     'ClassWeight',
     'ClipPretraining',
     'DepthwiseSeparableASPPHead',
-    'EncoderDecoder',
     'MaskClip',
     'MaskClipHead',
     'MaskClipPlus',
@@ -60,7 +58,6 @@ __all__ = [
     'build_mit',
     'build_text',
     'build_timm_backbone',
-    'confidence',
     'contrastive_loss',
     'count_parameters',
     'fill_from',

@@ -1,244 +1,149 @@
-"""From a config to modules: the only place where models meet configs and files."""
+"""From configs to modules: the only place that reads both.
+
+`build` looks up the class that a `type` names. The function `@builds(TheClass)`, if there is one,
+turns the config's values into what the class takes. Parameters before `/` come from the caller; all
+others are the keys of a config, and their annotations say what values they may have.
+"""
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import timm
 import torch
-from torch import nn
+from annotated_types import Interval
+from mmengine.registry import Registry
+from torch import Tensor, nn
 
 from mmseg.clip import (
     CLIPDenseExtractor,
+    LoadedCLIP,
     load_clip,
     load_proxy,
     read_text_embeddings,
     text_embeddings,
 )
 from mmseg.clip.readout import readout_of
+from mmseg.clip.readout.switches import Feedback
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
-from mmseg.utils import kind_of, nearest, require_choice, require_keys, require_number
-from mmseg.utils.checkpoint import meta_of, misfit, read_file, read_state, state_of
+from mmseg.utils import (
+    Builds,
+    Count,
+    Fraction,
+    Settings,
+    kind_of,
+    nearest,
+    require_keys,
+    validated,
+)
+from mmseg.utils.checkpoint import misfit, read_file, read_state
 from mmseg.utils.timm_weights import create_with_weights
-from mmseg.vocabularies import load_vocabulary
+from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone
-from .backbones.mit import SIZES
-from .checkpoints import from_original, is_original, require_same_training, to_mmseg
+from .checkpoints import load_student, read_student, require_same_training, to_mmseg
 from .class_weight import ClassWeight
-from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
+from .decode_heads import MaskClipHead
 from .losses import RobustLoss
 from .maskclip import MaskClip
 from .maskclip_plus import MaskClipPlus
-from .postprocess import SYNONYMS, Scoring
-from .refine import LOGIT_SCALE
+from .postprocess import LOGIT_SCALE, Scale, Scoring
+from .refine import PAMR
 from .text_classifier import TextClassifier, class_rows
 from .windows import Windows
 
+logger = logging.getLogger(__name__)
 
-def build_part(default, where, config, *given):
-    """Call the builder that a part's `type` names, or the default one, with its checked settings.
+BUILDERS: dict[Any, Callable[..., Any]] = {}
+Labels = str | Path | Sequence[str]  # a vocabulary's name, its file, or its classes
+Channels = tuple[float, float, float]
+CLIP = tuple[LoadedCLIP, CLIPDenseExtractor]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def builds(cls: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate the function that builds a class from a config; register the class by its name."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        BUILDERS[cls] = function
+        MODELS.register_module(module=cls)
+        return function
+
+    return register
+
+
+def build(
+    config: Settings, *given: Any, default: Callable[..., Any] | None = None, where: str = 'model'
+) -> Any:
+    """Build what a config's `type` names, or else `default`.
+
+    Args:
+        config: the arguments, with or without `type`.
+        given: the positional arguments of the builder.
+        where: the config's path, for messages.
 
     Raises:
-        UserError: no such type among the models, an unknown key, or a missing one.
+        UserError: no such type, an unknown key, or a missing one.
     """
     if not isinstance(config, dict):
         raise UserError(f'{where} is a dict of settings, not {config!r}')
-    builder = MODELS.get(config['type']) if 'type' in config else default
-    if builder is None:
+    built = MODELS.get(config['type']) if 'type' in config else default
+    if built is None:
+        name = config.get('type')
         raise UserError(
-            f'{where}: no model part is called {config["type"]!r}'
-            f'{nearest(config["type"], MODELS.module_dict)}'
+            f'{where}: no model part is called {name!r}{nearest(name, MODELS.module_dict)}'
         )
-    require_keys(config, builder, where)
+    builder = BUILDERS.get(built, built)
+    require_keys(config, builder, where, options_of=built)
     return builder(*given, **without_type(config))
 
 
-def without_type(config):
-    """A part's settings without its `type`."""
+def build_registered(config: Settings, *given: Any, registry: Registry) -> Any:
+    """Build what `MODELS.build` is asked for."""
+    return build(config, *given)
+
+
+MODELS.build_func = build_registered
+
+
+def without_type(config: Settings) -> dict[str, Any]:
+    """Return the settings without `type`."""
     return {key: value for key, value in config.items() if key != 'type'}
 
 
-@MODELS.register_module(name='CLIPDenseExtractor')
-def build_extractor(
-    model,
-    pretrained,
-    *,
-    act=None,
-    norm_eps=None,
-    mean=None,
-    std=None,
-    project_keys=False,
-    pad=True,
-    readout='maskclip',
-    positions='size',
-    proxy=None,
-):
-    """Config of a CLIP backbone -> (LoadedCLIP, CLIPDenseExtractor).
-
-    Args:
-        model, pretrained: see `mmseg.clip.load_clip`.
-        act: 'gelu' puts plain GELU into the image tower (the original's, Q3); None keeps CLIP's.
-        norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
-        mean, std: RGB in 0..1; None takes the CLIP's own.
-        project_keys, pad, positions: see `CLIPDenseExtractor`.
-        readout: a preset's name, or a dict of switches, see `mmseg.clip.readout.readout_of`.
-        proxy: see `mmseg.clip.load_proxy`, for a readout with the term 'proxy'.
-    """
-    if norm_eps is not None:
-        require_number('model.backbone.norm_eps', norm_eps, 1e-12, 1)
-    clip = load_clip(model, pretrained)
-    if act is not None:
-        _replace_activation(clip.model.visual, act)
-    for module in clip.model.visual.modules():
-        if norm_eps is not None and isinstance(module, nn.LayerNorm):
-            module.eps = norm_eps
-    readout = readout_of(readout)
-    extractor = CLIPDenseExtractor(
-        clip.model.visual,
-        mean=mean or clip.mean,
-        std=std or clip.std,
-        project_keys=project_keys,
-        pad=pad,
-        readout=readout,
-        positions=positions,
-        proxy=None if proxy is None else build_part(load_proxy, 'model.backbone.proxy', proxy),
-        refine=_refinement(readout.feedback),
-    )
-    if extractor.proxy is not None:
-        extractor.proxy.warn_of_resizing(extractor.tower.stride)
-    return clip, extractor
+# MaskCLIP
 
 
-def _refinement(feedback):
-    """Of the first answer of a readout with feedback, or None"""
-    if feedback is None or not feedback.steps:
-        return None
-    config = dict(type='PAMR', steps=feedback.steps, dilations=feedback.dilations)
-    return build_part(None, 'model.backbone.readout.feedback', config)
-
-
-@MODELS.register_module(name='MaskClipHead')
-def build_head(clip, vocabulary, class_weight=None, *, text, **options):
-    """Config of the head -> MaskClipHead; `text` is `build_text`'s, the rest is the head's own."""
-    rows = build_part(build_text, 'text', text, clip, vocabulary)
-    return MaskClipHead(TextClassifier(rows, normalize=True), class_weight, **options)
-
-
-build_head.options_of = MaskClipHead  # whose keys a config may use besides `text`
-build_head.not_from_config = {'clip', 'vocabulary', 'classifier', 'class_weight'}
-
-
-@MODELS.register_module(name='ClassWeight')
-def build_class_weight(
-    clip,
-    vocabulary,
-    groups=None,
-    *,
-    text,
-    crop='clip',
-    crop_size=224,
-    prior_encoder=None,
-    mean_similarity=None,
-    keep=(),
-    **options,
-):
-    """Config of the class weight -> ClassWeight, and the extractor behind it or None.
-
-    Args:
-        text: see `build_text`; the prior_encoder's own embeddings.
-        crop: 'clip' for CLIP's 224 crop of the photo, 'image' for the input that is segmented.
-        crop_size: pixels of that crop, for prior encoders of another size; the data sets cut it.
-        prior_encoder: another CLIP, as `build_extractor` reads it or as it gave it; None for the
-            backbone's own.
-        mean_similarity: see `ClassWeight`; also a .npy file of tools/analysis/mean_similarity.py.
-        keep: labels, see `ClassWeight`.
-        options: see `ClassWeight`.
-    """
-    require_choice('class_weight.crop', crop, ('clip', 'image'))
-    require_number('class_weight.crop_size', crop_size, 1, whole=True)
-    extractor = None
-    if prior_encoder is not None:
-        if not isinstance(prior_encoder, tuple):
-            prior_encoder = build_part(build_extractor, 'class_weight.prior_encoder', prior_encoder)
-        clip, extractor = prior_encoder
-    if not clip.can_pool:
-        raise UserError(
-            f"{clip.source} lacks the attention pool's position embeddings, so it has no "
-            'image-level embedding for a class weight; use a complete CLIP as the prior_encoder'
-        )
-    rows = build_part(build_text, 'text', text, clip, vocabulary)
-    if isinstance(mean_similarity, (str, Path)):
-        mean_similarity = _read_usual(mean_similarity)
-    keep = [i for label in keep for i in vocabulary.ids_of(label)]
-    weight = ClassWeight(rows, mean_similarity=mean_similarity, keep=keep, groups=groups, **options)
-    return weight, extractor
-
-
-build_class_weight.options_of = ClassWeight
-build_class_weight.not_from_config = {'clip', 'vocabulary', 'groups'}
-
-
-def _read_usual(path):
-    cure = 'make it with tools/analysis/mean_similarity.py'
-    mean_similarity = read_file(path, cure=cure)
-    if not torch.is_tensor(mean_similarity):
-        raise UserError(f'class_weight.mean_similarity {path} holds no single array; {cure}')
-    return mean_similarity
-
-
-def build_text(clip, vocabulary, *, templates='maskclip85', file=None, renormalize=True):
-    """Config of text embeddings -> (C, D): read from `file`, or computed and cached.
-
-    Args:
-        templates: a name of `mmseg.vocabularies.TEMPLATES` or a list of sentences with {}.
-        file: .pth, .npy or .safetensors; its rows are taken as they are.
-        renormalize: see `mmseg.clip.embed_prompts`.
-    """
-    if file is not None:
-        return read_text_embeddings(file, vocabulary, dim=clip.embed_dim if clip else None)
-    return text_embeddings(clip, vocabulary, templates, renormalize=renormalize)
-
-
-build_text.not_from_config = {'clip', 'vocabulary'}
-
-
-def _replace_activation(visual, act):
-    known = {'gelu': nn.GELU}
-    if act not in known:
-        raise UserError(f'act {act!r} is not known{nearest(act, known)}; known: {", ".join(known)}')
-    for block in visual.transformer.resblocks:
-        block.mlp.gelu = known[act]()
-
-
-@MODELS.register_module(name='MaskClip')
+@builds(MaskClip)
 def build_maskclip(
-    backbone,
-    decode_head,
-    vocabulary,
+    backbone: Annotated[Settings, Builds(CLIPDenseExtractor), MODELS],
+    decode_head: Annotated[Settings, Builds(MaskClipHead), MODELS],
+    vocabulary: Labels,
     *,
-    class_weight=None,
-    resize_twice=False,
-    windows=None,
-    scoring=None,
-    post=None,
-):
-    """Config of the model `MaskClip` -> MaskClip.
+    class_weight: Annotated[Settings, Builds(ClassWeight), MODELS] | None = None,
+    resize_twice: bool = False,
+    windows: Annotated[Settings, Builds(Windows)] | None = None,
+    scoring: Annotated[Settings, Builds(Scoring)] | None = None,
+    post: Annotated[Settings, MODELS] | Sequence[Annotated[Settings, MODELS]] | None = None,
+) -> MaskClip:
+    """Build a MaskClip.
 
     Args:
         backbone: see `build_extractor`.
         decode_head: see `build_head`.
         vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
         class_weight: see `build_class_weight`; None for none.
-        resize_twice: see `MaskClip`.
-        windows: see `Windows`; None for the whole input in one piece.
+        resize_twice: see `Segmentor`.
+        windows: see `Windows`; None for the whole input at once.
         scoring: see `build_scoring`; None for the defaults.
-        post: PAMR or Superpixels, or a list of both; None for none.
+        post: PAMR or Superpixels, or a list of both.
     """
-    clip, extractor = build_part(build_extractor, 'model.backbone', backbone)
+    clip = build(backbone, default=CLIPDenseExtractor, where='model.backbone')
     return assemble_maskclip(
         clip,
-        extractor,
+        None,
         decode_head,
         load_vocabulary(vocabulary),
         class_weight=class_weight,
@@ -250,86 +155,246 @@ def build_maskclip(
 
 
 def assemble_maskclip(
-    clip,
-    extractor,
-    decode_head,
-    vocabulary,
+    clip: CLIP,
+    prior: CLIP | None,
+    decode_head: Settings,
+    vocabulary: Vocabulary,
+    /,
     *,
-    class_weight=None,
-    resize_twice=False,
-    windows=None,
-    scoring=None,
-    post=None,
-    background=0,
-):
-    """What `build_extractor` gave, and the rest of `build_maskclip` -> MaskClip; no copies.
+    class_weight: Settings | None = None,
+    resize_twice: bool = False,
+    windows: Settings | None = None,
+    scoring: Settings | None = None,
+    post: Settings | Sequence[Settings] | None = None,
+    background: int = 0,
+) -> MaskClip:
+    """Build a MaskClip around loaded CLIPs, which are not copied; see `build_maskclip`.
 
     Args:
-        background: how many of the last classes are one together, the background.
+        clip: what `build_extractor` returned.
+        prior: the same for the prior encoder; None builds the one that the class weight names.
+        background: how many of the last classes together are the background.
     """
-    queries, scoring = build_part(
-        build_scoring, 'model.scoring', scoring or {}, vocabulary, background, decode_head
+    loaded, extractor = clip
+    queries, rules = build(
+        scoring or {}, vocabulary, background, decode_head, default=Scoring, where='model.scoring'
     )
-    weight, prior_encoder = None, None
+    weight = None
     if class_weight is not None:
-        weight, prior_encoder = build_part(
-            build_class_weight, 'class_weight', class_weight, clip, queries, scoring.groups
-        )
-    head = build_part(build_head, 'model.decode_head', decode_head, clip, queries, weight)
+        given = (loaded, queries, rules.groups, prior)
+        weight = build(class_weight, *given, default=ClassWeight, where='class_weight')
     return MaskClip(
         extractor,
-        head,
-        prior_encoder=prior_encoder,
+        build(decode_head, loaded, queries, default=MaskClipHead, where='model.decode_head'),
+        weight,
         resize_twice=resize_twice,
-        prior_crop=(class_weight or {}).get('crop', 'clip'),
-        windows=None if windows is None else build_part(Windows, 'model.windows', windows),
-        scoring=scoring,
+        windows=build_windows(windows),
+        scoring=rules,
         post=build_post(post),
     )
 
 
-def build_scoring(
-    vocabulary,
-    background,
-    decode_head,
+@builds(CLIPDenseExtractor)
+@validated
+def build_extractor(
+    model: str | Settings,
+    pretrained: str | Path | None,
     *,
-    synonyms='mean',
-    scale=LOGIT_SCALE,
-    prob_thd=0.0,
-    area_thd=0.0,
-):
-    """Config of the scoring -> Vocabulary of the queries, Scoring.
+    act: Literal['gelu'] | None = None,
+    norm_eps: Annotated[float, Interval(ge=1e-12, le=1)] | None = None,
+    mean: Channels | None = None,
+    std: Channels | None = None,
+    project_keys: bool = False,
+    pad: bool = True,
+    readout: str | Settings = 'maskclip',
+    positions: str = 'size',
+    proxy: Annotated[Settings, Builds(load_proxy)] | None = None,
+) -> CLIP:
+    """Load a CLIP: -> its towers and the CLIPDenseExtractor around the image tower.
 
     Args:
-        synonyms: of a class: 'mean' makes one query of all of them, 'max' one of each, the best of
-            which is the class's score.
+        model, pretrained: see `mmseg.clip.load_clip`.
+        act: 'gelu' puts plain GELU into the image tower (the original's, Q3); None keeps CLIP's.
+        norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
+        mean, std: RGB in 0..1; None takes CLIP's own.
+        project_keys, pad, positions: see `CLIPDenseExtractor`.
+        readout: a preset's name, or a dict of switches, see `readout_of`.
+        proxy: see `load_proxy`, for a readout with the term 'proxy'.
+    """
+    clip = load_clip(model, pretrained)
+    visual = clip.model.visual
+    if act == 'gelu':
+        for block in visual.transformer.resblocks:
+            block.mlp.gelu = nn.GELU()
+    for module in visual.modules():
+        if norm_eps is not None and isinstance(module, nn.LayerNorm):
+            module.eps = norm_eps
+    switches = readout_of(readout)
+    if proxy is not None:
+        proxy = build(proxy, default=load_proxy, where='model.backbone.proxy')
+    extractor = CLIPDenseExtractor(
+        visual,
+        mean=mean or clip.mean,
+        std=std or clip.std,
+        project_keys=project_keys,
+        pad=pad,
+        readout=switches,
+        positions=positions,
+        proxy=proxy,
+        refine=_refinement(switches.feedback),
+    )
+    if extractor.proxy is not None:
+        extractor.proxy.warn_of_resizing(extractor.tower.stride)
+    return clip, extractor
+
+
+def _refinement(feedback: Feedback | None) -> PAMR | None:
+    """Build what refines the first answer of a readout with feedback"""
+    if feedback is None or not feedback.steps:
+        return None
+    return PAMR(steps=feedback.steps, dilations=feedback.dilations)
+
+
+def build_text(
+    clip: LoadedCLIP,
+    vocabulary: Vocabulary,
+    /,
+    *,
+    templates: str | Sequence[str] = 'maskclip85',
+    file: str | Path | None = None,
+    renormalize: bool = True,
+) -> Tensor:
+    """Read text embeddings from a file, or compute and cache them: -> (C, D)
+
+    Args:
+        templates: a name of `mmseg.vocabularies.TEMPLATES` or a list of sentences with {}.
+        file: .pth, .npy or .safetensors; its rows are taken as they are.
+        renormalize: see `mmseg.clip.embed_prompts`.
+    """
+    if file is not None:
+        return read_text_embeddings(file, vocabulary, dim=clip.embed_dim)
+    return text_embeddings(clip, vocabulary, templates, renormalize=renormalize)
+
+
+@builds(MaskClipHead)
+def build_head(
+    clip: LoadedCLIP,
+    vocabulary: Vocabulary,
+    /,
+    *,
+    text: Annotated[Settings, Builds(build_text)],
+    **options: Any,
+) -> MaskClipHead:
+    """Build the head of a MaskClip.
+
+    Args:
+        text: see `build_text`.
+        options: see `MaskClipHead`.
+    """
+    rows = build(text, clip, vocabulary, default=build_text, where='text')
+    return MaskClipHead(TextClassifier(rows, normalize=True), **options)
+
+
+@builds(ClassWeight)
+@validated
+def build_class_weight(
+    clip: LoadedCLIP | None,
+    vocabulary: Vocabulary | None,
+    groups: Sequence[int] | None = None,
+    prior: CLIP | None = None,
+    /,
+    *,
+    text: Annotated[Settings, Builds(build_text)],
+    crop_size: Count = 224,
+    prior_encoder: Annotated[Settings, Builds(CLIPDenseExtractor), MODELS] | None = None,
+    mean_similarity: str | Path | Sequence[float] | None = None,
+    keep: Sequence[str] = (),
+    **options: Any,
+) -> ClassWeight:
+    """Build a class weight.
+
+    Args:
+        clip: the model's own CLIP; None for a student, whose class weight names its own.
+        groups: see `ClassWeight`.
+        prior: a loaded prior encoder, in place of `prior_encoder`.
+        text: see `build_text`; text embeddings of the prior encoder.
+        crop_size: pixels of the crop 'clip', for other encoders; the data sets cut it.
+        prior_encoder: another CLIP, see `build_extractor`; None for the model's own.
+        mean_similarity: see `ClassWeight`; or a .npy file of tools/analysis/mean_similarity.py.
+        keep: labels, see `ClassWeight`.
+        options: see `ClassWeight`.
+    """
+    if prior is None and prior_encoder is not None:
+        prior = build(prior_encoder, default=CLIPDenseExtractor, where='class_weight.prior_encoder')
+    loaded, encoder = (clip, None) if prior is None else prior
+    if loaded is None:
+        raise UserError('the class weight of a student needs a class_weight.prior_encoder')
+    if not loaded.can_pool:
+        raise UserError(
+            f"{loaded.source} lacks the attention pool's position embeddings, so it has no "
+            'image-level embedding for a class weight; use a complete CLIP as the prior_encoder'
+        )
+    rows = build(text, loaded, vocabulary, default=build_text, where='text')
+    mean = mean_similarity
+    if isinstance(mean, (str, Path)):
+        cure = 'make it with tools/analysis/mean_similarity.py'
+        mean = read_file(mean, cure=cure)
+        if not torch.is_tensor(mean):
+            raise UserError(
+                f'class_weight.mean_similarity {mean_similarity} holds no single array; {cure}'
+            )
+    ids = [i for label in keep for i in vocabulary.ids_of(label)]
+    return ClassWeight(rows, encoder, groups, mean_similarity=mean, keep=ids, **options)
+
+
+@builds(Scoring)
+@validated
+def build_scoring(
+    vocabulary: Vocabulary,
+    background: int,
+    decode_head: Settings,
+    /,
+    *,
+    synonyms: Literal['mean', 'max'] = 'mean',
+    scale: Scale = LOGIT_SCALE,
+    prob_thd: Fraction = 0.0,
+    area_thd: Fraction = 0.0,
+) -> tuple[Vocabulary, Scoring]:
+    """Decide how logits become labels: -> the Vocabulary of the queries, Scoring.
+
+    Args:
+        background: see `assemble_maskclip`.
+        synonyms: of a class: 'mean' makes one query of all, 'max' one query of each; the best is
+            the class's score.
         scale, prob_thd, area_thd: see `Scoring`. The background is the class of this name.
     """
-    require_choice('scoring.synonyms', synonyms, SYNONYMS)
     queries, groups = vocabulary, None
     if synonyms == 'max' and any(len(prompts) > 1 for prompts in vocabulary.prompts):
         queries, groups = vocabulary.by_prompt()
-    behind = vocabulary.labels.index('background') if 'background' in vocabulary.labels else None
+    labels = vocabulary.labels
+    background_id = labels.index('background') if 'background' in labels else None
     if background:
-        behind = len(vocabulary) - background
-        groups = tuple(min(group, behind) for group in groups or range(len(vocabulary)))
-    if isinstance(decode_head, dict) and decode_head.get('ks_thresh'):
-        scale = None  # key smoothing gives probabilities
-    return queries, Scoring(groups, behind, scale, prob_thd, area_thd)
+        background_id = len(vocabulary) - background
+        groups = tuple(min(group, background_id) for group in groups or range(len(vocabulary)))
+    smoothed = isinstance(decode_head, dict) and decode_head.get('ks_thresh')
+    # Key smoothing returns probabilities.
+    return queries, Scoring(groups, background_id, None if smoothed else scale, prob_thd, area_thd)
 
 
-build_scoring.not_from_config = {'vocabulary', 'background', 'decode_head'}
+def build_windows(windows: Settings | None) -> Windows | None:
+    """Build sliding windows, or None."""
+    return None if windows is None else build(windows, default=Windows, where='model.windows')
 
 
-def build_post(post):
-    """None, a config or a list of them -> the modules of post-processing"""
+def build_post(post: Settings | Sequence[Settings] | None) -> list[nn.Module]:
+    """Build the modules of post-processing."""
     if post is None:
         return []
     parts = []
     for config in post if isinstance(post, (list, tuple)) else [post]:
         if not isinstance(config, dict) or 'type' not in config:
             raise UserError(f"model.post is such as dict(type='PAMR'), not {config!r}")
-        parts.append(build_part(None, 'model.post', config))
+        parts.append(build(config, where='model.post'))
         if not hasattr(parts[-1], 'acts_on'):
             raise UserError(
                 f'model.post: {config["type"]} is no post-processing; use PAMR or Superpixels'
@@ -337,81 +402,87 @@ def build_post(post):
     return parts
 
 
-logger = logging.getLogger(__name__)
-LOSS_STATE = 'robust_loss.'  # what training counted, which a student alone does not need
-IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# Students
 
 
-@MODELS.register_module(name='MaskClipPlus')
+@builds(MaskClipPlus)
 def build_maskclip_plus(
-    backbone,
-    decode_head,
-    vocabulary,
+    backbone: Annotated[Settings, MODELS],
+    decode_head: Annotated[Settings, MODELS],
+    vocabulary: Labels,
     *,
-    teacher=None,
-    text=None,
-    class_weight=None,
-    checkpoint=None,
-    unseen='all',
-    learned_classes=(),
-    robust_loss=None,
-    **options,
-):
-    """Config of the model `MaskClipPlus` -> MaskClipPlus.
+    teacher: Annotated[Settings, Builds(MaskClip), MODELS] | None = None,
+    text: str | Path | None = None,
+    class_weight: Annotated[Settings, Builds(ClassWeight), MODELS] | None = None,
+    checkpoint: str | Path | None = None,
+    unseen: Literal['all'] | Sequence[str] = 'all',
+    learned_classes: Sequence[str] = (),
+    robust_loss: Annotated[Settings, Builds(RobustLoss)] | None = None,
+    windows: Annotated[Settings, Builds(Windows)] | None = None,
+    mean: Channels = IMAGENET_MEAN,
+    std: Channels = IMAGENET_STD,
+    **options: Any,
+) -> MaskClipPlus:
+    """Build a MaskClipPlus: a student, and its teacher in training.
 
     Args:
         backbone: of type MixVisionTransformer or TimmBackbone; see their builders.
-        decode_head: ASPPHeadV2, SegformerHead, DepthwiseSeparableASPPHead or any DecodeHead.
-        vocabulary: as for MaskClip.
-        teacher: config of a MaskClip; None for a student alone, from a checkpoint or with `text`.
-        text: file of the text's rows (C, D), where no teacher gives them.
-        class_weight: on the student's scores; see `build_class_weight`, with its own
-            `prior_encoder`.
+        decode_head: ASPPHeadV2, SegformerHead, DepthwiseSeparableASPPHead or another DecodeHead.
+        vocabulary: see `build_maskclip`.
+        teacher: see `build_maskclip`; None for a student alone, from a checkpoint or with `text`.
+        text: file of the text embeddings (C, D), if there is no teacher.
+        class_weight: on the student's logits; see `build_class_weight`.
         checkpoint: a trained student's file, in this project's names or the original's.
-        unseen: labels of the classes that pseudo-labels may name, or 'all'.
-        learned_classes: labels of the classes that training finds a vector for, in place of text.
-        robust_loss: settings of a RobustLoss; None for plain cross entropy.
-        options: see `MaskClipPlus`.
+        unseen: labels of the classes that pseudo-labels may have, or 'all'.
+        learned_classes: labels of the classes with a learned vector in place of text.
+        robust_loss: see `RobustLoss`; None for plain cross entropy.
+        windows: see `Windows`; None for the whole input at once.
+        mean, std, options: see `MaskClipPlus`.
     """
-    vocabulary = load_vocabulary(vocabulary)
-    if teacher is not None:
-        teacher = build_maskclip(vocabulary=vocabulary, **without_type(teacher))
-    elif options.get('distill_weight') and checkpoint is None:
+    words = load_vocabulary(vocabulary)
+    if teacher is None and checkpoint is None and options.get('distill_weight'):
         raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
+    maskclip = None
+    if teacher is not None:
+        maskclip = build(dict(teacher, vocabulary=words), default=MaskClip, where='model.teacher')
     state = None
     if checkpoint is not None:
         state, meta = read_student(checkpoint)
-        require_same_training(checkpoint, meta, vocabulary, class_weight)
-    text = _text_of(state, teacher, text, vocabulary)
-    network = MODELS.build(backbone)
-    classifier = TextClassifier(
-        text, normalize=False, persistent=True, learned=vocabulary.ids(learned_classes)
-    )
-    head = MODELS.get(decode_head['type'])(
-        network.channels, text.shape[1], classifier, **without_type(decode_head)
-    )
-    if robust_loss is not None:
-        options['robust_loss'] = build_part(
-            RobustLoss, 'model.robust_loss', robust_loss, len(vocabulary)
-        )
+        require_same_training(checkpoint, meta, words, class_weight)
+    rows = _text_of_student(maskclip, state, text, words)
+    network = build(backbone, where='model.backbone')
+    learned = words.ids(learned_classes)
+    classifier = TextClassifier(rows, normalize=False, persistent=True, learned=learned)
+    given = (network.channels, rows.shape[1], classifier)
+    head = build(decode_head, *given, where='model.decode_head')
+    weight, loss = None, None
     if class_weight is not None:
-        weight, prior_encoder = build_part(
-            build_class_weight, 'class_weight', class_weight, None, vocabulary
-        )
-        options |= dict(
-            class_weight=weight,
-            prior_encoder=prior_encoder,
-            prior_crop=class_weight.get('crop', 'clip'),
-        )
-    if unseen != 'all':
-        options |= dict(candidates=vocabulary.ids(unseen))
-    model = MaskClipPlus(network, head, teacher, **{**IMAGENET, **options})
+        weight = build(class_weight, None, words, default=ClassWeight, where='class_weight')
+    if robust_loss is not None:
+        loss = build(robust_loss, len(words), default=RobustLoss, where='model.robust_loss')
+    model = MaskClipPlus(
+        network,
+        head,
+        maskclip,
+        weight,
+        None if unseen == 'all' else words.ids(unseen),
+        loss,
+        mean=mean,
+        std=std,
+        windows=build_windows(windows),
+        **options,
+    )
     if state is not None:
-        _load_student(model, state, checkpoint, vocabulary)
+        load_student(model, state, checkpoint, words)
     return model
 
 
-def _text_of(state, teacher, file, vocabulary):
+def _text_of_student(
+    teacher: MaskClip | None,
+    state: dict[str, Tensor] | None,
+    file: str | Path | None,
+    vocabulary: Vocabulary,
+) -> Tensor:
     """-> (C, D) rows of a teacher, else of a trained student, else of a file"""
     if teacher is not None:
         return class_rows(teacher.decode_head.conv_seg.embeddings, teacher.scoring.groups)
@@ -422,92 +493,76 @@ def _text_of(state, teacher, file, vocabulary):
     return read_text_embeddings(file, vocabulary)
 
 
-def read_student(path):
-    """A student's file -> {name: tensor} in our names, without its loss's; and its `meta_of`"""
-    content = read_file(path)
-    state = state_of(content, path)
-    if is_original(state):
-        state = from_original(state)
-    text = state.get('decode_head.conv_seg.embeddings')
-    if text is None or text.ndim != 2:
-        raise UserError(f'{path} is no checkpoint of a MaskCLIP+ student: it holds no text')
-    own = {name: t for name, t in state.items() if not name.startswith(LOSS_STATE)}
-    return own, meta_of(content, path)
-
-
-def _load_student(model, state, path, vocabulary):
-    rows = len(state['decode_head.conv_seg.embeddings'])
-    if rows != len(vocabulary):
-        raise UserError(
-            f'the student of {path} knows {rows} classes, the vocabulary {vocabulary.name} has '
-            f'{len(vocabulary)}'
-        )
-    own = model.state_dict()
-    reason = misfit(own, state, {name for name in own if name.startswith(LOSS_STATE)})
-    if reason:
-        raise UserError(f'{path} does not fit this student: {reason}')
-    model.load_state_dict(state, strict=False)
-
-
-build_maskclip_plus.options_of = MaskClipPlus
-build_maskclip_plus.not_from_config = {'prior_encoder', 'prior_crop', 'candidates'}
-
-
-@MODELS.register_module(name='MixVisionTransformer')
-def build_mit(size, *, pretrained=None, drop_path=0.1):
-    """'b0' to 'b5', a file of weights in any of `to_mmseg`'s layouts -> MixVisionTransformer.
-
-    `pretrained` None starts from scratch, and says so; False does where a checkpoint follows.
-    """
-    if size not in SIZES:
-        raise UserError(
-            f'MiT has no size {size!r}{nearest(size, SIZES)}; known: {", ".join(SIZES)}'
-        )
-    network = MixVisionTransformer(size, drop_path=drop_path)
-    return _start_from(network, pretrained, f'MiT-{size}', rename=to_mmseg)
-
-
-@MODELS.register_module(name='TimmBackbone')
-def build_timm_backbone(model, *, pretrained=None, prefix='', out_indices=None, output_stride=32):
-    """A timm model's name -> TimmBackbone of its features.
+@builds(MixVisionTransformer)
+@validated
+def build_mit(
+    size: Literal['b0', 'b1', 'b2', 'b3', 'b4', 'b5'],
+    *,
+    pretrained: str | Path | Literal[False] | None = None,
+    drop_path: Fraction = 0.1,
+) -> MixVisionTransformer:
+    """Build a MixVisionTransformer.
 
     Args:
-        pretrained: True for timm's own weights (those in `pretrain`, or else from the network), a
-            file, None to start from scratch, False where a checkpoint follows.
-        prefix: what the names in the file start with; the others are left out.
-        out_indices, output_stride: timm's; outputs to keep, and pixels per cell of the last.
+        pretrained: a file of weights in any of `to_mmseg`'s layouts; None starts from scratch and
+            says so; False starts from scratch because a checkpoint follows.
+        size, drop_path: see `MixVisionTransformer`.
     """
-    if not timm.is_model(model):
-        raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
-    options = {} if out_indices is None else dict(out_indices=tuple(out_indices))
-    if output_stride != 32:
-        options['output_stride'] = output_stride
-    options['features_only'] = True
-    if pretrained is True:
-        return TimmBackbone(create_with_weights(model, **options))
-    network = TimmBackbone(timm.create_model(model, **options))
-    return _start_from(network, pretrained, model, prefix)
-
-
-def _start_from(network, file, name, prefix='', rename=None):
-    """Load a file of ImageNet weights; without one, say loudly that training starts anew."""
-    if file is False:
-        return network
-    if file is None:
-        logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
-        return network
-    body = network.body if isinstance(network, TimmBackbone) else network
-    state = {k.removeprefix(prefix): v for k, v in read_state(file).items() if k.startswith(prefix)}
-    if rename is not None:
-        state = rename(state, file)
-    own = body.state_dict()
-    reason = misfit(own, {key: tensor for key, tensor in state.items() if key in own})
-    if reason:
-        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {reason}')
-    body.load_state_dict({key: state[key] for key in own})
+    network = MixVisionTransformer(size, drop_path=drop_path)
+    _load_imagenet(network, pretrained, f'MiT-{size}', rename=to_mmseg)
     return network
 
 
-for _head in (ASPPHeadV2, DepthwiseSeparableASPPHead, SegformerHead):
-    _head.not_from_config = {'in_channels', 'channels', 'classifier'}
-    MODELS.register_module(module=_head)
+@builds(TimmBackbone)
+@validated
+def build_timm_backbone(
+    model: str,
+    *,
+    pretrained: str | Path | bool | None = None,
+    prefix: str = '',
+    out_indices: Sequence[int] | None = None,
+    output_stride: Literal[8, 16, 32] = 32,
+) -> TimmBackbone:
+    """Build a TimmBackbone of a timm model's features.
+
+    Args:
+        pretrained: True for timm's own weights (those in `pretrain`, or else from the network), a
+            file, None to start from scratch, False if a checkpoint follows.
+        prefix: what the names in the file start with; the others are left out.
+        out_indices, output_stride: timm's: outputs to keep, and pixels per cell of the last.
+    """
+    if not timm.is_model(model):
+        raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
+    options: dict[str, Any] = dict(features_only=True)
+    if out_indices is not None:
+        options['out_indices'] = tuple(out_indices)
+    if output_stride != 32:
+        options['output_stride'] = output_stride
+    if pretrained is True:
+        return TimmBackbone(create_with_weights(model, **options))
+    body = timm.create_model(model, **options)
+    _load_imagenet(body, pretrained, model, prefix)
+    return TimmBackbone(body)
+
+
+def _load_imagenet(
+    network: nn.Module,
+    file: str | Path | bool | None,
+    name: str,
+    prefix: str = '',
+    rename: Callable[..., dict[str, Tensor]] | None = None,
+) -> None:
+    """Load a file of ImageNet weights; without one, warn that training starts from scratch"""
+    if file is False:
+        return
+    if file is None:
+        logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
+        return
+    state = {k.removeprefix(prefix): v for k, v in read_state(file).items() if k.startswith(prefix)}
+    if rename is not None:
+        state = rename(state, file)
+    needed = network.state_dict()
+    reason = misfit(needed, {key: tensor for key, tensor in state.items() if key in needed})
+    if reason:
+        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {reason}')
+    network.load_state_dict({key: state[key] for key in needed})

@@ -3,14 +3,20 @@
 import json
 import logging
 import re
+from pathlib import Path
+from typing import Any
 
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.utils import kind_of
-from mmseg.utils.checkpoint import joined, read_state
+from mmseg.utils.checkpoint import joined, meta_of, misfit, read_file, read_state, state_of
 from mmseg.vocabularies import Vocabulary, label_difference
+
+LOSS_STATE = 'robust_loss.'  # what training counted, which a student alone does not need
+State = dict[str, Tensor]
 
 # transformers' name -> NVIDIA's; places count from 0 there, from 1 at NVIDIA's.
 HUB_STAGES = (
@@ -40,13 +46,13 @@ KEY, VALUE = '.attention.self.key.', '.attention.self.value.'
 Q, KV, BOTH = '.attn.q.', '.attn.kv.', '.attn.attn.in_proj_'
 
 
-def read_mit(path):
-    """A file in any of the three layouts -> {name: tensor} in mmsegmentation's, contiguous"""
+def read_mit(path: str | Path) -> State:
+    """Read MiT weights in any of the three layouts, with mmsegmentation's names, contiguous."""
     return {name: t.contiguous() for name, t in to_mmseg(read_state(path), path).items()}
 
 
-def to_mmseg(state, source='the file'):
-    """{name: tensor} in any of the three layouts -> in mmsegmentation's; no tensor is lost.
+def to_mmseg(state: State, source: str | Path = 'the file') -> State:
+    """Rename MiT weights of any of the three layouts to mmsegmentation's names; lose none.
 
     Names without a counterpart stay as they are, and so fit no network.
 
@@ -63,7 +69,7 @@ def to_mmseg(state, source='the file'):
     return _from_nvidia(state)
 
 
-def _from_nvidia(state):
+def _from_nvidia(state: State) -> State:
     ours = {}
     for name, tensor in state.items():
         if KV in name and name.replace(KV, Q) in state:
@@ -79,7 +85,7 @@ def _from_nvidia(state):
     return ours
 
 
-def _stage_name(name):
+def _stage_name(name: str) -> str:
     """'block2.0.norm1.weight' -> 'layers.1.1.0.norm1.weight'; other names as they are"""
     for place, kind in enumerate(('patch_embed', 'block', 'norm')):
         stage = re.match(kind + r'(\d)\.', name)
@@ -91,7 +97,7 @@ def _stage_name(name):
     return name
 
 
-def _from_hub(state):
+def _from_hub(state: State) -> State:
     theirs = {}
     for name, tensor in state.items():
         if VALUE in name and name.replace(VALUE, KEY) in state:
@@ -116,13 +122,13 @@ DROPPED = re.compile(
 STEM = re.compile(r'backbone\.stem\.(\d)\.')
 
 
-def is_original(state):
-    """{name: tensor} -> whether it is a MaskCLIP+ checkpoint of the original repositories."""
+def is_original(state: State) -> bool:
+    """Tell whether a state is a MaskCLIP+ checkpoint of the original repositories."""
     return any(name.startswith('decode_head.decode_module.') for name in state)
 
 
-def from_original(state):
-    """{name: tensor} -> the student alone, in this project's names."""
+def from_original(state: State) -> State:
+    """Extract the student from an original checkpoint, in this project's names."""
     own = {
         _rename(name): tensor
         for name, tensor in state.items()
@@ -136,7 +142,7 @@ def from_original(state):
     return own
 
 
-def _rename(name):
+def _rename(name: str) -> str:
     name = name.replace('decode_head.decode_module.', 'decode_head.')
     if name == 'decode_head.text_embeddings':
         return 'decode_head.conv_seg.embeddings'
@@ -219,11 +225,11 @@ def _labels(value: object) -> list[str] | None:
     return list(value) if listed else None
 
 
-def _dict(value: object) -> dict:
+def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parsed(text: object) -> dict:
+def _parsed(text: Any) -> dict[str, Any]:
     """JSON of a dict -> the dict; {} of anything else"""
     try:
         return _dict(json.loads(text))
@@ -249,3 +255,40 @@ def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
             f'{path} was trained with a running average (model.ema_momentum, or EMAHook), which '
             'the config lacks; resume with it, or start a new run by --load-from'
         )
+
+
+# Trained students
+
+
+def read_student(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a student's file: -> {name: tensor} in our names, without its loss's, and `meta_of`"""
+    content = read_file(path)
+    state = state_of(content, path)
+    if is_original(state):
+        state = from_original(state)
+    text = state.get('decode_head.conv_seg.embeddings')
+    if text is None or text.ndim != 2:
+        raise UserError(f'{path} is no checkpoint of a MaskCLIP+ student: it holds no text')
+    student = {name: t for name, t in state.items() if not name.startswith(LOSS_STATE)}
+    return student, meta_of(content, path)
+
+
+def load_student(
+    model: nn.Module, state: dict[str, Tensor], path: str | Path, vocabulary: Vocabulary
+) -> None:
+    """Load what `read_student` returned.
+
+    Raises:
+        UserError: it is of other classes, or of another network.
+    """
+    rows = len(state['decode_head.conv_seg.embeddings'])
+    if rows != len(vocabulary):
+        raise UserError(
+            f'the student of {path} knows {rows} classes, the vocabulary {vocabulary.name} has '
+            f'{len(vocabulary)}'
+        )
+    needed = model.state_dict()
+    reason = misfit(needed, state, {name for name in needed if name.startswith(LOSS_STATE)})
+    if reason:
+        raise UserError(f'{path} does not fit this student: {reason}')
+    model.load_state_dict(state, strict=False)

@@ -1,26 +1,26 @@
 """CLIP from scratch: images and captions in, two towers of one space out (ICML 2021)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import open_clip
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
+from torch import Tensor
 
-from mmseg.clip import load_clip
-from mmseg.registry import MODELS
+from mmseg.clip import LoadedCLIP, load_clip
+from mmseg.structures import SegDataSample
+from mmseg.utils import Settings
 
+from .build import builds
 from .data_preprocessor import SegDataPreprocessor
 
 
-@MODELS.register_module(name='ClipPretraining')
-def build_clip_pretraining(model, vocabulary=None, *, pretrained='random'):
-    """An architecture, as `load_clip` reads it -> ClipPretraining."""
-    return ClipPretraining(load_clip(model, pretrained))
-
-
 class ClipPretraining(BaseModel):
-    """Two towers of a LoadedCLIP on pairs; those with the same caption are right for each other."""
+    """Train the towers of a CLIP on images and captions; equal captions are all positives."""
 
-    def __init__(self, clip):
+    def __init__(self, clip: LoadedCLIP, /) -> None:
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.clip = clip.model
         self.context = clip.text_cfg.get('context_length', 77)
@@ -28,10 +28,16 @@ class ClipPretraining(BaseModel):
             values = torch.tensor(getattr(clip, name)).view(3, 1, 1) * 255
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, inputs, data_samples=None, mode='tensor', **context):
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: Sequence[SegDataSample],
+        mode: str = 'tensor',
+        **context: Any,
+    ) -> Any:
         """[(3, S, S) uint8], samples with `caption` -> {name: ()}, or samples with embeddings"""
         captions = [sample.caption for sample in data_samples]
-        image, text = self.embed(torch.stack(inputs), captions)
+        image, text = self.embed(torch.stack(list(inputs)), captions)
         if mode == 'loss':
             scale = self.clip.logit_scale.exp().clamp(max=100)
             return contrastive_loss(scale * image @ text.T, same_caption(captions, image.device))
@@ -39,27 +45,35 @@ class ClipPretraining(BaseModel):
             sample.image_embedding, sample.text_embedding = pair
         return data_samples
 
-    def embed(self, image, captions):
-        """(N, 3, S, S) in 0..255, N sentences -> (N, D), (N, D) unit rows"""
-        tokens = open_clip.tokenize(captions, context_length=self.context)
+    def embed(self, image: Tensor, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Embed pairs: (N, 3, S, S) in 0..255, N sentences -> (N, D), (N, D) of unit norm"""
+        tokens = open_clip.tokenize(list(captions), context_length=self.context)
         tokens = tokens.to(image.device, non_blocking=True)
         image = self.clip.encode_image((image - self.mean) / self.std)
         return F.normalize(image, dim=1), F.normalize(self.clip.encode_text(tokens), dim=1)
 
 
-def same_caption(captions, device):
-    """N sentences -> (N, N) bool"""
+@builds(ClipPretraining)
+def build_clip_pretraining(
+    model: str | Settings, vocabulary: Any = None, *, pretrained: str = 'random'
+) -> ClipPretraining:
+    """Build a ClipPretraining of an architecture, as `load_clip` reads it."""
+    return ClipPretraining(load_clip(model, pretrained))
+
+
+def same_caption(captions: Sequence[str], device: torch.device) -> Tensor:
+    """Compare sentences: N -> (N, N) bool"""
     ids = {sentence: i for i, sentence in enumerate(dict.fromkeys(captions))}
     rows = torch.tensor([ids[sentence] for sentence in captions]).to(device, non_blocking=True)
     return rows[:, None] == rows
 
 
-def contrastive_loss(logits, positive):
-    """(N, N) image x text, (N, N) bool -> {'loss_clip': (), 'retrieval': () in 0..100}
+def contrastive_loss(logits: Tensor, positive: Tensor) -> dict[str, Tensor]:
+    """Compute cross entropy in both directions, its mass shared among the positives.
 
-    Cross entropy in both directions, its mass shared among the positives.
+    (N, N) image x text, (N, N) bool -> {'loss_clip': (), 'retrieval': () in 0..100}
     """
     share = positive / positive.sum(dim=1, keepdim=True)
     loss = (F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)) / 2
-    right = positive.gather(1, logits.argmax(dim=1, keepdim=True))
-    return dict(loss_clip=loss, retrieval=100 * right.float().mean())
+    correct = positive.gather(1, logits.argmax(dim=1, keepdim=True))
+    return dict(loss_clip=loss, retrieval=100 * correct.float().mean())

@@ -1,13 +1,19 @@
 from typing import NamedTuple
 
+from torch import nn
+
+from .maskclip_plus import MaskClipPlus
+
 
 class ParameterCounts(NamedTuple):
-    """Attributes:
-    trained: what the optimizer moves.
-    teacher: the frozen tower's, less what the dense path does not read.
-    prior_encoder: the frozen tower's behind a class weight on the student, 0 where there is none.
-    original: trained + teacher as the original implementation counts, which is what was published:
-        its SegFormer head carries a classifier that it never uses.
+    """Numbers of parameters of a student and its frozen towers.
+
+    Attributes:
+        trained: what the optimizer moves.
+        teacher: the teacher's, without what dense features do not read.
+        prior_encoder: of the class weight on the student, 0 if there is none.
+        original: trained + teacher as the original implementation counts (and published): its
+            SegFormer head has a classifier that it never uses.
     """
 
     trained: int
@@ -16,18 +22,17 @@ class ParameterCounts(NamedTuple):
     original: int
 
 
-def count_parameters(model) -> ParameterCounts:
-    """MaskClipPlus -> ParameterCounts"""
-    head = model.decode_head
+def count_parameters(model: MaskClipPlus) -> ParameterCounts:
+    """Count the parameters of a student."""
+    head, weight = model.decode_head, model.class_weight
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    teacher, prior_encoder = (
-        _numel(model.frozen.get(name)) for name in ('teacher', 'prior_encoder')
-    )
+    teacher = _numel(model.frozen.get('teacher'))
+    encoder = _numel(None if weight is None else weight.frozen.get('encoder'))
     spare = head.conv_seg.num_classes * (head.channels + 1) if head.spare_in_original else 0
-    return ParameterCounts(trained, teacher, prior_encoder, trained + teacher + spare)
+    return ParameterCounts(trained, teacher, encoder, trained + teacher + spare)
 
 
-def _numel(module):
+def _numel(module: nn.Module | None) -> int:
     if module is None:
         return 0
     unread = 'attnpool.positional_embedding'  # a ResNet's, by the pooling alone

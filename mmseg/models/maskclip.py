@@ -1,72 +1,98 @@
-import torch
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
+
+from mmseg.clip import CLIPDenseExtractor
+
+from .class_weight import ClassWeight
+from .decode_heads import MaskClipHead
+from .postprocess import Scoring
 from .segmentor import Segmentor
+from .windows import Windows
 
 
 class MaskClip(Segmentor):
-    """Annotation-free segmentation: a frozen CLIP and its text (MaskCLIP, ECCV 2022).
+    """Segment by a frozen CLIP and its text, without annotations (MaskCLIP, ECCV 2022).
+
+    `forward` runs five steps: encode the image, compare its features with the text, weigh the
+    classes (`window_logits`), refine (`refine`), label (`labels`).
 
     Args:
         backbone: a CLIPDenseExtractor.
         decode_head: a MaskClipHead.
-        prior_encoder: the CLIPDenseExtractor whose image embedding feeds the class weight; None
-            for the backbone itself, which then shares its pass when it looks at the whole image.
-        prior_crop: see `Segmentor`; with windows, 'image' is still the whole input.
-        options: see `Segmentor`.
+        class_weight: a ClassWeight, or None.
+        resize_twice, windows, scoring, post: see `Segmentor`.
     """
 
-    def __init__(self, backbone, decode_head, *, prior_encoder=None, prior_crop='clip', **options):
+    backbone: CLIPDenseExtractor
+
+    def __init__(
+        self,
+        backbone: CLIPDenseExtractor,
+        decode_head: MaskClipHead,
+        class_weight: ClassWeight | None = None,
+        /,
+        *,
+        resize_twice: bool = False,
+        windows: Windows | None = None,
+        scoring: Scoring | None = None,
+        post: Sequence[nn.Module] = (),
+    ) -> None:
         super().__init__(
-            prior_crop=prior_crop if decode_head.class_weight is not None else None,
+            class_weight,
             score_stride=backbone.stride,
-            **options,
+            resize_twice=resize_twice,
+            windows=windows,
+            scoring=scoring,
+            post=post,
         )
-        self.backbone, self.decode_head, self.prior_encoder = backbone, decode_head, prior_encoder
+        self.backbone, self.decode_head = backbone, decode_head
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode=True):
-        """Frozen is structural: stays in eval mode whatever is asked."""
+    def train(self, mode: bool = True) -> 'MaskClip':
+        """Stay in eval mode: the model is frozen."""
         return super().train(False)
 
     @torch.no_grad()
-    def dense_features(self, image):
-        """(N, 3, H, W) RGB in 0..255 -> (N, D, h, w) in text space, not normalised"""
-        return self.backbone(image, self.decode_head.conv_seg).patches
+    def window_logits(
+        self, image: Tensor, embedding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode, compare with the text, weigh: (N, 3, H, W) -> (N, Q, h, w), (N, h*w, K) keys
 
-    def scores(self, image, view=None):
-        """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) if the prior_encoder wants it ->
-        (N, C, h, w)
+        See `Segmentor.window_logits`. The keys are None without key smoothing.
         """
-        return self.scoring.by_class(self.queries(image, view))
+        text = self.decode_head.conv_seg
+        # 1. Encode: patches (N, D, h, w) in text space, keys (N, h*w, K) of the last attention.
+        if self.class_weight is None or embedding is not None:
+            features = self.backbone(image, text)
+        elif self.class_weight.frozen:  # the prior encoder sees the whole input
+            features = self.backbone(image, text)
+            embedding = self.class_weight.embed(image, self.backbone)
+        else:  # one pass gives the features and the embedding of the input
+            features, embedding = self.backbone.forward_with_embedding(image, text)
+        # 2. Compare with the text: cosines (N, Q, h, w).
+        logits = self.decode_head(features.patches)
+        # 3. Weigh the classes by the image embedding (N, D).
+        if self.class_weight is not None:
+            logits = self.class_weight.reweight(logits, embedding)
+        return logits, features.keys if self.decode_head.ks_thresh else None
 
     @torch.no_grad()
-    def queries(self, image, view=None):
-        """As `scores`, of queries -> (N, Q, h, w)"""
-        text = self.decode_head.conv_seg
-        if self.prior_crop == 'image' and self.prior_encoder is None:
-            return self.decode_head(*self.backbone.forward_with_embedding(image, text))
-        return self.decode_head(self.backbone(image, text), self.image_context(image, view))
+    def refine(self, logits: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
+        """Refine: prompt denoising, then key smoothing (N, Q, h, w) -> (N, Q, h, w)
 
-    def image_context(self, image, view):
-        """The prior_encoder's embedding of the photo -> (N, D), or None without a class weight"""
-        if self.prior_crop is None:
-            return None
-        source = view if self.prior_crop == 'clip' else image
-        return (self.prior_encoder or self.backbone).embed(source)
-
-    def window_logits(self, image, seen):
-        """(N, 3, H, W), (N, D) of `image_context` ->
-        (N, Q, h, w), and (N, h*w, K) keys to smooth with
+        Windows of one photo are denoised together and smoothed each by its own keys. Labels come
+        next, see `Segmentor.labels`.
         """
-        features = self.backbone(image, self.decode_head.conv_seg)
-        keys = features.keys if self.decode_head.ks_thresh else None
-        return self.decode_head.compare(features, seen), keys
+        return self.decode_head.refine(logits, keys, one_photo=one_photo)
 
-    def refined(self, scores, keys):
-        """(W, Q, h, w), (W, h*w, K) or None, of a photo's windows -> (W, Q, h, w)"""
-        return self.decode_head.refine(scores, keys, one_photo=True)
+    @torch.no_grad()
+    def dense_features(self, image: Tensor) -> Tensor:
+        """Encode only: (N, 3, H, W) RGB in 0..255 -> (N, D, h, w) in text space, not normalised"""
+        return self.backbone(image, self.decode_head.conv_seg).patches
 
-    def normalised(self, image):
-        """(3, H, W) in 0..255 -> (3, H, W) by CLIP's own mean and std"""
+    def normalised(self, image: Tensor) -> Tensor:
+        """Normalise a photo by CLIP's mean and std: (3, H, W) in 0..255 -> (3, H, W)"""
         return ((image - self.backbone.mean) / self.backbone.std)[0]

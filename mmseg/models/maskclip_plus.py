@@ -1,191 +1,304 @@
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
+from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.structures import UNLABELED, ignore_label
-from mmseg.utils import require_number, require_pair
+from mmseg.structures import UNLABELED, SegDataSample, ignore_label
+from mmseg.utils import Count, Fraction, NotNegative, channel_statistics, validated
 
-from .encoder_decoder import EncoderDecoder, stack_padded
-from .pseudo_label import confidence, fill_from, fill_unlabeled
+from .class_weight import ClassWeight
+from .decode_heads import DecodeHead
+from .frozen import Frozen, FrozenOwner
+from .losses import RobustLoss, count_pixels, cross_entropy
+from .maskclip import MaskClip
+from .pseudo_label import fill_from, fill_unlabeled
+from .segmentor import Segmentor
+from .windows import Windows
+
+Phase = tuple[int, int]  # (first, last) training step, counted from 1
+Momentum = Annotated[float, Interval(gt=0, le=1)]
+Batch = Sequence[SegDataSample]
 
 
-class MaskClipPlus(EncoderDecoder):
-    """A student on MaskCLIP's labels (MaskCLIP+, ECCV 2022, section 3.4).
+class MaskClipPlus(FrozenOwner, Segmentor):
+    """A student that learns MaskCLIP's labels (MaskCLIP+, ECCV 2022, section 3.4).
 
-    At test it is the student alone. In training, pixels that nobody labelled (-1) take the label of
-    the teacher (computed now, or read from a folder where the samples have `pseudo_sem_seg`), or
-    later of the student itself or its running average; labelled pixels keep theirs.
+    At test it is the student alone. In training, annotated pixels keep their label. All others (-1)
+    get a pseudo-label: of the teacher (computed now, or read from a folder if the samples have
+    `pseudo_sem_seg`), or later of the student itself or of its running average.
 
     Args:
-        teacher: the very MaskClip that is evaluated by itself; frozen, moves with the model, in
-            neither its parameters nor its checkpoints. None where the samples have its labels.
+        backbone: (N, 3, H, W) normalised -> a list of (N, C_i, h_i, w_i).
+        decode_head: a DecodeHead.
+        teacher: the MaskClip that labels; frozen. None for a student alone, or stored labels.
+        class_weight: a ClassWeight on the student's logits, in training and at test (as published,
+            Q6), with its own encoder. None keeps the student free of CLIP.
+        candidates: ids of the classes that pseudo-labels may have; None for all.
+        robust_loss: a RobustLoss in place of plain cross entropy.
+        mean, std: RGB in 0..1, of the backbone.
         start_clip_guided, start_self_train: (first, last) training step, counted from 1, of either
             phase; last -1 for no end, first -1 for never.
-        candidates: ids of the classes that pseudo-labels may name; None for all.
         conf_thresh: see `fill_unlabeled`.
         self_thresh: the same in the phase `start_self_train`; None for `conf_thresh`.
-        ema_momentum: in that phase a running average of the student labels for it (mean teacher,
-            Tarvainen and Valpola, NeurIPS 2017), to which a step adds this share of the student;
+        ema_momentum: in that phase a running average of the student labels (mean teacher, Tarvainen
+            and Valpola, NeurIPS 2017). A step adds this share of the student to it;
             `AverageStudentHook` keeps it in `frozen['average']`. None for the student itself.
         distill_weight: of the L1 distance between the student's features and the teacher's unit
-            dense features, on the student's grid, averaged as `loss_over` says; 0 leaves it out.
-        robust_loss: a RobustLoss in place of plain cross entropy.
-        teacher_at_validation: give validated photos the teacher's labels too, as `pseudo_sem_seg`.
-        options: see `EncoderDecoder`.
+            dense features, on the student's grid, averaged as `loss_over` says.
+        teacher_at_validation: also label validation photos by the teacher, as `pseudo_sem_seg`.
+        loss_over: average losses over the 'labelled' pixels of all processes, or over 'all' pixels
+            (as published, Q14: ignored pixels count 0).
+        pad_to: pad training crops to at least this many pixels a side (as published, Q23); None
+            pads them to the largest of the batch.
+        resize_twice, windows: see `Segmentor`.
+
+    Raises:
+        UserError: a value out of range, or no candidates.
     """
 
+    @validated
     def __init__(
         self,
-        backbone,
-        decode_head,
-        teacher,
+        backbone: nn.Module,
+        decode_head: DecodeHead,
+        teacher: MaskClip | None = None,
+        class_weight: ClassWeight | None = None,
+        candidates: Sequence[int] | None = None,
+        robust_loss: RobustLoss | None = None,
+        /,
         *,
-        start_clip_guided=(1, -1),
-        start_self_train=(-1, -1),
-        candidates=None,
-        conf_thresh=0.0,
-        self_thresh=None,
-        ema_momentum=None,
-        distill_weight=0.0,
-        robust_loss=None,
-        teacher_at_validation=False,
-        **options,
-    ):
+        mean: Sequence[float],
+        std: Sequence[float],
+        start_clip_guided: Phase = (1, -1),
+        start_self_train: Phase = (-1, -1),
+        conf_thresh: Fraction = 0.0,
+        self_thresh: Fraction | None = None,
+        ema_momentum: Momentum | None = None,
+        distill_weight: NotNegative = 0.0,
+        teacher_at_validation: bool = False,
+        loss_over: Literal['labelled', 'all'] = 'labelled',
+        pad_to: Count | None = None,
+        resize_twice: bool = False,
+        windows: Windows | None = None,
+    ) -> None:
         require_phase('model.start_clip_guided', start_clip_guided)
         require_phase('model.start_self_train', start_self_train)
-        require_number('model.conf_thresh', conf_thresh, 0, 1)
-        require_number('model.distill_weight', distill_weight, 0)
-        if self_thresh is not None:
-            require_number('model.self_thresh', self_thresh, 0, 1)
         if candidates is not None and not len(candidates):
             raise UserError("unseen = [] leaves a teacher no class to label; name some, or 'all'")
-        if ema_momentum is not None:
-            require_number('model.ema_momentum', ema_momentum, above=0, most=1)
-        super().__init__(backbone, decode_head, **options)
-        self.frozen['teacher'] = teacher
+        super().__init__(class_weight, resize_twice=resize_twice, windows=windows)
+        self.backbone, self.decode_head = backbone, decode_head
+        self.frozen = Frozen() if teacher is None else Frozen(teacher=teacher)
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
         self.candidates, self.conf_thresh = candidates, conf_thresh
         self.self_thresh = conf_thresh if self_thresh is None else self_thresh
         self.ema_momentum, self.distill_weight = ema_momentum, distill_weight
         self.robust_loss, self.teacher_at_validation = robust_loss, teacher_at_validation
+        self.loss_over, self.pad_to = loss_over, pad_to
+        mean_buffer, std_buffer = channel_statistics(mean, std)
+        self.register_buffer('mean', mean_buffer, persistent=False)
+        self.register_buffer('std', std_buffer, persistent=False)
 
-    def forward(self, inputs, data_samples=None, mode='tensor', **context):
-        """See `Segmentor`; in validation the teacher's labels too, where they are asked for."""
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: list[SegDataSample] | None = None,
+        mode: str = 'tensor',
+        **context: Any,
+    ) -> Any:
+        """Run the student, see `Segmentor`; in validation the teacher too, if it is asked for."""
         result = super().forward(inputs, data_samples, mode, **context)
-        teacher = self.frozen['teacher']
+        teacher = self.frozen.get('teacher')
         if mode == 'predict' and self.teacher_at_validation and teacher is not None:
-            theirs = teacher(inputs, [sample.clone() for sample in result], mode)
-            for sample, other in zip(result, theirs):
-                sample.pseudo_sem_seg = other.pred_sem_seg
+            labelled = teacher(inputs, [sample.clone() for sample in result], mode)
+            for sample, by_teacher in zip(result, labelled):
+                sample.pseudo_sem_seg = by_teacher.pred_sem_seg
         return result
 
-    def loss(self, images, samples, *, step):
-        """[(3, H, W) uint8], samples with gt_sem_seg, step from 1 on -> {name: ()}"""
-        image, view = self.training_input(images, samples)
+    def features(self, image: Tensor) -> Tensor:
+        """Compute what the classifier reads: (N, 3, H, W) RGB in 0..255 -> (N, D, h, w)"""
+        return self.decode_head.forward_features(self.backbone((image - self.mean) / self.std))
+
+    def window_logits(
+        self, image: Tensor, embedding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the student: (N, 3, H, W) -> (N, C, h, w), None; see `Segmentor`"""
+        logits = self.decode_head.classify(self.features(image))
+        return self.weigh(logits, image, embedding), None
+
+    def weigh(self, logits: Tensor, image: Tensor, embedding: Tensor | None) -> Tensor:
+        """Apply the class weight, if there is one: (N, C, h, w) -> (N, C, h, w)"""
+        if self.class_weight is None:
+            return logits
+        if embedding is None:
+            embedding = self.class_weight.embed(image, self.backbone)
+        return self.class_weight.reweight(logits, embedding)
+
+    def loss(self, images: Sequence[Tensor], samples: Batch, *, step: int) -> dict[str, Tensor]:
+        """Train for a step: [(3, H, W) uint8], samples with gt_sem_seg -> {name: ()}
+
+        Args:
+            step: counted from 1.
+        """
+        # The student: features (N, D, h, w) and class logits (N, C, h, w) of the padded batch.
+        image = stack_padded(images, self.mean, least=self.pad_to)
+        crop = stacked_crops(samples, self)
         features = self.features(image)
-        scores = self.weigh(self.decode_head.classify(features), image, view)
-        target, confidence = self.targets_of(samples, scores.shape[1]), None
+        embedding = None if crop is None else self.class_weight.embed(crop, self.backbone)
+        logits = self.weigh(self.decode_head.classify(features), image, embedding)
+
+        # Targets (N, H, W): annotations, and pseudo-labels where there is none (-1).
+        target, confidence = self.targets_of(samples, logits.shape[1]), None
         if within(step, self.start_clip_guided):
-            target, confidence = self.label_by_teacher(target, images, samples)
+            if 'pseudo_sem_seg' in samples[0]:
+                target, confidence = self.label_by_folder(target, samples)
+            else:
+                target, confidence = self.label_by_teacher(target, images, samples)
         elif within(step, self.start_self_train):
-            target, confidence = self.label_by_itself(target, scores.detach(), image, view)
-        ignore = ignore_label(scores.shape[1])
-        target = target.where(target != UNLABELED, ignore)
-        if self.robust_loss is None:
-            losses = self.loss_against(scores, target)
-        else:
-            sums = self.robust_loss(scores, target, confidence)
-            losses = self.loss_against(scores, target, sums)
+            target, confidence = self.label_by_itself(target, logits.detach(), image, crop)
+        ignore = ignore_label(logits.shape[1])
+        target = target.where(target != UNLABELED, ignore)  # still without a label
+
+        # Losses, averaged over pixels.
+        sums = None
+        if self.robust_loss is not None:
+            sums = self.robust_loss(logits, target, confidence)
+        losses = self.loss_against(logits, target, sums)
         if self.distill_weight:
             dense = self.frozen['teacher'].dense_features(self.teacher_images(images))
             error = distance(features, dense, target != ignore) / self.loss_pixels
             losses['loss_distill'] = self.distill_weight * error
         return losses
 
-    def label_by_teacher(self, target, images, samples):
-        """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
-        if 'pseudo_sem_seg' in samples[0]:
-            return self.cached_labels(target, samples)
-        scores, scale = self.teacher_scores(images, samples), self.frozen['teacher'].scoring.scale
-        return self.pseudo_labels(target, scores, scale=scale), self._confidence(
-            target, scores, scale
-        )
+    def targets_of(self, samples: Batch, num_classes: int) -> Tensor:
+        """Stack `gt_sem_seg` to (N, H, W) int64, ignored where images are padded."""
+        targets = [sample.gt_sem_seg for sample in samples]
+        fill = torch.full((1, 1), ignore_label(num_classes), device=targets[0].device)
+        return stack_padded(targets, fill, least=self.pad_to)
 
-    def label_by_itself(self, target, scores, image, view):
-        """-> (N, H, W), at -1 where it is not sure, and (N, H, W) confidence in 0..1 or None"""
+    def label_by_teacher(
+        self, target: Tensor, images: Sequence[Tensor], samples: Batch
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fill in the teacher's labels: (N, H, W) -> (N, H, W), confidence (N, H, W) or None
+
+        Pixels below `conf_thresh` stay at -1.
+        """
+        logits = self.teacher_scores(images, samples)
+        scale = self.frozen['teacher'].scoring.scale
+        return self.pseudo_labels(target, logits, scale=scale, threshold=self.conf_thresh)
+
+    def label_by_itself(
+        self, target: Tensor, logits: Tensor, image: Tensor, prior_crop: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fill in labels of the student, or of its average; as `label_by_teacher`"""
         if self.ema_momentum is not None:
             with torch.no_grad():
-                scores = self.frozen['average'].scores(image, view)
-        labels = self.pseudo_labels(target, scores, scale=1.0, threshold=self.self_thresh)
-        return labels, self._confidence(target, scores, 1.0)
+                logits = self.frozen['average'].scores(image, prior_crop)
+        return self.pseudo_labels(target, logits, scale=1.0, threshold=self.self_thresh)
 
-    def cached_labels(self, target, samples):
-        """Labels, and confidence where they came with it, of an earlier tools/pseudo_label.py."""
-        none = target.new_zeros(1, 1)  # padding is never at -1
-        labels, confidence = [sample.pseudo_sem_seg for sample in samples], None
-        labels = stack_padded(labels, none, least=self.pad_to)
+    @torch.no_grad()
+    def pseudo_labels(
+        self, target: Tensor, logits: Tensor, *, scale: float | None, threshold: float
+    ) -> tuple[Tensor, Tensor | None]:
+        """Call `fill_unlabeled`; confidence is None unless the loss reads it"""
+        return fill_unlabeled(
+            target,
+            logits,
+            self.candidates,
+            threshold=threshold,
+            scale=scale,
+            with_confidence=self.robust_loss is not None and self.robust_loss.reads_confidence,
+        )
+
+    def label_by_folder(self, target: Tensor, samples: Batch) -> tuple[Tensor, Tensor | None]:
+        """Fill in labels of tools/pseudo_label.py, with their confidence if it is stored"""
+        fill = target.new_zeros(1, 1)  # padding is never at -1
+        labels = [sample.pseudo_sem_seg for sample in samples]
+        labels, confidence = stack_padded(labels, fill, least=self.pad_to), None
         if 'pseudo_confidence' in samples[0]:
             confidence = [sample.pseudo_confidence for sample in samples]
-            confidence = stack_padded(confidence, none, least=self.pad_to) / 255
+            confidence = stack_padded(confidence, fill, least=self.pad_to) / 255
             confidence = confidence.where(target == UNLABELED, 1.0)
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
 
-    def teacher_images(self, images):
-        """[(3, H_i, W_i)] -> (N, 3, H, W), padded with the teacher's own mean"""
+    def teacher_images(self, images: Sequence[Tensor]) -> Tensor:
+        """Pad with the teacher's mean: [(3, H_i, W_i)] -> (N, 3, H, W)"""
         mean = self.frozen['teacher'].backbone.mean.view(3, 1, 1)
         return stack_padded(images, mean, least=self.pad_to)
 
     @torch.inference_mode()
-    def teacher_scores(self, images, samples):
-        """-> (N, C, h, w) of the padded batch, by the teacher's own normalisation"""
+    def teacher_scores(self, images: Sequence[Tensor], samples: Batch) -> Tensor:
+        """Compute the teacher's class logits of the padded batch: -> (N, C, h, w)"""
         teacher = self.frozen['teacher']
-        view = None
-        if teacher.prior_crop == 'clip':
-            view = torch.stack([sample.prior_crop for sample in samples])
-        return teacher.scores(self.teacher_images(images), view)
+        return teacher.scores(self.teacher_images(images), stacked_crops(samples, teacher))
 
-    @torch.no_grad()
-    def pseudo_labels(self, target, scores, *, scale, threshold=None):
-        """(N, H, W), (N, C, h, w) -> (N, H, W); `scale` as in `fill_unlabeled`"""
-        threshold = self.conf_thresh if threshold is None else threshold
-        return fill_unlabeled(target, scores, self.candidates, threshold=threshold, scale=scale)
+    def loss_against(
+        self, logits: Tensor, target: Tensor, sums: tuple[Tensor, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Compare logits with labels: (N, C, h, w), (N, H, W) -> {'loss_ce', 'acc_seg' in 0..100}
 
-    @torch.no_grad()
-    def _confidence(self, target, scores, scale):
-        """-> (N, H, W) of `confidence`, or None where the loss does not ask for it"""
-        if self.robust_loss is None or not self.robust_loss.reads_confidence:
-            return None
-        return confidence(target, scores, self.candidates, scale=scale)
+        Args:
+            sums: of another loss, in place of those of `cross_entropy`. Pixel weights do not
+                renormalise the loss: a batch of unsure labels counts less.
+        """
+        total, correct = cross_entropy(logits, target) if sums is None else sums
+        self.loss_pixels = count_pixels(target, logits.shape[1], self.loss_over)
+        return dict(loss_ce=total / self.loss_pixels, acc_seg=100 * correct / self.loss_pixels)
 
 
-def distance(features, dense, labelled):
-    """(N, D, h, w), (N, D, h', w'), (N, H, W) bool -> (): sum over the labelled pixels
+def stacked_crops(samples: Batch, model: Segmentor) -> Tensor | None:
+    """Stack the crops that a model's class weight looks at: -> (N, 3, S, S), or None"""
+    if model.prior_crop != 'clip':
+        return None
+    return torch.stack([sample.prior_crop for sample in samples])
+
+
+def stack_padded(images: Sequence[Tensor], fill: Tensor, *, least: int | None = None) -> Tensor:
+    """Pad at the right and bottom: [(..., H_i, W_i)], (..., 1, 1) -> (N, ..., H, W)
+
+    Args:
+        fill: value of the padding. Filled with a network's mean, an image is 0 there once it is
+            normalised.
+        least: H and W are those of the largest image, and at least this.
+    """
+    height, width = (max(least or 0, *(image.shape[d] for image in images)) for d in (-2, -1))
+    batch = fill.expand(len(images), *fill.shape[:-2], height, width).clone()
+    for row, image in zip(batch, images):
+        row[..., : image.shape[-2], : image.shape[-1]] = image
+    return batch
+
+
+def distance(features: Tensor, dense: Tensor, labelled: Tensor) -> Tensor:
+    """Sum feature distances over labelled pixels: (N, D, h, w), (N, D, h', w'), (N, H, W) -> ()
 
     A pixel's distance is the mean |features - unit dense| over D of its cell.
     """
     size = features.shape[2:]
     dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
-    share = F.adaptive_avg_pool2d(labelled[:, None].float(), size)  # of a cell that is labelled
+    labelled_share = F.adaptive_avg_pool2d(labelled[:, None].float(), size)  # of each cell
     each = (features - dense).abs().mean(dim=1, keepdim=True)
-    return (each * share).sum() * (labelled.shape[1:].numel() / size.numel())
+    return (each * labelled_share).sum() * (labelled.shape[1:].numel() / size.numel())
 
 
-def require_phase(name: str, phase: tuple[int, int]) -> None:
-    """
+def require_phase(name: str, phase: Phase) -> None:
+    """Check that a phase is (first, last) as `within` reads it.
+
     Raises:
-        UserError: not the first and the last step of a phase, as `within` reads them.
+        UserError: it is not.
     """
-    require_pair(name, phase, least=-1, whole=True)
     first, last = phase
-    if first == 0 or (first > 0 and -1 < last < first):
+    if min(phase) < -1 or first == 0 or (first > 0 and -1 < last < first):
         raise UserError(
             f'{name} is (first, last) step, counted from 1, first -1 for never and last -1 for no '
             f'end; not {phase!r}'
         )
 
 
-def within(step, phase):
-    """int, (first, last) -> bool; (1, -1) is always, (-1, -1) never"""
+def within(step: int, phase: Phase) -> bool:
+    """Tell whether a step is in a phase; (1, -1) is always, (-1, -1) never."""
     first, last = phase
     return first != -1 and step >= first and (last == -1 or step <= last)

@@ -1,196 +1,266 @@
-from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
+from mmseg.structures import SegDataSample
+
+from .class_weight import ClassWeight
 from .data_preprocessor import SegDataPreprocessor
-from .postprocess import Scoring, confidence, photo_matrices, resize
-from .windows import Windows, mean_on_grid, photo_window_matrices, window_scores
+from .postprocess import Scoring, mean_on_grid, photo_matrices, resize
+from .windows import Windows, tiled_logits
 
 
 class Segmentor(BaseModel):
-    """Photos of any size in, label maps at photo size out; `scores` is what a subclass adds.
+    """Photos of any size in, label maps of the photos' size out. A subclass adds `window_logits`.
 
     Args:
-        prior_crop: what the class weight looks at: 'clip' (CLIP's 224 crop of the photo, from the
-            data set), 'image' (the very input that is segmented), or None without a class weight.
-        score_stride: pixels of the input per cell of the scores; None where the scores' grid spans
-            the input whatever its size.
-        resize_twice: scores go through the input's size to the photo's, as in the original (Q15).
-        windows: a Windows or its settings, or None for the whole input in one piece.
-        scoring: a Scoring; by default every query is a class and nothing has a threshold.
-        post: modules that refine in this order at the photo's size: what acts on 'scores', then
-            what acts on 'labels'.
+        class_weight: a ClassWeight on the logits, or None.
+        score_stride: pixels of the input per cell of the logits; None if the grid spans the input.
+        resize_twice: resize logits to the input's size, then to the photo's (the original's, Q15).
+        windows: Windows, or None for the whole input at once.
+        scoring: a Scoring; the default makes each query a class, without thresholds.
+        post: modules that refine at the photo's size, first logits (`acts_on` = 'scores'), then
+            'labels'.
     """
+
+    backbone: nn.Module
+    loss_pixels: Tensor | None = None  # that the last loss averages over, see `count_pixels`
 
     def __init__(
         self,
+        class_weight: ClassWeight | None = None,
+        /,
         *,
-        prior_crop=None,
-        score_stride=None,
-        resize_twice=False,
-        windows=None,
-        scoring=None,
-        post=(),
-    ):
+        score_stride: int | None = None,
+        resize_twice: bool = False,
+        windows: Windows | None = None,
+        scoring: Scoring | None = None,
+        post: Sequence[nn.Module] = (),
+    ) -> None:
         super().__init__(data_preprocessor=SegDataPreprocessor())
-        self.prior_crop, self.score_stride = prior_crop, score_stride
-        self.resize_twice = resize_twice
-        windows = Windows(**windows) if isinstance(windows, dict) else windows
-        self.windows = self.with_patches(windows)
+        self.class_weight = class_weight
+        self.score_stride, self.resize_twice = score_stride, resize_twice
+        self.windows = self.check_windows(windows)
         self.scoring = scoring or Scoring(scale=1.0)
         self.post = nn.ModuleList(post)
 
-    def forward(self, inputs, data_samples=None, mode='tensor', **context):
-        """[(3, H, W) uint8] -> samples with labels, {name: loss} or a list of scores."""
-        if mode == 'loss':
-            return self.loss(inputs, data_samples, **context)
-        found = self.query_logits_of_samples(inputs, data_samples)
-        grids = [self.to_input_grid(maps, image.shape[1:]) for maps, image in zip(found, inputs)]
-        if mode == 'tensor':
-            return grids
-        for sample, maps, grid, image in zip(data_samples, found, grids, inputs):
-            sample.seg_logits = grid
-            sample.pred_sem_seg = self.labels(maps, sample.ori_shape, image)
-        return data_samples
+    @property
+    def prior_crop(self) -> Literal['clip', 'image'] | None:
+        """What the class weight looks at, see `ClassWeight`; None without one."""
+        return None if self.class_weight is None else self.class_weight.crop
 
-    def query_logits_of_samples(self, images, samples=None):
-        """[(3, H, W)] and their samples, which hold views -> [(Q, m, n)]: see `query_logits`."""
-        clip = self.prior_crop == 'clip'
-        return self.query_logits(
-            images, [sample.prior_crop for sample in samples] if clip else None
-        )
+    def check_windows(self, windows: Windows | None) -> Windows | None:
+        """Return the windows, or raise a UserError if they are smaller than a patch."""
+        if windows is not None:
+            windows.require_patch(self.score_stride or 1)
+        return windows
 
-    def query_logits(self, images, views=None, windows=None):
-        """[(3, H, W)], [(3, S, S)] or None -> [(Q, m, n)]: what `labels` and `to_input_grid` read.
+    # From photos to labels
 
-        These are scores of queries (prompts) on the grid of the input, or, with windows, on those
-        of all its windows side by side. Inputs of equal shape share a pass, windows of equal shape
-        too; no result depends on the batch.
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: list[SegDataSample] | None = None,
+        mode: str = 'tensor',
+        **context: Any,
+    ) -> Any:
+        """Run the model on a batch: [(3, H, W) uint8] of any sizes, and their samples.
 
         Args:
+            mode: 'loss' returns {name: loss}, 'tensor' class logits [(C, h, w)], 'predict' the
+                samples with `seg_logits` (C, h, w) and `pred_sem_seg` (H, W) at the photo's size.
+            context: keyword arguments of `loss`, such as the training step.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples, **context)
+        logits = self.query_logits_of_samples(inputs, data_samples)
+        grids = [self.to_input_grid(one, image.shape[1:]) for one, image in zip(logits, inputs)]
+        if mode == 'tensor':
+            return grids
+        for sample, one, grid, image in zip(data_samples or (), logits, grids, inputs):
+            sample.seg_logits = grid
+            sample.pred_sem_seg = self.labels(one, sample.ori_shape, image)
+        return data_samples
+
+    def query_logits_of_samples(
+        self, images: Sequence[Tensor], samples: Sequence[SegDataSample] | None = None
+    ) -> list[Tensor]:
+        """Compute `query_logits` of images whose samples hold the prior crops."""
+        crops = [s.prior_crop for s in samples or ()] if self.prior_crop == 'clip' else None
+        return self.query_logits(images, crops)
+
+    def query_logits(
+        self,
+        images: Sequence[Tensor],
+        prior_crops: Sequence[Tensor] | None = None,
+        windows: Windows | None = None,
+    ) -> list[Tensor]:
+        """Compute per-query logits: [(3, H, W)], [(3, S, S)] or None -> [(Q, m, n)]
+
+        They lie on the grid of the input, or of all its windows side by side. `to_input_grid` and
+        `labels` read them. Inputs of one shape share a pass, windows of one shape too; no result
+        depends on the batch.
+
+        Args:
+            prior_crops: for a class weight that looks at them.
             windows: in place of the model's own.
 
         Raises:
             UserError: windows smaller than a patch.
         """
-        windows = self.with_patches(windows or self.windows)
-        groups = defaultdict(list)
-        for i, image in enumerate(images):
-            groups[image.shape].append(i)
-        if windows is None:
-            return self._each(groups, images, views, self.queries)
-        seen = self._each(groups, images, views, self.image_context)
-        return window_scores(self.window_logits, self.refined, images, seen, windows)
+        windows = self.check_windows(windows or self.windows)
+        embeddings = self.image_embeddings(images, prior_crops, windows)
+        refine = partial(self.refine, one_photo=True)
+        return tiled_logits(self.window_logits, refine, images, embeddings, windows)
 
-    def with_patches(self, windows):
-        """Windows or None -> the same; a UserError where they hold no patch of the network"""
-        if windows is not None:
-            windows.require_patch(self.score_stride or 1)
-        return windows
-
-    def _each(self, groups, images, views, run):
-        """`run` on batches of equal shape -> a result for each photo; None where it gives none."""
-        found = [None] * len(images)
-        for members in groups.values():
-            batch = torch.stack([images[i] for i in members])
-            view = None if views is None else torch.stack([views[i] for i in members])
-            results = run(batch, view)
-            if results is None:
-                return None
-            for i, result in zip(members, results):
-                found[i] = result
-        return found
-
-    def to_input_grid(self, maps, input_size, windows=None):
-        """(Q, m, n) of `query_logits` -> (C, h, w): class scores on the grid of the input"""
-        windows = windows or self.windows
-        if windows is not None:
-            maps = mean_on_grid(
-                maps, input_size=input_size, stride=self.score_stride, windows=windows
-            )
-        return self.scoring.by_class(maps)
-
-    def labels(self, maps, photo_size, image, windows=None):
-        """(Q, m, n) of `query_logits` -> (H, W) labels at the photo's size, post-processed.
+    def batch_logits(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
+        """Compute per-query logits of a batch of whole inputs: (N, 3, H, W) -> (N, Q, h, w)
 
         Args:
-            image: (3, H, W), the input itself; or its size, where no post-processing looks at it.
-            windows: in place of the model's own; those that the maps were made with.
+            prior_crop: (N, 3, S, S) for a class weight that looks at it.
         """
-        return self._decide(*self._at_photo(maps, photo_size, image, windows), photo_size, image)
+        embedding = None
+        if self.class_weight is not None and self.prior_crop == 'clip':
+            embedding = self.class_weight.embed(prior_crop, self.backbone)
+        return self.refine(*self.window_logits(image, embedding))
 
-    def labels_and_confidence(self, maps, photo_size, image, windows=None):
-        """As `labels` -> (H, W) labels, (H, W) float32: the probability of each pixel's own label.
+    def scores(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
+        """Compute class logits as `batch_logits`: (N, 3, H, W) -> (N, C, h, w)"""
+        return self.scoring.by_class(self.batch_logits(image, prior_crop))
 
-        It is read off the scores that the labels come from, so behind PAMR off the refined ones.
-        Where a threshold or a superpixel chose another label than the best, it is that label's.
+    def image_embeddings(
+        self,
+        images: Sequence[Tensor],
+        prior_crops: Sequence[Tensor] | None,
+        windows: Windows | None,
+    ) -> Sequence[Tensor] | None:
+        """Embed what the class weight looks at: one (D) for each photo, shared by its windows.
+
+        None without a class weight, and for whole inputs that it looks at: their pass embeds them.
         """
-        placed = self._at_photo(maps, photo_size, image, windows)
-        labels = self._decide(*placed, photo_size, image)
-        return labels, confidence(self.scoring, labels, placed[0], *placed[1])
+        if self.class_weight is None or (self.prior_crop == 'image' and windows is None):
+            return None
+        if self.prior_crop == 'clip':
+            return self.class_weight.embed(torch.stack(list(prior_crops or ())), self.backbone)
+        return [self.class_weight.embed(image[None], self.backbone)[0] for image in images]
 
-    def _at_photo(self, maps, photo_size, image, windows):
-        """-> maps and what resizes them to the photo; or refined maps of its size, and ()"""
-        if len(self.post) and not torch.is_tensor(image):
+    def window_logits(
+        self, image: Tensor, embedding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the network on inputs of one shape: (N, 3, H, W) -> (N, Q, h, w), keys for `refine`
+
+        Args:
+            embedding: (N, D) for the class weight; None makes it from the input itself.
+        """
+        raise NotImplementedError
+
+    def refine(self, logits: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
+        """Refine what `window_logits` returned: (N, Q, h, w) -> (N, Q, h, w)
+
+        Args:
+            one_photo: the N inputs are the windows of one photo.
+        """
+        return logits
+
+    def loss(
+        self, images: Sequence[Tensor], samples: Sequence[SegDataSample], *, step: int
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a training step: [(3, H, W) uint8], samples -> {name: ()}"""
+        raise NotImplementedError(f'{type(self).__name__} has nothing to train')
+
+    # From per-query logits to labels
+
+    def to_input_grid(
+        self, logits: Tensor, input_size: Sequence[int], windows: Windows | None = None
+    ) -> Tensor:
+        """Average windows, take the best query: (Q, m, n) -> (C, h, w) on the input's grid"""
+        windows = windows or self.windows
+        if windows is not None:
+            logits = mean_on_grid(
+                logits, input_size=input_size, stride=self.score_stride, windows=windows
+            )
+        return self.scoring.by_class(logits)
+
+    def labels(
+        self,
+        logits: Tensor,
+        photo_size: Sequence[int],
+        image: Tensor | Sequence[int],
+        windows: Windows | None = None,
+    ) -> Tensor:
+        """Label a photo: (Q, m, n) of `query_logits` -> (H, W), post-processed.
+
+        Args:
+            photo_size: (H, W).
+            image: (3, H, W), the input; or its size, if no post-processing looks at it.
+            windows: those that the logits were made with, if they are not the model's own.
+        """
+        placed = self._at_photo(logits, photo_size, image, windows)
+        return self._labels(*placed, photo_size=photo_size, image=image)
+
+    def labels_and_confidence(
+        self,
+        logits: Tensor,
+        photo_size: Sequence[int],
+        image: Tensor | Sequence[int],
+        windows: Windows | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `labels`, with the probability of each label: -> (H, W), (H, W) float32
+
+        It belongs to the label shown, also if a threshold or a superpixel chose that label, and
+        comes from the logits after PAMR.
+        """
+        placed = self._at_photo(logits, photo_size, image, windows)
+        labels = self._labels(*placed, photo_size=photo_size, image=image)
+        return labels, self.scoring.confidence(labels, *placed)
+
+    def _at_photo(
+        self,
+        logits: Tensor,
+        photo_size: Sequence[int],
+        image: Tensor | Sequence[int],
+        windows: Windows | None,
+    ) -> tuple[Tensor, ...]:
+        """-> logits and the matrices to the photo's size, or refined logits of that size alone"""
+        if len(self.post) and not isinstance(image, Tensor):
             raise TypeError('post-processing looks at the input itself, not at its size')
-        size = tuple(image.shape[1:]) if torch.is_tensor(image) else tuple(image)
-        matrices = self._matrices(maps, photo_size, size, windows or self.windows)
+        matrices = photo_matrices(
+            logits,
+            photo_size,
+            input_size=image.shape[1:] if isinstance(image, Tensor) else image,
+            stride=self.score_stride,
+            twice=self.resize_twice,
+            windows=windows or self.windows,
+        )
         refiners = [part for part in self.post if part.acts_on == 'scores']
-        if refiners:
-            maps, matrices = resize(maps, *matrices), ()
-            guide = _resized(self.normalised(image), photo_size)
-            for part in refiners:
-                maps = part(maps[None], guide)[0]
-        return maps, matrices
+        if not refiners:
+            return logits, *matrices
+        logits = resize(logits, *matrices)
+        guide = _resized(self.normalised(image), photo_size)
+        for part in refiners:
+            logits = part(logits[None], guide)[0]
+        return (logits,)
 
-    def _decide(self, maps, matrices, photo_size, image):
-        """What `_at_photo` gave -> (H, W) labels"""
-        labels = self.scoring.labels(maps, *matrices)
+    def _labels(
+        self, *placed: Tensor, photo_size: Sequence[int], image: Tensor | Sequence[int]
+    ) -> Tensor:
+        """What `_at_photo` returned -> (H, W) labels"""
+        labels = self.scoring.labels(*placed)
         for part in self.post:
             if part.acts_on == 'labels':
                 labels = part(labels, _resized(image, photo_size)[0])
         return labels
 
-    def _matrices(self, maps, photo_size, input_size, windows):
-        common = dict(input_size=input_size, stride=self.score_stride)
-        if windows is None:
-            return photo_matrices(maps, photo_size, **common, twice=self.resize_twice)
-        return photo_window_matrices(maps, photo_size, **common, windows=windows)
-
-    def scores(self, image, view=None):
-        """(N, 3, H, W) RGB in 0..255, (N, 3, 224, 224) for a view -> (N, C, h, w)"""
-        raise NotImplementedError
-
-    def queries(self, image, view=None):
-        """As `scores`, of queries -> (N, Q, h, w)"""
-        return self.scores(image, view)
-
-    def image_context(self, image, view):
-        """What the windows of a photo share -> (N, ...) or None; the views by default."""
-        return view
-
-    def window_logits(self, image, seen):
-        """(N, 3, h, w) windows, their rows of `image_context` ->
-        (N, Q, h', w'), what `refined` needs
-        """
-        return self.queries(image, seen), None
-
-    def refined(self, scores, keys):
-        """What `window_logits` gave of all windows of a photo -> (W, Q, h', w') scores"""
-        return scores
-
-    def normalised(self, image):
-        """(3, H, W) in 0..255 -> (3, H, W) float, as post-processing of scores sees it"""
+    def normalised(self, image: Tensor) -> Tensor:
+        """Normalise a photo as PAMR reads it: (3, H, W) in 0..255 -> (3, H, W)"""
         return image.float() / 255
 
-    def loss(self, images, samples, **context):
-        """[(3, H, W) uint8], samples with gt_sem_seg -> {name: loss or figure}"""
-        raise NotImplementedError(f'{type(self).__name__} has nothing to train')
 
-
-def _resized(image, size):
+def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     """(3, h, w), (H, W) -> (1, 3, H, W) float"""
-    return F.interpolate(image[None].float(), size, mode='bilinear', align_corners=False)
+    return F.interpolate(image[None].float(), tuple(size), mode='bilinear', align_corners=False)

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -6,44 +8,57 @@ from mmseg.kernels import pointwise
 
 
 class TextClassifier(nn.Module):
-    """A 1x1 convolution with a frozen kernel, the text: stands where a decode head has conv_seg.
+    """A 1x1 convolution whose frozen kernel is the text. It is the `conv_seg` of a decode head.
 
     Args:
-        embeddings: (C, D), one row a class.
-        normalize: scale the features to unit length, so that unit rows give cosines.
-        persistent: keep the text in checkpoints, so that a student needs no CLIP to be used.
-        learned: ids of classes whose rows are unit vectors that training finds, for what words do
-            not say, such as a background.
+        embeddings: (C, D), one row per class.
+        normalize: scale features to unit length, so that unit rows give cosines.
+        persistent: keep the text in checkpoints, so that a student needs no CLIP.
+        learned: ids of classes with a learned unit vector in place of text, such as a background.
     """
 
-    def __init__(self, embeddings, *, normalize, persistent=False, learned=()):
+    embeddings: Tensor
+
+    def __init__(
+        self,
+        embeddings: Tensor,
+        *,
+        normalize: bool,
+        persistent: bool = False,
+        learned: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.normalize = normalize
         self.register_buffer('embeddings', embeddings.detach().clone(), persistent=persistent)
-        self.learned = None
+        self.learned: nn.Parameter | None = None
         if learned:
             self.learned = nn.Parameter(torch.randn(len(learned), embeddings.shape[1]))
             self.register_buffer('learned_ids', torch.tensor(list(learned)), persistent=False)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
+        """C"""
         return len(self.embeddings)
 
-    def forward(self, feats) -> Tensor:
-        """(N, D, h, w) -> (N, C, h, w)"""
+    def forward(self, features: Tensor) -> Tensor:
+        """Classify each position: (N, D, h, w) -> (N, C, h, w)"""
         if self.normalize:
-            feats = F.normalize(feats, dim=1)
-        return pointwise(feats, self.rows()[:, :, None, None].to(feats.dtype))
+            features = F.normalize(features, dim=1)
+        return pointwise(features, self.rows()[:, :, None, None].to(features.dtype))
 
     def rows(self) -> Tensor:
-        """-> (C, D)"""
+        """Return the kernel (C, D), with its learned rows."""
         if self.learned is None:
             return self.embeddings
         return self.embeddings.index_copy(0, self.learned_ids, F.normalize(self.learned, dim=1))
 
 
-def class_rows(rows, groups=None) -> Tensor:
-    """(Q, D) rows of queries, (Q) class of each -> (C, D) unit means; None: as it is"""
+def class_rows(rows: Tensor, groups: Sequence[int] | None = None) -> Tensor:
+    """Average the rows of each class: (Q, D), (Q) class of each -> (C, D) of unit norm
+
+    Args:
+        groups: None returns the rows as they are.
+    """
     if groups is None:
         return rows
     index = torch.tensor(groups, device=rows.device)

@@ -1,174 +1,148 @@
-"""Sliding windows: inputs in pieces of one size, many at a time, and their mean.
+"""Sliding windows: images in pieces of one size, many in a pass, and the mean of their logits.
 
-Windows lie on a grid of rows and columns, so that the mean over those that hold a pixel is
-separable, as bilinear resizing is. The scores of all windows, side by side, are therefore all that
-is kept of a photo: two small matrices read the mean out of them, anywhere.
+Windows lie on a grid of rows and columns. The mean over the windows that cover a pixel is therefore
+separable, as bilinear resizing is: one matrix for the rows, one for the columns. Only the logits of
+all windows, side by side, are kept.
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import kept_on_device
+from mmseg.utils import Count, require_fields
 
-from .postprocess import bilinear_matrix, reading_matrix, resize
-
-CELL = 8  # pixels per cell of windowed scores where a network has no stride of its own
+# A batch of windows (B, 3, h, w), its context (B, ...) -> logits (B, Q, h', w'), keys (B, ...)
+WindowStep = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+# All windows of an image: logits (W, Q, h', w'), keys (W, ...) -> logits (W, Q, h', w')
+RefineStep = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Square windows every `stride` pixels, the last of a row or column moved back inside.
+    """Square windows every `stride` pixels; the last of a row or column is moved back inside.
 
     Attributes:
-        size, stride: pixels of the input; where it is smaller, so is the window.
-        batch: windows that go through the network together, of whatever photos: it bounds the
-            memory.
+        size: pixels of a side; a smaller image has a smaller window.
+        stride: pixels from one window to the next.
+        batch: windows in a pass through the network. It bounds the memory.
 
     Raises:
-        UserError: no whole numbers above 0, or a stride that leaves gaps.
+        UserError: a value that is no whole number above 0, or a stride that leaves gaps.
     """
 
-    size: int
-    stride: int
-    batch: int = 16
+    size: Count
+    stride: Count
+    batch: Count = 16
 
-    def __post_init__(self):
-        for name in ('size', 'stride', 'batch'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f'windows.{name} is a whole number above 0, not {value!r}')
+    def __post_init__(self) -> None:
+        require_fields('windows', self)
         if self.stride > self.size:
             raise UserError(
                 f'windows.stride {self.stride} is larger than the window of {self.size} pixels: '
                 'pixels between windows would have no score'
             )
 
-    def require_patch(self, pixels):
-        """Refuse windows smaller than the network's patch of so many pixels."""
+    def require_patch(self, pixels: int) -> None:
+        """Raise a UserError for windows smaller than the network's patch of so many pixels."""
         if self.size < pixels:
             raise UserError(
                 f'windows.size is {self.size} pixels, less than a patch of {pixels}; use windows '
                 f'of at least {pixels}, such as 224'
             )
 
-    def starts(self, pixels) -> list[int]:
-        return starts(pixels, self.size, self.stride)
+    def starts(self, pixels: int) -> list[int]:
+        """Return where windows begin along a side: 0, stride, ..., and the last one flush."""
+        if pixels <= self.size:
+            return [0]
+        return [*range(0, pixels - self.size, self.stride), pixels - self.size]
 
-    def matrix(self, at, pixels, cells, stride) -> Tensor:
-        """(n) places in pixels -> (n, cells) float64: the mean of the windows that hold a place.
+    def matrix(self, positions: Tensor, pixels: int, cells: int, stride: int | None) -> Tensor:
+        """Average the windows that cover each position: (n) in pixels -> (n, cells) float64.
 
         Args:
-            pixels: of the input, along this axis.
+            pixels: length of the image along this axis.
             cells: of all windows along this axis, side by side.
-            stride: pixels per cell; None where a window's cells span it.
+            stride: pixels per cell; None if a window's cells span the window.
         """
-        begin, window = self.starts(pixels), min(self.size, pixels)
-        own = cells // len(begin)
-        step = 1 / stride if stride else own / window
+        starts, window = self.starts(pixels), min(self.size, pixels)
+        window_cells = cells // len(starts)
+        step = 1 / stride if stride else window_cells / window
         blocks = []
-        for start in begin:
-            inside = (at + 0.5 >= start) & (at + 0.5 < start + window)
-            blocks.append(reading_matrix((at - start + 0.5) * step - 0.5, own) * inside[:, None])
+        for start in starts:
+            covered = (positions + 0.5 >= start) & (positions + 0.5 < start + window)
+            weights = linear_weights((positions - start + 0.5) * step - 0.5, window_cells)
+            blocks.append(weights * covered[:, None])
         matrix = torch.cat(blocks, dim=1)
         return matrix / matrix.sum(dim=1, keepdim=True)
 
 
-def starts(size, window, stride) -> list[int]:
-    """Where windows begin so that they cover `size`: 0, stride, ..., the last one flush."""
-    if size <= window:
-        return [0]
-    return [*range(0, size - window, stride), size - window]
+def linear_weights(positions: Tensor, cells: int) -> Tensor:
+    """Interpolate linearly between cells: (n) positions, cell centres at 0, 1, ... -> (n, cells)"""
+    positions = positions.clamp(0, cells - 1)
+    left = positions.floor().long()
+    rows, right_weight = torch.arange(len(positions)), positions - left
+    matrix = torch.zeros(len(positions), cells, dtype=torch.float64)
+    matrix[rows, left] = 1 - right_weight
+    matrix[rows, (left + 1).clamp_max(cells - 1)] += right_weight
+    return matrix
 
 
-def window_scores(run, refine, images, seen, windows) -> list[Tensor]:
-    """[(3, H_i, W_i)] -> [(Q, m_i, n_i)]: the scores of each photo's windows, side by side.
+def tiled_logits(
+    step: WindowStep,
+    refine: RefineStep,
+    images: Sequence[Tensor],
+    context: Sequence[Tensor] | None,
+    windows: Windows | None,
+) -> list[Tensor]:
+    """Run a network on the windows of images: [(3, H_i, W_i)] -> [(Q, m_i, n_i)] side by side.
 
-    Windows of one shape share passes, whatever photos they are of. A photo is refined once, as soon
-    as all its windows are through.
+    Windows of one shape share passes, also across images. An image is refined as soon as the last
+    of its windows is through.
 
     Args:
-        run: (N, 3, h, w) windows and their rows of `seen` -> (N, Q, h', w') scores, and (N, ...)
-            what `refine` needs besides or None.
-        refine: both, of all W windows of a photo -> (W, Q, h', w') scores.
-        seen: a tensor for each photo that its windows share, or None.
+        step: run a batch of windows, see `WindowStep`.
+        refine: refine all windows of an image together, see `RefineStep`.
+        context: what all windows of an image share, one tensor per image.
+        windows: None for each image as one window, all of one shape in one pass.
     """
-    jobs, columns, totals = defaultdict(list), [], []
+    jobs: dict[tuple[int, ...], list[tuple[int, int, int]]] = defaultdict(list)
+    columns, totals = [], []
     for i, image in enumerate(images):
-        tops, lefts = (windows.starts(side) for side in image.shape[1:])
-        shape = tuple(min(windows.size, side) for side in image.shape[1:])
-        jobs[shape] += [(i, top, left) for top in tops for left in lefts]
+        height, width = image.shape[1:]
+        tops, lefts = [0], [0]
+        if windows is not None:
+            tops, lefts = windows.starts(height), windows.starts(width)
+            height, width = min(windows.size, height), min(windows.size, width)
+        jobs[height, width] += [(i, top, left) for top in tops for left in lefts]
         columns.append(len(lefts))
         totals.append(len(tops) * len(lefts))
-    parts, found = defaultdict(list), [None] * len(images)
-    for shape, places in jobs.items():
-        for first in range(0, len(places), windows.batch):
-            part = places[first : first + windows.batch]
-            crops = torch.stack([crop(images[i], top, left, *shape) for i, top, left in part])
-            context = None if seen is None else torch.stack([seen[i] for i, _, _ in part])
-            scores, besides = run(crops, context)
+    waiting: dict[int, list[tuple[Tensor, Tensor | None]]] = defaultdict(list)
+    results: dict[int, Tensor] = {}
+    for (height, width), corners in jobs.items():
+        batch = windows.batch if windows is not None else len(corners)
+        for first in range(0, len(corners), batch):
+            part = corners[first : first + batch]
+            crops = [images[i][:, y : y + height, x : x + width] for i, y, x in part]
+            shared = None if context is None else torch.stack([context[i] for i, _, _ in part])
+            logits, keys = step(torch.stack(crops), shared)
             for k, (i, _, _) in enumerate(part):
-                parts[i].append((scores[k], None if besides is None else besides[k]))
-                if len(parts[i]) == totals[i]:
-                    found[i] = _side_by_side(refine(*_stacked(parts.pop(i))), columns[i])
-    return found
+                waiting[i].append((logits[k], None if keys is None else keys[k]))
+                if len(waiting[i]) == totals[i]:
+                    results[i] = side_by_side(refine(*_stacked(waiting.pop(i))), columns[i])
+    return [results[i] for i in range(len(images))]
 
 
-def _stacked(pairs):
+def _stacked(pairs: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
     """[((Q, h, w), (...) or None)] of W windows -> (W, Q, h, w), (W, ...) or None"""
-    scores, besides = zip(*pairs)
-    return torch.stack(scores), None if besides[0] is None else torch.stack(besides)
+    keys = [key for _, key in pairs if key is not None]
+    return torch.stack([logits for logits, _ in pairs]), torch.stack(keys) if keys else None
 
 
-def _side_by_side(scores, columns):
-    """(W, Q, h, w) row by row -> (Q, rows * h, columns * w)"""
-    grid = scores.unflatten(0, (-1, columns))  # (rows, columns, Q, h, w)
+def side_by_side(logits: Tensor, columns: int) -> Tensor:
+    """Lay out windows, row by row: (W, Q, h, w) -> (Q, rows * h, columns * w)"""
+    grid = logits.unflatten(0, (-1, columns))  # (rows, columns, Q, h, w)
     return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-
-
-def photo_window_matrices(maps, photo_size, *, input_size, stride, windows):
-    """(Q, m, n) of `window_scores` -> (H, m), (W, n): the mean at the input's size, then resized"""
-    return [
-        _photo_matrix(maps.device, photo, pixels, cells, stride, windows)
-        for cells, pixels, photo in zip(maps.shape[1:], input_size, photo_size)
-    ]
-
-
-@kept_on_device  # photos of a data set share a few sizes
-def _photo_matrix(photo, pixels, cells, stride, windows):
-    """sizes of one axis -> (photo, cells) float32"""
-    places = torch.arange(pixels, dtype=torch.float64)
-    matrix = windows.matrix(places, pixels, cells, stride)
-    if photo != pixels:
-        matrix = bilinear_matrix(photo, pixels) @ matrix
-    return matrix.float()
-
-
-def mean_on_grid(maps, *, input_size, stride, windows) -> Tensor:
-    """(Q, m, n) of `window_scores` -> (Q, h, w): the mean at the centres of the input's cells"""
-    matrices = [
-        _grid_matrix(maps.device, pixels, cells, stride, windows)
-        for cells, pixels in zip(maps.shape[1:], input_size)
-    ]
-    return resize(maps, *matrices)
-
-
-@kept_on_device
-def _grid_matrix(pixels, cells, stride, windows):
-    """sizes of one axis -> (ceil(pixels / cell), cells) float32"""
-    cell = stride or CELL
-    centres = torch.arange(-(-pixels // cell), dtype=torch.float64) * cell + (cell - 1) / 2
-    return windows.matrix(centres.clamp_max(pixels - 1), pixels, cells, stride).float()
-
-
-def crop(maps, top, left, height, width):
-    """(..., H, W) -> (..., height, width), a view"""
-    return maps[..., top : top + height, left : left + width]
-
-
-def cell_of(model):
-    """Pixels of the input per cell of windowed scores."""
-    return model.score_stride or CELL

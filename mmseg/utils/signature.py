@@ -7,13 +7,15 @@ from mmseg.errors import UserError
 from .suggest import nearest
 
 
-def accepted_keys(built):
+def accepted_keys(built, options_of=None):
     """A class or builder -> the keys that its config may have, or None for any.
 
-    With `**kwargs` the keys of the base class count too, or those of a builder's `options_of`; a
-    builder's `not_from_config` are the parameters that its caller fills in.
+    Positional-only parameters are the caller's to give. With `**kwargs` the keys of the base class
+    count too, or in a builder those of the class that it builds, `options_of`.
     """
-    keys, queue = set(), list(inspect.getmro(built)) if inspect.isclass(built) else [built]
+    classes = [item for item in (built, options_of) if inspect.isclass(item)]
+    queue = [base for item in classes[:1] for base in inspect.getmro(item)]
+    keys, queue = set(), queue if inspect.isclass(built) else [built, *queue]
     while queue:
         item = queue.pop(0)
         if inspect.isclass(item) and '__init__' not in vars(item):
@@ -21,9 +23,7 @@ def accepted_keys(built):
         parameters = _parameters(item)
         keys |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
         if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            return keys - {'self'} - getattr(built, 'not_from_config', set())
-        if hasattr(item, 'options_of'):
-            queue.append(item.options_of)
+            return keys - {'self'}
     return None
 
 
@@ -31,15 +31,13 @@ def required_keys(built):
     """A class or builder -> the keys that its config must have."""
     keys = {
         p.name
-        for item in (built, getattr(built, 'options_of', None))
-        if item is not None
-        for p in _parameters(item)
+        for p in _parameters(built)
         if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     }
-    return keys - {'self'} - getattr(built, 'not_from_config', set())
+    return keys - {'self'}
 
 
-def require_keys(config, built, where):
+def require_keys(config, built, where, options_of=None):
     """Refuse a config dict with an unknown key, or without a needed one.
 
     Raises:
@@ -47,7 +45,7 @@ def require_keys(config, built, where):
     """
     if not isinstance(config, dict):
         raise UserError(f'{where} is a dict of settings, not {config!r}')
-    known = accepted_keys(built)
+    known = accepted_keys(built, options_of)
     if known is not None:
         require_known(set(config) - {'type'}, known, where)
     for key in sorted(required_keys(built) - set(config)):

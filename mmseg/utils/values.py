@@ -159,16 +159,33 @@ def validated(function: F) -> F:
     return typing.cast(F, checked)
 
 
+def require_fields(name: str, instance: Any) -> None:
+    """Refuse a dataclass with a value that does not match its field's annotation.
+
+    Raises:
+        UserError: see `require_setting`; `name.field` is its path.
+    """
+    for field, annotation in annotations_of(type(instance).__init__).items():
+        require_setting(f'{name}.{field}', getattr(instance, field), annotation)
+
+
 @functools.cache
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Map the parameters of a function to their annotations, without `*args` and `**kwargs`."""
-    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    """Map the settings of a function to their annotations.
+
+    Positional-only parameters, `*args` and `**kwargs` are no settings.
+    """
+    others = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    )
     parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(function, include_extras=True)
     return {
         name: hint
         for name, hint in hints.items()
-        if name in parameters and parameters[name].kind not in many
+        if name in parameters and parameters[name].kind not in others
     }
 
 

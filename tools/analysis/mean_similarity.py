@@ -62,8 +62,10 @@ def mean_cosines(model: Any, dataset: Any) -> 'Tensor':
             view = None
             if model.prior_crop == 'clip':
                 view = packed['data_samples'].prior_crop.to(device)[None]
-            embedding = model.image_context(image[None], view)
-            total = total.to(device) + model.decode_head.class_weight.cosines(embedding)[0]
+            embedding = model.class_weight.embed(
+                image[None] if view is None else view, model.backbone
+            )
+            total = total.to(device) + model.class_weight.cosines(embedding)[0]
             progress.update()
     return total / len(dataset)
 

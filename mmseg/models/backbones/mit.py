@@ -3,11 +3,11 @@
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg.kernels import linear
 
-# embed_dims of a head, and the depths; heads and reductions are the same for all sizes.
+# Width of a head, and depths; heads and reductions are the same for all sizes.
 SIZES = {
     'b0': (32, (2, 2, 2, 2)),
     'b1': (64, (2, 2, 2, 2)),
@@ -21,33 +21,34 @@ KERNELS, STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
 EPS = 1e-6
 
 
-def to_map(tokens, size):
+def to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, h*w, C), (h, w) -> (N, C, h, w)"""
     return tokens.transpose(1, 2).unflatten(2, size)
 
 
-def to_tokens(features):
+def to_tokens(features: Tensor) -> Tensor:
     """(N, C, h, w) -> (N, h*w, C)"""
     return features.flatten(2).transpose(1, 2)
 
 
 class PatchEmbed(nn.Module):
-    """(N, C, H, W) -> (N, h*w, D) and (h, w): overlapping strided convolution, LayerNorm."""
+    """Overlapping strided convolution and LayerNorm: (N, C, H, W) -> (N, h*w, D), (h, w)"""
 
-    def __init__(self, channels, dim, *, kernel, stride):
+    def __init__(self, channels: int, dim: int, *, kernel: int, stride: int) -> None:
         super().__init__()
         self.projection = nn.Conv2d(channels, dim, kernel, stride, padding=kernel // 2)
         self.norm = nn.LayerNorm(dim, eps=EPS)
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         features = self.projection(image)
-        return self.norm(to_tokens(features)), tuple(features.shape[2:])
+        height, width = features.shape[2:]
+        return self.norm(to_tokens(features)), (height, width)
 
 
 class EfficientAttention(nn.Module):
     """Self-attention whose keys and values come from a map reduced by a strided convolution."""
 
-    def __init__(self, dim, *, heads, reduction):
+    def __init__(self, dim: int, *, heads: int, reduction: int) -> None:
         super().__init__()
         self.heads, self.reduction = heads, reduction
         self.attn = nn.MultiheadAttention(dim, heads, batch_first=True)  # its weights, not its code
@@ -55,7 +56,7 @@ class EfficientAttention(nn.Module):
             self.sr = nn.Conv2d(dim, dim, reduction, reduction)
             self.norm = nn.LayerNorm(dim, eps=EPS)
 
-    def forward(self, tokens, size):
+    def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, h*w, D), (h, w) -> (N, h*w, D)"""
         source = tokens
         if self.reduction > 1:
@@ -70,7 +71,7 @@ class EfficientAttention(nn.Module):
         project = self.attn.out_proj
         return linear(mixed.transpose(1, 2).flatten(2), project.weight, project.bias)
 
-    def _by_head(self, tokens):
+    def _by_head(self, tokens: Tensor) -> Tensor:
         """(N, L, D) -> (N, heads, L, D / heads)"""
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
@@ -78,7 +79,7 @@ class EfficientAttention(nn.Module):
 class MixFFN(nn.Module):
     """1x1 convolution, 3x3 depth-wise convolution, GELU, 1x1 convolution."""
 
-    def __init__(self, dim, hidden):
+    def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(dim, hidden, 1),
@@ -88,7 +89,7 @@ class MixFFN(nn.Module):
             nn.Conv2d(hidden, dim, 1),
         )
 
-    def forward(self, tokens, size):
+    def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, h*w, D), (h, w) -> (N, h*w, D)"""
         widen, depthwise, gelu, _, narrow = self.layers
         hidden = linear(tokens, widen.weight.flatten(1), widen.bias)
@@ -99,7 +100,9 @@ class MixFFN(nn.Module):
 class Block(nn.Module):
     """Attention and Mix-FFN, each normalised before and added."""
 
-    def __init__(self, dim, *, heads, reduction, drop_path, mlp_ratio=4):
+    def __init__(
+        self, dim: int, *, heads: int, reduction: int, drop_path: float, mlp_ratio: int = 4
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=EPS)
         self.attn = EfficientAttention(dim, heads=heads, reduction=reduction)
@@ -107,7 +110,7 @@ class Block(nn.Module):
         self.ffn = MixFFN(dim, mlp_ratio * dim)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens, size):
+    def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, h*w, D), (h, w) -> (N, h*w, D)"""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), size))
         return tokens + self.drop_path(self.ffn(self.norm2(tokens), size))
@@ -124,7 +127,7 @@ class MixVisionTransformer(nn.Module):
         channels: of the four outputs.
     """
 
-    def __init__(self, size='b5', *, drop_path=0.1):
+    def __init__(self, size: str = 'b5', *, drop_path: float = 0.1) -> None:
         super().__init__()
         width, depths = SIZES[size]
         self.channels = tuple(width * heads for heads in HEADS)
@@ -141,8 +144,8 @@ class MixVisionTransformer(nn.Module):
             self.layers.append(nn.ModuleList([embed, nn.ModuleList(blocks), norm]))
         self.apply(_init)
 
-    def forward(self, image):
-        """(N, 3, H, W) normalised -> four (N, C_i, H / r_i, W / r_i)"""
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the four stages: (N, 3, H, W) normalised -> [(N, C_i, H / r_i, W / r_i)]"""
         outputs, features = [], image
         for embed, blocks, norm in self.layers:
             tokens, size = embed(features)
@@ -153,7 +156,7 @@ class MixVisionTransformer(nn.Module):
         return outputs
 
 
-def _init(module):
+def _init(module: nn.Module) -> None:
     """Truncated normal for linear layers, He by fan-out for convolutions, as SegFormer starts."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

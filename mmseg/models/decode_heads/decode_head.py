@@ -1,42 +1,48 @@
-from torch import nn
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from mmseg.kernels import pointwise
+from mmseg.utils import Fraction, validated
 
 
 class DecodeHead(nn.Module):
-    """Features of a backbone -> class scores; the last step is always `conv_seg`.
+    """A head on the features of a backbone. Its last step is always `conv_seg`.
 
     Args:
-        channels: D of the features that `forward_features` gives.
+        channels: D of the features that `forward_features` returns.
         classifier: (N, D, h, w) -> (N, C, h, w), a 1x1 convolution or a TextClassifier.
-        dropout: share of the channels that is dropped before it, in training.
+        dropout: share of the channels that is dropped before the classifier, in training.
     """
 
     spare_in_original = False  # a 1x1 classifier beside the text, counted but never used
 
-    def __init__(self, channels, classifier, *, dropout=0.1):
+    @validated
+    def __init__(self, channels: int, classifier: nn.Module, /, *, dropout: Fraction = 0.1) -> None:
         super().__init__()
         self.channels = channels
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = classifier
 
-    def forward_features(self, inputs):
-        """a list of (N, C_i, h_i, w_i) -> (N, D, h, w)"""
+    def forward_features(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Combine the outputs of the backbone: [(N, C_i, h_i, w_i)] -> (N, D, h, w)"""
         raise NotImplementedError
 
-    def forward(self, inputs):
-        """a list of (N, C_i, h_i, w_i) -> (N, C, h, w)"""
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Compute class logits: [(N, C_i, h_i, w_i)] -> (N, C, h, w)"""
         return self.classify(self.forward_features(inputs))
 
-    def classify(self, features):
-        """(N, D, h, w) -> (N, C, h, w)"""
+    def classify(self, features: Tensor) -> Tensor:
+        """Classify features: (N, D, h, w) -> (N, C, h, w)"""
         return self.conv_seg(self.dropout(features))
 
 
 class ConvModule(nn.Module):
     """Convolution without bias, batch norm, ReLU, in mmsegmentation's parameter names."""
 
-    def __init__(self, inputs, outputs, kernel=1, *, dilation=1, groups=1):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, *, dilation: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
         self.conv = nn.Conv2d(
@@ -45,11 +51,12 @@ class ConvModule(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
         nn.init.kaiming_normal_(self.conv.weight, mode='fan_out', nonlinearity='relu')
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C', h, w)"""
         return self.bn(self.convolve(x)).relu()
 
-    def convolve(self, x):
+    def convolve(self, x: Tensor) -> Tensor:
+        """Convolve only: (N, C, h, w) -> (N, C', h, w)"""
         if self.conv.kernel_size == (1, 1):
             return pointwise(x, self.conv.weight)
         return self.conv(x)
@@ -58,11 +65,11 @@ class ConvModule(nn.Module):
 class SeparableConvModule(nn.Module):
     """A convolution within each channel, then one across channels, in mmsegmentation's names."""
 
-    def __init__(self, inputs, outputs, kernel=3, *, dilation=1):
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1) -> None:
         super().__init__()
         self.depthwise_conv = ConvModule(inputs, inputs, kernel, dilation=dilation, groups=inputs)
         self.pointwise_conv = ConvModule(inputs, outputs)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C', h, w)"""
         return self.pointwise_conv(self.depthwise_conv(x))

@@ -1,61 +1,63 @@
 """Pixel-adaptive mask refinement: scores follow the photo's edges (Araslanov, Roth; CVPR 2020)."""
 
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import MinLen
 from torch import Tensor, nn
 
-from mmseg.errors import UserError
 from mmseg.registry import MODELS
+from mmseg.utils import Count, validated
 
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-CHUNK = 2**21  # elements of the scores at a time: it bounds the memory, and suits a core's cache
+CHUNK = 2**21  # logits at a time: they bound the memory and fit a core's cache
+Dilations = Annotated[tuple[Count, ...], MinLen(1)]
 
 
 @MODELS.register_module()
 class PAMR(nn.Module):
-    """`pamr` as a config names it: the scores of a label map, refined at the photo's size.
+    """Refine logits at the photo's size by `pamr`.
 
     Args:
         steps, dilations: see `pamr`.
 
     Raises:
-        UserError: steps or dilations that are no whole numbers above 0.
+        UserError: steps or dilations that are no whole numbers above 0, or no dilations.
     """
 
     acts_on = 'scores'
 
-    def __init__(self, steps=10, dilations=(8, 16)):
+    @validated
+    def __init__(self, steps: Count = 10, dilations: Dilations = (8, 16)) -> None:
         super().__init__()
-        for name, values in (('steps', [steps]), ('dilations', dilations)):
-            whole = all(isinstance(value, int) and value > 0 for value in values)
-            if not whole or not len(values):
-                raise UserError(f'PAMR: {name} in whole numbers above 0, not {values!r}')
         self.steps, self.dilations = steps, tuple(dilations)
 
-    def forward(self, scores, image) -> Tensor:
-        """(N, C, h, w), (N, 3, H, W) normalised -> (N, C, H, W)"""
-        return pamr(scores, image, steps=self.steps, dilations=self.dilations)
+    def forward(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Refine: (N, C, h, w), (N, 3, H, W) normalised -> (N, C, H, W)"""
+        return pamr(logits, image, steps=self.steps, dilations=self.dilations)
 
 
-def pamr(scores, image, *, steps=10, dilations=(8, 16)) -> Tensor:
-    """(N, C, h, w) of any unit, (N, 3, H, W) -> (N, C, H, W)
+def pamr(
+    logits: Tensor, image: Tensor, *, steps: int = 10, dilations: Sequence[int] = (8, 16)
+) -> Tensor:
+    """Refine logits of any unit by the photo: (N, C, h, w), (N, 3, H, W) -> (N, C, H, W)
 
-    A pixel becomes the mean of its neighbours, in which those of a like colour weigh more
-    (`affinity`), again and again. Classes do not see each other, so that the memory beside scores
-    and affinity is that of a few classes.
+    In each step a pixel becomes the mean of its neighbours, weighted by `affinity`. Classes do not
+    mix, so a few of them at a time bound the memory.
 
     Args:
-        image: with CLIP's mean and std taken out; scores of another size are resized to its size
+        image: normalised by CLIP's mean and std; logits of another size are resized to its size
             (align_corners=True, as published).
-        steps: how often.
-        dilations: pixels between a pixel and its 8 neighbours, 8 for each.
+        dilations: distances of the neighbours, 8 for each.
     """
     height, width = image.shape[-2:]
-    scores = scores.float()
+    logits = logits.float()
     weights = affinity(image, dilations)
     classes = max(1, CHUNK // (len(image) * height * width))
     refined = []
-    for part in scores.split(classes, dim=1):
+    for part in logits.split(classes, dim=1):
         if part.shape[-2:] != (height, width):
             part = F.interpolate(part, (height, width), mode='bilinear', align_corners=True)
         for _ in range(steps):
@@ -64,11 +66,11 @@ def pamr(scores, image, *, steps=10, dilations=(8, 16)) -> Tensor:
     return torch.cat(refined, dim=1)
 
 
-def affinity(image, dilations) -> Tensor:
-    """(N, 3, H, W) -> (N, 8 * len(dilations), H, W), weights of a pixel's neighbours, of sum 1.
+def affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
+    """Weigh the neighbours of each pixel: (N, 3, H, W) -> (N, 8 * len(dilations), H, W) of sum 1
 
-    softmax over the neighbours of the colours' mean of -|difference| / (0.1 std); std is that of
-    all neighbours and, once per dilation, of the pixel itself.
+    They are the softmax over the neighbours of the colours' mean of -|difference| / (0.1 std). The
+    std is that of all neighbours and, once per dilation, of the pixel itself.
     """
     image = image.float()
     samples = 9 * len(dilations)
@@ -86,7 +88,7 @@ def affinity(image, dilations) -> Tensor:
     return torch.stack(likeness, dim=1).softmax(dim=1)
 
 
-def _mean_of_neighbours(maps, weights, dilations):
+def _mean_of_neighbours(maps: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
     """(N, C, H, W), (N, K, H, W) -> (N, C, H, W); the pixel itself has no weight"""
     mean = torch.zeros_like(maps)
     for k, neighbour in enumerate(_neighbours(maps, dilations)):
@@ -94,7 +96,7 @@ def _mean_of_neighbours(maps, weights, dilations):
     return mean
 
 
-def _neighbours(maps, dilations):
+def _neighbours(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
     """(N, C, H, W) -> its shifts, views of (N, C, H, W); the border repeats outwards"""
     height, width = maps.shape[-2:]
     edge = max(dilations)
