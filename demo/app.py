@@ -27,6 +27,7 @@ from PIL import Image
 from mmseg.apis.command import add_config_options, add_device, run_command
 from mmseg.apis.guard import Guard
 from mmseg.errors import UserError
+from mmseg.vocabularies import distinct_palette
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -79,7 +80,6 @@ def compare(
 
 def in_shared_colours(results: 'Mapping[str, Segmentation]') -> 'dict[str, Segmentation]':
     """Give each class name one colour in all results; the last result keeps its own colours."""
-    from mmseg.vocabularies import distinct_palette
 
     colours: dict[str, Any] = {}
     owned = [colour for result in results.values() for colour in result.palette]

@@ -7,8 +7,8 @@ from pathlib import Path
 __version__ = '0.2.0'
 
 
-def _other_mmseg():
-    """The folder of another `mmseg` on the path (PyPI's mmsegmentation), or None."""
+def _other_mmseg() -> Path | None:
+    """Find the folder of another `mmseg` on the path, such as PyPI's mmsegmentation."""
     here = Path(__file__).resolve().parent
     for entry in sys.path:
         spec = PathFinder.find_spec('mmseg', [entry])

@@ -1,29 +1,31 @@
+"""What a data set, a model and an evaluator pass on about one photo."""
+
 import torch
 from mmengine.structures import BaseDataElement
 
 UNLABELED = -1
 
 
-def ignore_label(num_classes):
-    """The label that is neither learned nor judged: 255, or 65535 where 255 is a class."""
+def ignore_label(num_classes: int) -> int:
+    """Return the label that no loss and no metric counts: 255, or 65535 if 255 is a class."""
     return 255 if num_classes <= 255 else 65535
 
 
 class SegDataSample(BaseDataElement):
-    """What is known of one photo besides its pixels.
+    """Everything about one photo but its pixels.
 
-    Fields, each only where it exists:
-        gt_sem_seg: (H, W) labels, `ignore_label` ignored; photo size at test.
+    Fields, each of them optional:
+        gt_sem_seg: (H, W) labels, with `ignore_label`. At test time, of the photo's size.
         pseudo_sem_seg: (H, W) labels of a teacher, `ignore_label` for none.
-        pseudo_confidence: (H, W) uint8, how sure it was: 255 for certain.
-        pred_sem_seg: (H, W) uint8 or int16 labels at photo size.
+        pseudo_confidence: (H, W) uint8 confidence of the teacher, 255 for 1.
+        pred_sem_seg: (H, W) uint8 or int16 labels, of the photo's size.
         seg_logits: (C, h, w) scores at the network's resolution.
         view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.
-    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` where it has one.
+    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` if it has one.
     """
 
-    def pin_memory(self):
-        """-> a copy whose tensors are in pinned memory, which data loaders ask for"""
+    def pin_memory(self) -> 'SegDataSample':
+        """Copy the sample, with tensors in pinned memory. Data loaders call this."""
         new = self.clone()
         for name, value in self.items():
             if torch.is_tensor(value):

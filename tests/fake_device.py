@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 from mmseg.engine.param_groups import merge_groups
 from mmseg.models import postprocess
 from mmseg.structures import SegDataSample
-from mmseg.utils import index_of
+from mmseg.utils.tensors import index_of
 
 DEVICE = torch.device('cuda:0')
 ROOTS = {'': f'{ROOT}/mmseg/', 'mmengine/': f'{Path(mmengine.__file__).parent}/'}

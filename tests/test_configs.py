@@ -13,7 +13,7 @@ from mmseg.clip import load_clip
 from mmseg.datasets import PascalContextDataset59
 from mmseg.engine import load_config
 from mmseg.errors import UserError
-from mmseg.utils.timm_weights import create_with_weights
+from mmseg.utils.checkpoint import create_with_weights
 
 ROOT = Path(__file__).parent.parent
 LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
@@ -225,7 +225,7 @@ def test_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
     for folder in (own / 'scenes', base / 'teachers', tmp_path / 'here' / 'data', pretrain):
         folder.mkdir(parents=True)
     (pretrain / 'mit_b0.pth').touch()
-    monkeypatch.setattr('mmseg.utils.checkout.CHECKOUT', pretrain.parent)
+    monkeypatch.setattr('mmseg.utils.files.CHECKOUT', pretrain.parent)
     leaf = ROOT / STUDENTS.format('segformer_b0', '8k')
     (base / 'teachers' / 'sclip.py').write_text(
         f"_base_ = '{ROOT}/configs/_base_/teachers/sclip_vit16.py'\ndefault_scope = 'mmseg'"
@@ -267,7 +267,7 @@ def test_the_checkout_has_weights_and_data_for_any_folder(tmp_path, monkeypatch)
     (tmp_path / 'pretrain' / 'ViT-B-16.pt').touch()
     trained = timm.create_model('test_resnet').state_dict()
     save_file(trained, tmp_path / 'pretrain' / 'test_resnet.r160_in1k.safetensors')
-    monkeypatch.setattr('mmseg.utils.checkout.CHECKOUT', tmp_path)
+    monkeypatch.setattr('mmseg.utils.files.CHECKOUT', tmp_path)
     monkeypatch.chdir(tmp_path / 'here')
     with pytest.raises(UserError, match=f'{tmp_path}/pretrain/ViT-B-16.pt is no weights file'):
         load_clip('ViT-B-16-quickgelu', 'openai')

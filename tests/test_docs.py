@@ -14,7 +14,25 @@ from PIL import Image
 from mmseg.apis.command_lines import parse_segment
 from mmseg.datasets.miniature import MiniatureDataset
 
-DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def test_site_builds_without_a_network(tmp_path):
+    """Strict: an unknown link, anchor or module is an error."""
+    pytest.importorskip('mkdocs', reason='needs mkdocs: pip install -e .[docs]')
+    pytest.importorskip('mkdocstrings', reason='needs mkdocstrings: pip install -e .[docs]')
+    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-d', tmp_path]
+    offline = dict(http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    environment = os.environ | offline | dict(NO_MKDOCS_2_WARNING='1')
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page, content in (
+        ('index.html', 'Segment any photo'),
+        ('contributing/index.html', 'Add a teacher'),
+        ('api/apis/index.html', 'id="mmseg.apis.inference.init_model"'),
+        ('api/datasets/index.html', 'id="mmseg.datasets.PhotoDataset"'),
+    ):
+        assert content in (tmp_path / page).read_text(), page
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)

@@ -24,7 +24,7 @@ from mmseg.clip import load_clip
 from mmseg.errors import UserError
 from mmseg.models import build_mit
 from mmseg.preparation.manifest import problems, read_manifest
-from mmseg.utils import download
+from mmseg.utils.download import download
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
 SHA = hashlib.sha256(CONTENT).hexdigest()

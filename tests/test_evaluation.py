@@ -7,7 +7,7 @@ from torchmetrics.functional.segmentation import mean_iou
 from mmseg.errors import UserError
 from mmseg.evaluation import IoUMetric, confusion_matrix, score_table, scores_of
 from mmseg.structures import SegDataSample
-from mmseg.utils import count_unasked
+from mmseg.utils.tensors import bincount
 
 
 def labels(seed, classes=5, shape=(20, 30)):
@@ -27,7 +27,7 @@ def test_an_ignored_class_and_both_ways_of_counting():
     expected = sklearn_confusion(truth[truth != 2], pred[truth != 2], labels=range(5))
     assert np.array_equal(confusion_matrix(pred, truth, 5, ignore_index=2), expected)
     index = truth.flatten().int()
-    assert torch.equal(count_unasked(index, 7), torch.bincount(index, minlength=7))
+    assert torch.equal(bincount(index, 7), torch.bincount(index, minlength=7))
 
 
 @pytest.mark.parametrize('kind', [torch.uint8, torch.int16, torch.int32, torch.int64])

@@ -5,7 +5,7 @@ import numpy as np
 from mmseg.visualization import blend, legend, overlay_with_legend, panels, with_names
 from mmseg.visualization.fonts import legible, size_for
 from mmseg.visualization.overlay import _inside, enlarged
-from mmseg.vocabularies.palette import distinct_palette
+from mmseg.vocabularies import distinct_palette
 
 PALETTE = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
 

@@ -38,7 +38,7 @@ from mmseg.engine import (
 )
 from mmseg.errors import UserError
 from mmseg.evaluation import confusion_matrix, scores_of
-from mmseg.utils import peak_memory
+from mmseg.utils.tensors import peak_memory
 from mmseg.vocabularies import load_vocabulary
 
 TEST_STAGES = ('decode', 'transform', 'copy', 'network', 'upsample + argmax', 'metric')

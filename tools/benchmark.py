@@ -19,6 +19,7 @@ from typing import Any
 from mmseg.apis.command import add_config_options, add_device, documented_parser, run_command
 from mmseg.apis.command_lines import PRECISIONS
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path, output_dir
 
 SAME = ('what', 'config', 'way', 'size', 'batch', 'classes')  # of two records that are compared
 Record = Mapping[str, Any]
@@ -71,7 +72,6 @@ def main() -> None:
     from _benchmark import machine, measure
 
     from mmseg.engine import load_config
-    from mmseg.utils import atomic_path, output_dir
 
     if args.out:
         output_dir(Path(args.out).parent)

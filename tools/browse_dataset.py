@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.visualization import beside, blend, grid, legend, shares_of
 
 UNKNOWN = 65535  # ignored, or not labelled
 
@@ -22,7 +23,6 @@ def main() -> None:
     from mmseg.apis.result import write_image
     from mmseg.apis.test import require_data
     from mmseg.engine import load_config
-    from mmseg.visualization import beside, grid, legend, shares_of
 
     config = load_config(args.config, args.cfg_options)
     loader = config.get(f'{args.split}_dataloader')
@@ -61,7 +61,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def cell(sample: Mapping[str, Any], palette: Sequence[Any], size: int) -> np.ndarray:
     """Draw a sample as (size, size, 3): the photo; (size, 2 * size, 3) with its labels beside."""
-    from mmseg.visualization import blend
 
     photo = sample['inputs'].permute(1, 2, 0).numpy()
     labels = labels_of(sample, len(palette))

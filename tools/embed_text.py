@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.apis.command import add_config_options, documented_parser, run_command
+from mmseg.utils import output_dir
+from mmseg.vocabularies import load_vocabulary
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,8 +62,6 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     args = parse_arguments()
     from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
-    from mmseg.utils import output_dir
-    from mmseg.vocabularies import load_vocabulary
 
     output_dir(Path(args.out).parent)
     chosen = settings(args)

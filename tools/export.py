@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import output_dir
 
 
 def main() -> None:
@@ -27,7 +28,6 @@ def main() -> None:
     from mmseg.apis.export import check_format, export
     from mmseg.apis.words import Words
     from mmseg.engine import load_config
-    from mmseg.utils import output_dir
 
     path = check_format(out, args.format)
     config = load_config(args.config, args.cfg_options)

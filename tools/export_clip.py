@@ -5,6 +5,7 @@ python tools/export_clip.py CONFIG CHECKPOINT OUT.safetensors
 
 from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path
 
 PREFIX = 'clip.'
 SCENES = 2000  # whose captions are read for their words
@@ -21,7 +22,6 @@ def main() -> None:
     from mmseg.apis.test import require_data
     from mmseg.clip.state_dict import ROWS, prune_vocabulary
     from mmseg.engine import load_config
-    from mmseg.utils import atomic_path
     from mmseg.utils.checkpoint import read_state
 
     config = load_config(args.config, args.cfg_options)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.apis.command import documented_parser, run_command
+from mmseg.utils import atomic_path, output_dir
 
 
 def main() -> None:
@@ -30,8 +31,6 @@ def main() -> None:
     args = parser.parse_args()
     from _leaderboard.measure import measure_speeds
     from _leaderboard.page import published
-
-    from mmseg.utils import atomic_path, output_dir
 
     if args.speeds:
         measure_speeds(output_dir(args.results))

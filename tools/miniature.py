@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from mmseg.apis.command import add_device, documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path, output_dir
+from mmseg.visualization import contact_sheet
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'miniature'
 STUDENTS = dict(segformer_b0='student SegFormer-b0', deeplabv2='student DeepLabv2')
@@ -48,7 +50,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    from mmseg.utils import output_dir
     from mmseg.utils.checkpoint import newest_checkpoint
 
     root = output_dir(args.work_dir)
@@ -126,8 +127,6 @@ def draw_sheet(path: Path, config: Path, rows: Sequence[Row]) -> None:
     from mmseg.apis.test import require_data
     from mmseg.engine import load_config
     from mmseg.preparation.masks import read_labels
-    from mmseg.utils import atomic_path
-    from mmseg.visualization import contact_sheet
 
     dataset = require_data(load_config(config).test_dataloader)
     palette = np.array(dataset.metainfo['palette'], np.uint8)

@@ -8,6 +8,7 @@ The file replaces a CHECKPOINT in tools/test.py, demo/image_demo.py and tools/ex
 from pathlib import Path
 
 from mmseg.apis.command import add_config_arguments, documented_parser, run_command
+from mmseg.utils import output_dir
 
 
 def main() -> None:
@@ -19,7 +20,6 @@ def main() -> None:
     args = parser.parse_args()
     from mmseg.apis.publish import publish
     from mmseg.engine import load_config
-    from mmseg.utils import output_dir
 
     config = load_config(args.config, args.cfg_options)
     output_dir(args.out.parent)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmseg.errors import UserError
+from mmseg.utils import reason_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -154,7 +155,6 @@ def settings_of(config: 'Config') -> Iterator[None]:
     Libraries raise ValueError, or an AssertionError of their own. Any other exception, and those
     that this package raises, are bugs and pass through.
     """
-    from mmseg.utils import reason_of
 
     try:
         yield

@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import collect_env
 from torch import nn
 
-from mmseg.utils import atomic_path, digest_state
+from mmseg.utils import atomic_path
+from mmseg.utils.tensors import digest_state
 
 
 def bare(model: nn.Module) -> Any:

@@ -1,4 +1,4 @@
-"""The frozen CLIP: weights, towers, dense features, text. Knows nothing of mmengine."""
+"""The frozen CLIP: weights, dense image features, text embeddings. Knows nothing of mmengine."""
 
 from .image_encoder import CLIPDenseExtractor, DenseFeatures
 from .load import LoadedCLIP, fetched_names, load_clip

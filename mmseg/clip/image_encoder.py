@@ -4,14 +4,15 @@
 `readout/` holds the attentions that a ViT's last block may have.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import channel_statistics, validated
+from mmseg.utils import validated
+from mmseg.utils.tensors import RGB, channel_statistics
 
 from .proxy import ProxyViT
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, patch_classes
@@ -68,8 +69,8 @@ class CLIPDenseExtractor(nn.Module):
         visual: nn.Module,
         /,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: RGB,
+        std: RGB,
         project_keys: bool = False,
         pad: bool = True,
         readout: Readout = PRESETS['maskclip'],

@@ -1,7 +1,6 @@
 """A ViT other than CLIP whose patch similarities serve as attention (ProxyCLIP, ECCV 2024)."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +9,9 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import Count, channel_statistics, nearest, reason_of, validated
-from mmseg.utils.checkpoint import misfit, read_state
-from mmseg.utils.timm_weights import create_with_weights
+from mmseg.utils import Count, nearest, reason_of, validated
+from mmseg.utils.checkpoint import create_with_weights, misfit, read_state
+from mmseg.utils.tensors import RGB, channel_statistics
 
 from .readout.attention import cosine_similarity
 from .transformer import PositionRule, resize_positions
@@ -45,8 +44,8 @@ class ProxyViT(nn.Module):
         vit: nn.Module,
         /,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: RGB,
+        std: RGB,
         positions: PositionRule = 'size',
         parts: Count | None = None,
     ) -> None:
@@ -133,8 +132,8 @@ def load_proxy(
     model: str,
     pretrained: str,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: RGB | None = None,
+    std: RGB | None = None,
     positions: PositionRule = 'size',
     parts: Count | None = None,
 ) -> ProxyViT:

@@ -1,4 +1,4 @@
-"""Class names -> text embeddings: computed with the CLIP's own text tower, cached, or read."""
+"""Class names -> text embeddings: computed by CLIP's text tower, cached on disk, or read."""
 
 import functools
 import hashlib
@@ -6,38 +6,52 @@ import json
 import logging
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import text_global_pool
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, digest_state, reason_of
+from mmseg.utils import Progress, atomic_path, reason_of
 from mmseg.utils.checkpoint import read_file
-from mmseg.vocabularies import resolve_templates
+from mmseg.utils.tensors import digest_state
+from mmseg.vocabularies import Vocabulary, resolve_templates
+
+from .load import LoadedCLIP
 
 CACHE_FORMAT = 1
 logger = logging.getLogger(__name__)
 
 
-def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=None):
-    """Vocabulary and templates -> (C, D): `embed_prompts`, kept on disk.
+def text_embeddings(
+    clip: LoadedCLIP,
+    vocabulary: Vocabulary,
+    templates: str | Sequence[str],
+    *,
+    renormalize: bool = True,
+    cache_dir: str | Path | None = None,
+) -> Tensor:
+    """Embed a vocabulary, or read its embeddings from the cache.
 
-    The key of the cache is a digest of everything that goes in: the text tower's weights and its
-    construction, the prompts, the templates, the normalisation.
+    The key of the cache is a digest of all that matters: the text tower's weights and structure,
+    the prompts, the templates and the normalisation.
 
     Args:
-        clip: a LoadedCLIP with a text tower.
-        cache_dir: folder of the cache; default `$MMSEG_CACHE` or `~/.cache/mmseg-maskclip`.
+        templates: a name of `TEMPLATES`, or sentences with {}.
+        renormalize: see `embed_prompts`.
+        cache_dir: default `$MMSEG_CACHE` or `~/.cache/mmseg-maskclip`.
+
+    Returns:
+        (C, D)
 
     Raises:
-        UserError: the CLIP came without its text tower.
+        UserError: the CLIP has no text tower, or cannot read a class name.
     """
     if not clip.has_text:
         raise UserError(
@@ -48,10 +62,8 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
     _warn_of_other_scripts(clip, vocabulary.prompts)
     if clip.source == 'random':
         return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
-    path = (
-        _cache_dir(cache_dir)
-        / f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors'
-    )
+    key = _cache_key(clip, vocabulary, templates, renormalize)
+    path = _cache_dir(cache_dir) / f'{key}.safetensors'
     rows = stored_text(path)
     if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[1]):
         return rows
@@ -65,74 +77,39 @@ def text_embeddings(clip, vocabulary, templates, *, renormalize=True, cache_dir=
 
 
 @torch.no_grad()
-def embed_prompts(clip, prompts, templates, *, renormalize=True, batch=256) -> Tensor:
-    """(C) tuples of synonyms, templates -> (C, D): the mean of the sentences' unit embeddings.
+def embed_prompts(
+    clip: LoadedCLIP,
+    prompts: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    *,
+    renormalize: bool = True,
+    batch: int = 256,
+) -> Tensor:
+    """Average the unit embeddings of a class's sentences (CLIP's prompt ensembling).
 
     Args:
-        renormalize: scale the means to unit length (the original's prior_encoder leaves them out,
-            Q9).
-        batch: sentences at a time.
+        prompts: (C) lists of synonyms. Each is put into every template.
+        renormalize: scale the means to unit length. The original's prior encoder does not (Q9).
+        batch: sentences per forward pass.
+
+    Returns:
+        (C, D)
     """
     sentences = [
         [template.replace('{}', prompt) for prompt in synonyms for template in templates]
         for synonyms in prompts
     ]
-    flat = list(dict.fromkeys(s for group in sentences for s in group))
-    _require_known(clip, flat)
-    rows = _encode(clip, flat, batch)
-    place = {sentence: i for i, sentence in enumerate(flat)}
-    means = torch.stack([rows[[place[s] for s in group]].mean(dim=0) for group in sentences])
+    unique = list(dict.fromkeys(s for group in sentences for s in group))
+    _require_known_words(clip, unique)
+    rows = _encode_sentences(clip, unique, batch)
+    row_of = {sentence: i for i, sentence in enumerate(unique)}
+    means = torch.stack([rows[[row_of[s] for s in group]].mean(dim=0) for group in sentences])
     return F.normalize(means, dim=-1) if renormalize else means
 
 
-def _require_known(clip, sentences):
-    """A text tower of few words (the miniature's) must not guess at others."""
-    if 'hf_tokenizer_name' in clip.text_cfg:
-        return
-    unknown = unknown_words(clip.model, sentences)
-    if unknown:
-        raise UserError(
-            f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '
-            'words that it was trained with, or use another CLIP'
-        )
-
-
-def unknown_words(model, sentences):
-    """An open_clip model, sentences -> words whose embeddings are all 0: it never read them"""
-    if not hasattr(model, 'token_embedding'):
-        return []
-    known = (model.token_embedding.weight != 0).any(dim=1)
-    known[0] = True  # the padding
-    words = dict.fromkeys(word.strip('.,!?') for text in sentences for word in text.split())
-    return [word for word in words if word and not known[open_clip.tokenize(word)].all()]
-
-
-def _warn_of_other_scripts(clip, prompts):
-    """A text tower that learned English reads other scripts as bytes; said once a process."""
-    if 'hf_tokenizer_name' in clip.text_cfg:  # some of these learned other languages
-        return
-    foreign = [name for synonyms in prompts for name in synonyms if not all(map(_latin, name))]
-    if foreign:
-        _warn_once(
-            'CLIP learned English words: it may see nothing in %s; better name such classes in '
-            'English',
-            ', '.join(map(repr, foreign[:5])),
-        )
-
-
-def _latin(letter):
-    symbol = unicodedata.category(letter) in ('So', 'Sk')  # emoji and their modifiers
-    return not symbol and (not letter.isalpha() or 'LATIN' in unicodedata.name(letter, ''))
-
-
-@functools.cache
-def _warn_once(message, words):
-    logger.warning(message, words)
-
-
-def _encode(clip, sentences, batch):
-    """sentences -> (S, D) unit rows"""
-    tokens = _tokens(clip, sentences)
+def _encode_sentences(clip: LoadedCLIP, sentences: list[str], batch: int) -> Tensor:
+    """(S) -> (S, D), unit norm"""
+    tokens = _tokenize(clip, sentences)
     rows = []
     with Progress(len(sentences), 'text', unit='sentence') as progress:
         for part in tokens.split(batch):
@@ -141,11 +118,31 @@ def _encode(clip, sentences, batch):
     return torch.cat(rows)
 
 
-def _tokens(clip, sentences):
-    """sentences -> (S, L) token ids
+def encode_text(model: Any, tokens: Tensor) -> Tensor:
+    """Run `model.encode_text` without the cost of padding: (S, L) token ids -> (S, D).
+
+    In a causal tower, tokens after the end-of-text token cannot change it, so the sequences are cut
+    after the longest sentence.
+    """
+    import open_clip
+    from open_clip.transformer import text_global_pool
+
+    causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
+    if not causal or model.text_pool_type != 'argmax' or not torch.is_tensor(model.text_projection):
+        return model.encode_text(tokens)
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    tokens = tokens[:, :length]
+    hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+    hidden = text_global_pool(model.ln_final(hidden), tokens, 'argmax')
+    return hidden @ model.text_projection
+
+
+def _tokenize(clip: LoadedCLIP, sentences: list[str]) -> Tensor:
+    """(S) -> (S, L) token ids
 
     Raises:
-        UserError: CLIP would not read a sentence to its end.
+        UserError: a sentence is longer than CLIP's context.
     """
     limit = clip.text_cfg.get('context_length', 77)
     tokenizer = _tokenizer(clip)
@@ -160,12 +157,14 @@ def _tokens(clip, sentences):
     return tokens[:, :limit]
 
 
-def _tokenizer(clip):
-    """The CLIP's own tokenizer; some come from a hub.
+def _tokenizer(clip: LoadedCLIP) -> Any:
+    """Build the CLIP's own tokenizer. Some are fetched from a hub.
 
     Raises:
-        UserError: it cannot be had without a network.
+        UserError: it needs a network or a package that is missing.
     """
+    import open_clip
+
     try:
         if 'hf_tokenizer_name' in clip.text_cfg:
             kwargs = clip.text_cfg.get('tokenizer_kwargs', {})
@@ -180,24 +179,54 @@ def _tokenizer(clip):
         ) from error
 
 
-def encode_text(model, tokens):
-    """(S, L) token ids -> (S, D), as `model.encode_text`, but without the padding's cost.
+def _require_known_words(clip: LoadedCLIP, sentences: list[str]) -> None:
+    """Refuse words that a text tower of few words, such as the miniature's, never learned.
 
-    In a causal tower nothing behind the end-of-text token reaches it, so the sequence may end
-    there.
+    The embeddings of such words are 0.
     """
-    causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
-    if not causal or model.text_pool_type != 'argmax' or not torch.is_tensor(model.text_projection):
-        return model.encode_text(tokens)
-    length = int(tokens.argmax(dim=-1).max()) + 1
-    tokens = tokens[:, :length]
-    hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
-    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
-    hidden = text_global_pool(model.ln_final(hidden), tokens, 'argmax')
-    return hidden @ model.text_projection
+    import open_clip
+
+    if 'hf_tokenizer_name' in clip.text_cfg or not hasattr(clip.model, 'token_embedding'):
+        return
+    known = (clip.model.token_embedding.weight != 0).any(dim=1)
+    known[0] = True  # the padding
+    words = dict.fromkeys(word.strip('.,!?') for text in sentences for word in text.split())
+    unknown = [word for word in words if word and not known[open_clip.tokenize(word)].all()]
+    if unknown:
+        raise UserError(
+            f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '
+            'words that it was trained with, or use another CLIP'
+        )
 
 
-def _cache_key(clip, vocabulary, templates, renormalize):
+def _warn_of_other_scripts(clip: LoadedCLIP, prompts: Sequence[Sequence[str]]) -> None:
+    """Warn of names in scripts that an English text tower reads as bytes; once a process."""
+    if 'hf_tokenizer_name' in clip.text_cfg:  # some of these learned other languages
+        return
+    foreign = [name for synonyms in prompts for name in synonyms if not all(map(_latin, name))]
+    if foreign:
+        _warn_once(
+            'CLIP learned English words: it may see nothing in %s; better name such classes in '
+            'English',
+            ', '.join(map(repr, foreign[:5])),
+        )
+
+
+def _latin(letter: str) -> bool:
+    symbol = unicodedata.category(letter) in ('So', 'Sk')  # emoji and their modifiers
+    return not symbol and (not letter.isalpha() or 'LATIN' in unicodedata.name(letter, ''))
+
+
+@functools.cache
+def _warn_once(message: str, words: str) -> None:
+    logger.warning(message, words)
+
+
+def _cache_key(
+    clip: LoadedCLIP, vocabulary: Vocabulary, templates: Sequence[str], renormalize: bool
+) -> str:
+    import open_clip
+
     text = {k: v for k, v in clip.model.state_dict().items() if not k.startswith('visual.')}
     structure = str([m for n, m in clip.model.named_modules() if n and not n.startswith('visual')])
     content = [CACHE_FORMAT, open_clip.__version__, digest_state(text), structure, clip.name]
@@ -205,17 +234,19 @@ def _cache_key(clip, vocabulary, templates, renormalize):
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
 
 
-def _cache_dir(cache_dir):
-    chosen = cache_dir or os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip'
-    return Path(chosen)
+def _cache_dir(cache_dir: str | Path | None) -> Path:
+    folder = cache_dir or os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip'
+    return Path(folder)
 
 
-def read_text_embeddings(path, vocabulary, *, dim=None):
-    """.pth, .npy or .safetensors of one (C, D) matrix -> (C, D) float32, as it stands in the file.
+def read_text_embeddings(
+    path: str | Path, vocabulary: Vocabulary, *, dim: int | None = None
+) -> Tensor:
+    """Read one (C, D) matrix from a .pth, .npy or .safetensors file, as float32 and unchanged.
 
     Args:
-        vocabulary: its length is what the rows must number.
-        dim: the width D that the tower's features have, when known.
+        vocabulary: gives C.
+        dim: D of the image features, if known.
 
     Raises:
         UserError: the file is missing, is no single matrix, or has other rows or columns.
@@ -241,24 +272,24 @@ def read_text_embeddings(path, vocabulary, *, dim=None):
     return rows.float()
 
 
-def _matrix_of(content):
-    """What a file holds -> its (C, D) of floating point, or None"""
+def _matrix_of(content: Any) -> Tensor | None:
+    """Find the one floating-point matrix that a file holds."""
     if isinstance(content, dict) and len(content) == 1:
         (content,) = content.values()
-    single = torch.is_tensor(content) and content.ndim == 2 and content.is_floating_point()
-    return content if single else None
+    is_matrix = torch.is_tensor(content) and content.ndim == 2 and content.is_floating_point()
+    return content if is_matrix else None
 
 
-def stored_text(path):
-    """A file that this project wrote -> (C, D); None where there is none, or none to be read"""
+def stored_text(path: str | Path) -> Tensor | None:
+    """Read a (C, D) matrix that this project wrote; None if there is none, or it is damaged."""
     try:
         return _matrix_of(read_file(path))
     except UserError:
         return None
 
 
-def write_text_embeddings(path, rows):
-    """Write (C, D) as .npy, .safetensors or .pth, beside and then renamed."""
+def write_text_embeddings(path: str | Path, rows: Tensor) -> None:
+    """Write (C, D) atomically as .npy, .safetensors or .pth."""
     path = Path(path)
     with atomic_path(path) as temporary:
         if path.suffix == '.npy':

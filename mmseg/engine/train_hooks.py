@@ -10,8 +10,9 @@ from mmengine.hooks import EMAHook, Hook
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import HOOKS
-from mmseg.utils import Progress, atomic_path, peak_memory
+from mmseg.utils import Progress, atomic_path
 from mmseg.utils.checkpoint import require_finite_state
+from mmseg.utils.tensors import peak_memory
 
 
 @HOOKS.register_module()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmseg.structures import ignore_label
-from mmseg.utils import count_unasked
+from mmseg.utils.tensors import bincount
 
 
 class Scores(NamedTuple):
@@ -43,7 +43,7 @@ def confusion_matrix(
         rows = torch.where(rows == ignore_index, num_classes, rows)
     index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes
     on_cpu = index.device.type == 'cpu'
-    counts = torch.bincount(index, minlength=bins) if on_cpu else count_unasked(index, bins)
+    counts = torch.bincount(index, minlength=bins) if on_cpu else bincount(index, bins)
     return counts.view(num_classes + 1, num_classes)[:num_classes]
 
 

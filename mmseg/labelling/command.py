@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmseg.apis.command import add_config_arguments, add_device, add_launcher
 from mmseg.errors import UserError
+from mmseg.utils import Progress, output_dir, sweep_parts
 
 from .share import rank_of, share_of, wait_for_others
 
@@ -69,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: at the end, if photos or shards could not be read; other mistakes at once.
     """
     args = parse_arguments(argv)
-    from mmseg.utils import output_dir
 
     from .record import keep_record, record_of, source_of, text_of
     from .units import label_unit
@@ -173,7 +173,6 @@ def report(
     Returns:
         One line on the photos and shards that could not be read, or ''.
     """
-    from mmseg.utils import Progress, sweep_parts
 
     photos, errors, shards = 0, [], []
     with Progress(len(shared), 'label', unit='unit', quiet=quiet) as progress:

@@ -17,7 +17,8 @@ from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError
 from mmseg.models.text_classifier import class_rows
-from mmseg.utils import atomic_path, digest_file, digest_state
+from mmseg.utils import atomic_path, digest_file
+from mmseg.utils.tensors import digest_state
 
 from .units import content_of
 

@@ -38,8 +38,7 @@ from mmseg.utils import (
     require_keys,
     validated,
 )
-from mmseg.utils.checkpoint import misfit, read_file, read_state
-from mmseg.utils.timm_weights import create_with_weights
+from mmseg.utils.checkpoint import create_with_weights, misfit, read_file, read_state
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .backbones import MixVisionTransformer, TimmBackbone

@@ -9,8 +9,9 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import Count, Fraction, index_of, require_setting, validated
+from mmseg.utils import Count, Fraction, require_setting, validated
 from mmseg.utils.checkpoint import require_finite
+from mmseg.utils.tensors import index_of
 
 from .frozen import Frozen, FrozenOwner
 from .refine.denoise import ABSENT, LOGIT_SCALE

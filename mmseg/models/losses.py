@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mmseg import kernels
 from mmseg.errors import UserError
 from mmseg.structures import ignore_label
-from mmseg.utils import Fraction, NotNegative, Positive, count_unasked, validated
+from mmseg.utils import Fraction, NotNegative, Positive, validated
+from mmseg.utils.tensors import bincount
 
 from .postprocess import matrix_chunks, photo_matrices, row_chunks
 
@@ -289,7 +290,7 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def count(self, target: Tensor) -> None:
         """Add the shares of a batch of labels, of all processes."""
-        counts = count_unasked(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
+        counts = bincount(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
         counts = counts[:-1].to(self.seen)
         all_reduce(counts)
         self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))

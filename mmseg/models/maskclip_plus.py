@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.structures import UNLABELED, SegDataSample, ignore_label
-from mmseg.utils import Count, Fraction, NotNegative, channel_statistics, validated
+from mmseg.utils import Count, Fraction, NotNegative, validated
+from mmseg.utils.tensors import channel_statistics
 
 from .class_weight import ClassWeight
 from .decode_heads import DecodeHead

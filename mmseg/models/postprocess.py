@@ -15,7 +15,8 @@ from annotated_types import Interval
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Fraction, count_unasked, index_of, kept_on_device, require_fields
+from mmseg.utils import Fraction, require_fields
+from mmseg.utils.tensors import bincount, index_of, kept_on_device
 
 from .refine.denoise import LOGIT_SCALE
 from .windows import Windows, linear_weights
@@ -219,7 +220,7 @@ class Scoring:
         dropped = None
         if self.area_thd:
             counts = sum(
-                count_unasked(label.flatten(), len(logits))
+                bincount(label.flatten(), len(logits))
                 for label, _, _ in self._best(logits, down, across)
             )
             dropped = self._too_small(counts)

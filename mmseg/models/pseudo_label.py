@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmseg.structures import UNLABELED
-from mmseg.utils import index_of
+from mmseg.utils.tensors import index_of
 
 from .losses import target_row_chunks
 from .postprocess import confidence

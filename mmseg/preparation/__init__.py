@@ -1,1 +1,1 @@
-"""What a user must fetch or convert: weights, and data sets from their releases."""
+"""Fetch weights, and convert the releases of data sets."""

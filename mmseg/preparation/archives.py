@@ -1,18 +1,29 @@
-"""Releases as tar archives: fetched, and unpacked without what is not wanted."""
+"""Fetch releases, and unpack parts of tar archives."""
 
 import os
 import shutil
 import tarfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, download, output_dir, path_below, what_is
+from mmseg.utils import Progress, atomic_path, output_dir, path_below, what_is
+from mmseg.utils.download import download
 
 
-def fetch_release(urls, folder, *, mirror=None, sha256=None):
-    """Addresses of one file, and a mirror that holds it by its name -> where it lies now.
+def fetch_release(
+    urls: Sequence[str],
+    folder: str | Path,
+    *,
+    mirror: str | None = None,
+    sha256: str | None = None,
+) -> Path:
+    """Download a file to a folder, unless it is there, and return its path.
 
-    A file that is there is taken as it is: it came there whole.
+    Args:
+        urls: addresses of the file.
+        mirror: address of a folder with the same file, which is tried first.
     """
     name = PurePosixPath(urls[0]).name
     target = output_dir(folder) / name
@@ -25,35 +36,37 @@ def fetch_release(urls, folder, *, mirror=None, sha256=None):
     return target
 
 
-def unpack(archive, root, wanted):
-    """Write the regular files of a tar below `root` whose paths start with one of `wanted`.
+def unpack(archive: str | Path, root: str | Path, wanted: Iterable[str]) -> None:
+    """Write the regular files of a tar whose paths start with one of `wanted` below `root`.
 
-    Files that are there in their full size are left as they are, so a stopped run goes on.
+    Files of the right size are kept, so a stopped run continues.
 
     Raises:
-        UserError: it is no tar, is cut short, holds nothing of what is wanted, or names a path
-            outside `root`.
+        UserError: it is no tar, is cut short, holds none of these files, or names a path outside
+            `root`.
     """
-    archive, root, found = Path(archive), Path(root), 0
+    archive, root, wanted, written = Path(archive), Path(root), tuple(wanted), 0
     size = archive.stat().st_size
     try:
         with tarfile.open(archive) as tar, Progress(size // 10**6, 'unpack', unit='MB') as progress:
             for member in tar:
                 name = str(PurePosixPath(member.name))
-                if member.isreg() and name.startswith(tuple(wanted)):
-                    _write(tar.extractfile(member), path_below(root, name, archive), member.size)
-                    found += 1
+                if member.isreg() and name.startswith(wanted):
+                    file = tar.extractfile(member)
+                    assert file is not None  # only directories and links have none
+                    _write(file, path_below(root, name, archive), member.size)
+                    written += 1
                 progress.update(member.offset // 10**6 - progress.done)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(
             f'{archive} is cut short, or {what_is(archive)} ({error}); delete it and fetch it again'
         ) from error
-    if not found:
+    if not written:
         raise UserError(f'{archive} holds nothing below {" or ".join(wanted)}')
-    print(f'{found} files of {archive.name} are below {root}')
+    print(f'{written} files of {archive.name} are below {root}')
 
 
-def _write(source, target, size):
+def _write(source: IO[bytes], target: Path, size: int) -> None:
     if target.is_file() and target.stat().st_size == size:
         return
     with atomic_path(target) as temporary, temporary.open('wb') as file:

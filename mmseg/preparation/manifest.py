@@ -1,8 +1,9 @@
-"""`pretrain/MANIFEST.json`: what was fetched, from where, and what it must be."""
+"""`pretrain/MANIFEST.json`: source, size and sha256 of every file that was fetched."""
 
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, digest_file, reason_of
@@ -10,8 +11,12 @@ from mmseg.utils import atomic_path, digest_file, reason_of
 NAME = 'MANIFEST.json'
 
 
-def read_manifest(folder):
-    """Folder -> {file: {'source', 'size', 'sha256', 'licence', 'fetched'}}, empty without one"""
+def read_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Read {file: {'source', 'size', 'sha256', 'licence', 'fetched'}}; {} without a manifest.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = Path(folder) / NAME
     if not path.is_file():
         return {}
@@ -27,8 +32,8 @@ def read_manifest(folder):
     return manifest
 
 
-def record(folder, file, source, licence):
-    """Note a file of the folder, in place of what was said of it."""
+def record(folder: str | Path, file: str, source: str, licence: str) -> None:
+    """Add a file of the folder to the manifest, or replace its entry."""
     path = Path(folder) / file
     entry = dict(
         source=source,
@@ -42,15 +47,15 @@ def record(folder, file, source, licence):
         temporary.write_text(json.dumps(manifest, indent=1) + '\n')
 
 
-def problems(folder):
-    """Folder -> {file: what is wrong with it}, every file of its manifest read; no network."""
-    found = {}
+def problems(folder: str | Path) -> dict[str, str]:
+    """Check every file of the manifest, without network; return {file: problem}."""
+    wrong = {}
     for file, entry in read_manifest(folder).items():
         path = Path(folder) / file
         if not path.is_file():
-            found[file] = 'is missing'
+            wrong[file] = 'is missing'
         elif path.stat().st_size != entry['size']:
-            found[file] = f'has {path.stat().st_size} bytes, not {entry["size"]}'
+            wrong[file] = f'has {path.stat().st_size} bytes, not {entry["size"]}'
         elif digest_file(path) != entry['sha256']:
-            found[file] = 'has another sha256 than when it was fetched'
-    return found
+            wrong[file] = 'has another sha256 than when it was fetched'
+    return wrong

@@ -1,6 +1,5 @@
-"""Masks as palette PNGs, made and checked by many processes."""
+"""Write, read and check masks, with many processes. Masks are PNGs with a palette."""
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -8,32 +7,56 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import scipy.io
+from numpy.typing import NDArray
 from PIL import Image
 
 from mmseg.datasets.reading import photo_size
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir, path_below, read_image, reason_of
+from mmseg.utils import (
+    Progress,
+    atomic_path,
+    digest_file,
+    output_dir,
+    path_below,
+    read_image,
+    reason_of,
+)
 
 UNLABELLED = 255
-SHOWN = 20  # shortfalls that are printed; all are saved
+SHOWN = 20  # problems that are printed; all are saved
 SOURCE_NOTE = 'SOURCE.txt'  # beside the masks: what they were made from
+Palette = Sequence[tuple[int, int, int]]
+Labels = NDArray[np.uint8]
+J = TypeVar('J')
+R = TypeVar('R')
 
 
-def in_parallel(function, jobs, total, label, *, processes=None, unit='photo'):
-    """Yield function(job) for jobs in their order, under a bar.
+def in_parallel(
+    function: Callable[[J], R],
+    jobs: Iterable[J],
+    total: int,
+    label: str,
+    *,
+    processes: int | None = None,
+    unit: str = 'photo',
+) -> Iterator[R]:
+    """Yield function(job) of all jobs, in order, and show the progress.
 
     Args:
-        function: of a module, so that other processes find it.
-        processes: how many; None for the cores of this machine, 0 for none but this one.
+        function: defined at module level, so that other processes can import it.
+        processes: None for one per core; 0 or 1 to work in this process.
+
+    Raises:
+        UserError: a process was killed.
     """
-    processes = os.cpu_count() if processes is None else processes
+    processes = (os.cpu_count() or 1) if processes is None else processes
     with Progress(total, label, unit=unit) as progress:
         if processes < 2:
             for job in jobs:
@@ -54,12 +77,12 @@ def in_parallel(function, jobs, total, label, *, processes=None, unit='photo'):
             pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(parent):
-    """Leave Ctrl-C to the parent, which ends its workers, and end when the parent is killed."""
+def _start_worker(parent: int) -> None:
+    """Ignore Ctrl-C, since the parent ends its workers, and exit if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
@@ -67,8 +90,8 @@ def _start_worker(parent):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def write_mask(path, labels, palette):
-    """(H, W) uint8 -> a PNG whose colours a viewer shows; value i has palette[i], 255 is white"""
+def write_mask(path: str | Path, labels: Labels, palette: Palette) -> None:
+    """Write (H, W) labels as a PNG. A viewer shows value i as palette[i], and 255 as white."""
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(palette)] = palette
     image = Image.fromarray(labels)
@@ -77,11 +100,11 @@ def write_mask(path, labels, palette):
         image.save(temporary)
 
 
-def read_labels(path):
-    """A PNG of class indices -> (H, W) uint8.
+def read_labels(path: str | Path) -> Labels:
+    """Read a PNG of class indices: (H, W) uint8.
 
     Raises:
-        UserError: missing, damaged, or of colours.
+        UserError: the file is missing, damaged, or holds colours.
     """
     image = read_image(path, lambda opened: opened.copy())
     if image.mode not in ('L', 'P'):
@@ -89,12 +112,20 @@ def read_labels(path):
     return np.asarray(image)
 
 
-def mat_labels(path, find, release):
-    """A .mat file, content -> array, the release's name -> (H, W) int64 from 0 on.
+def mat_labels(
+    path: str | Path, find: Callable[[Mapping[str, Any]], Any], release: str
+) -> NDArray[np.int64]:
+    """Read (H, W) labels from a .mat file.
+
+    Args:
+        find: content of the file -> array.
+        release: its name, for messages.
 
     Raises:
-        UserError: damaged, or not of this release.
+        UserError: the file is damaged, or not of this release.
     """
+    import scipy.io
+
     try:
         labels = np.asarray(find(scipy.io.loadmat(path)))
     except Exception as error:  # scipy's errors about damaged files have no common type
@@ -106,36 +137,39 @@ def mat_labels(path, find, release):
     return labels.astype(np.int64)
 
 
-def start_masks(layout, source, *, overwrite=False):
-    """Make sure that masks which are there were made from this very source, so that they may stay.
+def start_masks(layout: 'Layout', source: str | Path, *, overwrite: bool = False) -> None:
+    """Note the source of the masks, and check that masks in the folder were made from it.
+
+    Args:
+        overwrite: remove masks in the folder instead.
 
     Raises:
         UserError: the folder holds masks of another source.
     """
     folder = output_dir(layout.root / layout.ann_dir)
-    note, said = folder / SOURCE_NOTE, f'{Path(source).name} {_size(source)}\n'
+    note, content = folder / SOURCE_NOTE, f'{Path(source).name} {_size(source)}\n'
     if not overwrite and any(folder.glob(f'*{layout.mask_suffix}')):
-        if not note.is_file() or note.read_text(errors='replace') != said:
+        if not note.is_file() or note.read_text(errors='replace') != content:
             raise UserError(
                 f'{folder} holds masks that were not made from {source}; move them away, check '
                 'them with --verify, or replace them with --overwrite'
             )
     for path in folder.glob(f'*{layout.mask_suffix}') if overwrite else ():
         path.unlink()
-    note.write_text(said)
+    note.write_text(content)
 
 
-def _size(source):
-    """Bytes of a file, or the number of a folder's files"""
+def _size(source: str | Path) -> int:
+    """Return the bytes of a file, or the number of files in a folder."""
     source = Path(source)
     return source.stat().st_size if source.is_file() else sum(1 for _ in source.rglob('*'))
 
 
-def write_list(path, names):
-    """Write names, one a line.
+def write_list(path: str | Path, names: Iterable[str]) -> None:
+    """Write a split list, a name per line.
 
     Raises:
-        UserError: a name with blanks, or of bytes that are no UTF-8.
+        UserError: a name has blanks, or is no UTF-8.
     """
     for name in names:
         if len(name.split()) != 1 or name.encode(errors='replace').decode() != name:
@@ -144,8 +178,8 @@ def write_list(path, names):
         temporary.write_text(''.join(f'{name}\n' for name in names))
 
 
-def read_list(path):
-    """A split list -> its names"""
+def read_list(path: str | Path) -> list[str]:
+    """Read the names of a split list."""
     try:
         return Path(path).read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
@@ -156,10 +190,10 @@ def read_list(path):
 
 
 class Layout(NamedTuple):
-    """Where a prepared data set keeps what: paths are `root / dir / (name + suffix)`.
+    """The files of a prepared data set: `root / dir / (name + suffix)`.
 
     Attributes:
-        values: names of the values 0, 1, ... that masks may hold besides 255.
+        values: names of the values 0, 1, ... of the masks, besides 255.
     """
 
     root: Path
@@ -168,96 +202,124 @@ class Layout(NamedTuple):
     list_dir: str
     img_suffix: str
     mask_suffix: str
-    values: tuple
+    values: Sequence[str]
 
-    def photo(self, name):
+    def photo(self, name: str) -> Path:
         return self._below(self.img_dir, f'{name}{self.img_suffix}')
 
-    def mask(self, name):
+    def mask(self, name: str) -> Path:
         return self._below(self.ann_dir, f'{name}{self.mask_suffix}')
 
-    def _below(self, folder, name):
+    def _below(self, folder: str, name: str) -> Path:
         return path_below(self.root / folder, name, 'the data set')
 
-    def list(self, split):
+    def list(self, split: str) -> Path:
         return self.root / self.list_dir / f'{split}.txt'
 
 
-def verify(layout, splits, *, expected=None, processes=None, shortfalls=()):
-    """Check every photo and mask of the lists, print and save what is there.
+class SplitReport(NamedTuple):
+    """What a split holds: photos, sha256 of its list, and (256,) pixels of each value."""
+
+    photos: int
+    list_sha256: str
+    pixels: NDArray[np.int64]
+
+
+def verify(
+    layout: Layout,
+    splits: Sequence[str],
+    *,
+    expected: Mapping[str, Sequence[int]] | None = None,
+    processes: int | None = None,
+    shortfalls: Sequence[str] = (),
+) -> None:
+    """Check every photo and mask of the lists; print and save a report.
 
     Args:
         splits: names of lists.
-        expected: {split: numbers of names that are right}, or None for any.
-        shortfalls: what went wrong before, to be listed with the rest.
+        expected: {split: correct numbers of names}, or None for any.
+        shortfalls: earlier problems, to be listed with the others.
 
     Raises:
-        UserError: anything is missing, damaged, of another size, or with a value that is no class.
+        UserError: a file is missing, damaged or of the wrong size, or has a value that is no class.
     """
-    problems, report, seen = list(shortfalls), {}, {}
+    problems, reports = [*shortfalls], {}
+    split_of: dict[str, str] = {}
     for split in splits:
         names = read_list(layout.list(split))
-        problems += [f'{name} is in {seen[name]} and {split}' for name in names if name in seen]
-        seen |= dict.fromkeys(names, split)
-        if expected and len(names) not in expected[split]:
-            known = ' or '.join(map(str, expected[split]))
-            problems.append(f'{layout.list(split).name} has {len(names)} names, not {known}')
-        doubles = [name for name, count in Counter(names).items() if count > 1]
-        problems += [f'{layout.list(split).name} names {name} twice' for name in doubles]
-        if not names:
-            problems.append(f'{layout.list(split)} is empty')
+        shared = [name for name in names if name in split_of]
+        problems += [f'{name} is in {split_of[name]} and {split}' for name in shared]
+        split_of |= dict.fromkeys(names, split)
+        problems += _list_problems(layout.list(split), names, expected[split] if expected else ())
         jobs = ((layout.photo(name), layout.mask(name), len(layout.values)) for name in names)
-        found = list(in_parallel(check, jobs, len(names), f'check {split}', processes=processes))
-        problems += [problem for _, problem in found if problem]
-        pixels = sum((counts for counts, _ in found), np.zeros(256, np.int64))
-        digest = hashlib.sha256(layout.list(split).read_bytes()).hexdigest()
-        report[split] = dict(photos=len(names), list_sha256=digest, pixels=pixels)
-    print_report(report, layout.values)
-    save_report(layout.root / layout.list_dir / 'verification.json', report, layout, problems)
+        results = in_parallel(check_mask, jobs, len(names), f'check {split}', processes=processes)
+        pixels = np.zeros(256, np.int64)
+        for counts, problem in results:
+            pixels += counts
+            problems += [problem] if problem else []
+        reports[split] = SplitReport(len(names), digest_file(layout.list(split)), pixels)
+    _print_reports(reports, layout.values)
+    path = layout.root / layout.list_dir / 'verification.json'
+    _save_reports(path, reports, layout.values, problems)
     if problems:
         for problem in problems[:SHOWN]:
             print(f'  {problem}')
-        saved = layout.root / layout.list_dir / 'verification.json'
-        more = f'; all {len(problems)} stand in {saved}' if len(problems) > 1 else ''
+        more = f'; all {len(problems)} stand in {path}' if len(problems) > 1 else ''
         raise UserError(f'{layout.root} is not whole: {problems[0]}{more}')
 
 
-def check(job):
-    """(photo, mask, number of values) -> (256) pixels of each value, and what is wrong or None"""
+def _list_problems(path: Path, names: Sequence[str], expected: Sequence[int]) -> Iterator[str]:
+    if expected and len(names) not in expected:
+        yield f'{path.name} has {len(names)} names, not {" or ".join(map(str, expected))}'
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield f'{path.name} names {name} twice'
+    if not names:
+        yield f'{path} is empty'
+
+
+def check_mask(job: tuple[Path, Path, int]) -> tuple[NDArray[np.int64], str | None]:
+    """Check one (photo, mask, number of values); return (256,) pixels of each value, a problem."""
     photo, path, values = job
-    none = np.zeros(256, np.int64)
+    nothing = np.zeros(256, np.int64)
     try:
         labels, size = read_labels(path), photo_size(photo)
     except UserError as error:
-        return none, str(error)
+        return nothing, str(error)
     if labels.shape != size:
-        return none, f'{path} is {labels.shape[1]}x{labels.shape[0]}, its photo {size[1]}x{size[0]}'
+        shapes = f'{labels.shape[1]}x{labels.shape[0]}, its photo {size[1]}x{size[0]}'
+        return nothing, f'{path} is {shapes}'
     counts = np.bincount(labels.ravel(), minlength=256)
-    strange = np.flatnonzero(counts[values:UNLABELLED]) + values
-    if len(strange):
-        return counts, f'{path} holds {strange[0]}; classes end at {values - 1}'
+    unknown = np.flatnonzero(counts[values:UNLABELLED]) + values
+    if len(unknown):
+        return counts, f'{path} holds {unknown[0]}; classes end at {values - 1}'
     return counts, None
 
 
-def print_report(report, values):
-    """Photos per split, and each class's share of the labelled pixels."""
-    for split, found in report.items():
-        print(f'{split}: {found["photos"]} photos; list {found["list_sha256"][:12]}...')
-    print(f'{"share of pixels, %":24}' + ''.join(f'{split:>12}' for split in report))
+def _print_reports(reports: Mapping[str, SplitReport], values: Sequence[str]) -> None:
+    """Print the photos of each split, and each class's share of the labelled pixels."""
+    for split, report in reports.items():
+        print(f'{split}: {report.photos} photos; list {report.list_sha256[:12]}...')
+    print(f'{"share of pixels, %":24}' + ''.join(f'{split:>12}' for split in reports))
+    labelled = [report.pixels[: len(values)] for report in reports.values()]
     for i, name in enumerate(values):
-        known = [r['pixels'][: len(values)] for r in report.values()]
-        shares = [pixels[i] / max(pixels.sum(), 1) for pixels in known]
+        shares = [pixels[i] / max(pixels.sum(), 1) for pixels in labelled]
         print(f'{i:3} {name:20}' + ''.join(f'{100 * share:12.3f}' for share in shares))
 
 
-def save_report(path, report, layout, problems):
-    content = {
+def _save_reports(
+    path: Path,
+    reports: Mapping[str, SplitReport],
+    values: Sequence[str],
+    problems: Sequence[str],
+) -> None:
+    content: dict[str, Any] = {
         split: {
-            **found,
-            'pixels': {name: int(found['pixels'][i]) for i, name in enumerate(layout.values)},
-            'unlabelled': int(found['pixels'][UNLABELLED]),
+            **report._asdict(),
+            'pixels': {name: int(report.pixels[i]) for i, name in enumerate(values)},
+            'unlabelled': int(report.pixels[UNLABELLED]),
         }
-        for split, found in report.items()
+        for split, report in reports.items()
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(dict(content, problems=problems), indent=1) + '\n')

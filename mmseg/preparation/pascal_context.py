@@ -1,9 +1,11 @@
-"""Pascal Context's annotations, of the JSON or of the .mat files, -> masks of 0 to 59."""
+"""Convert annotations of Pascal Context, from JSON or .mat files, to masks of 0 to 59."""
 
 from collections import defaultdict
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from mmseg.errors import UserError
@@ -14,11 +16,12 @@ from mmseg.vocabularies import load_vocabulary
 from .masks import mat_labels
 
 CATEGORIES = 460  # ids 0 to 459, of which 0 is 'nothing'
-SIDE = 2**15  # pixels that no side of a photo has
+SIDE = 2**15  # pixels; all photos are smaller
+Segments = list[tuple[int, Any]]  # (label 0..59, outline), in the file's order
 
 
 class Photo(NamedTuple):
-    """A photo of the JSON: its name without suffix, train, val or test, and its size."""
+    """A photo of the JSON: name without suffix, phase (train, val or test) and size."""
 
     name: str
     phase: str
@@ -26,10 +29,10 @@ class Photo(NamedTuple):
     width: int
 
 
-def label_table():
-    """-> (460,) uint8: category id -> 0 (anything else) or 1 to 59, the classes alphabetically.
+def label_table() -> NDArray[np.uint8]:
+    """Make the (460,) table from category ids to 0 (other) or 1 to 59 (the classes, in order).
 
-    A category's id is its place, from 1 on, among the 459 labels of the release.
+    Category ids number the 459 labels of the release, from 1.
     """
     all_labels = load_vocabulary('pascal_context_459').labels
     table = np.zeros(CATEGORIES, np.uint8)
@@ -38,15 +41,14 @@ def label_table():
     return table
 
 
-def read_annotations(path):
-    """The JSON file -> {id: Photo}, {id: [(label 0..59, RLE), ...] in the file's order}.
-
-    It is read as a stream, so that its size in memory is that of the outlines alone.
+def read_annotations(path: str | Path) -> tuple[dict[Any, Photo], dict[Any, Segments]]:
+    """Read the JSON file as a stream: {id: Photo} and {id: Segments}.
 
     Raises:
-        UserError: cut short, of another layout, or with a category that nobody knows.
+        UserError: the file is cut short, of another layout, or has an unknown category.
     """
-    images, segments = {}, defaultdict(list)
+    images: dict[Any, Photo] = {}
+    segments: dict[Any, Segments] = defaultdict(list)
     try:
         for key, row in json_elements(path):
             if key == 'images':
@@ -70,12 +72,12 @@ def read_annotations(path):
     return images, dict(segments)
 
 
-def _photo(row, path):
-    """An element of 'images' -> Photo"""
+def _photo(row: dict[str, Any], path: str | Path) -> Photo:
+    """Read an element of 'images'."""
     name = str(path_below('', row['file_name'], path).with_suffix(''))
     sides = row['height'], row['width']
-    known = isinstance(row['phase'], str) and len(name.split()) == 1
-    if not known or not all(type(side) is int and 0 < side < SIDE for side in sides):
+    is_word = isinstance(row['phase'], str) and len(name.split()) == 1
+    if not is_word or not all(type(side) is int and 0 < side < SIDE for side in sides):
         raise UserError(
             f'{path}: {name!r} ({row["phase"]!r}) is {sides[1]!r}x{sides[0]!r}; a photo has a name '
             f'of one word, and 1 to {SIDE - 1} pixels a side'
@@ -83,7 +85,8 @@ def _photo(row, path):
     return Photo(name, row['phase'], *sides)
 
 
-def _label(table, category, name):
+def _label(table: NDArray[np.uint8], category: Any, name: object) -> int:
+    """Look up a category of the photo `name`."""
     if type(category) is not int or not 0 <= category < CATEGORIES:
         raise UserError(
             f'an annotation of {name} has category {category!r}; '
@@ -92,18 +95,18 @@ def _label(table, category, name):
     return int(table[category])
 
 
-def _outline(segmentation):
-    """COCO's run lengths, their string as bytes; or what pycocotools makes of polygons and lists"""
+def _outline(segmentation: Any) -> Any:
+    """Shrink COCO's compressed run lengths to (height, width, bytes); keep other forms."""
     if isinstance(segmentation, dict) and isinstance(segmentation['counts'], str):
         return (*segmentation['size'], segmentation['counts'].encode())
     return segmentation
 
 
-def paint(image, segments):
-    """Photo, [(label, outline), ...] -> (H, W) uint8: the later lies over the earlier.
+def paint(image: Photo, segments: Segments) -> NDArray[np.uint8]:
+    """Paint (H, W) labels of a photo; later segments cover earlier ones.
 
     Raises:
-        UserError: an outline that cannot be decoded, or of another size than the photo.
+        UserError: an outline cannot be decoded, or has another size than the photo.
     """
     labels = np.zeros((image.height, image.width), np.uint8)
     for label, outline in segments:
@@ -116,8 +119,8 @@ def paint(image, segments):
     return labels
 
 
-def _decode(outline, shape):
-    """An outline, (H, W) -> (H, W) bool; pycocotools trusts sizes, so they are checked before"""
+def _decode(outline: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Decode an outline to (H, W). pycocotools trusts sizes, so they are checked before."""
     if isinstance(outline, list):
         if not all(np.abs(polygon).max() <= SIDE for polygon in outline):
             raise ValueError('a polygon leads far out of the photo')
@@ -131,11 +134,11 @@ def _decode(outline, shape):
     return coco.decode(runs if isinstance(counts, bytes) else coco.frPyObjects(runs, *shape)) > 0
 
 
-def read_mat(path):
-    """A .mat of the original release -> (H, W) uint8 of 0 to 59.
+def read_mat(path: str | Path) -> NDArray[np.uint8]:
+    """Read (H, W) labels of 0 to 59 from a .mat file of the original release.
 
     Raises:
-        UserError: damaged, without LabelMap, or with a category that nobody knows.
+        UserError: the file is damaged, or has no LabelMap or an unknown category.
     """
     labels = mat_labels(path, lambda content: content['LabelMap'], 'Pascal Context')
     if labels.max() >= CATEGORIES:

@@ -1,9 +1,11 @@
-"""The standard releases of other data sets: where their files lie, and what their values mean."""
+"""The standard releases of other data sets: their folders, and the meaning of their values."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmseg.errors import UserError
 from mmseg.utils import output_dir
@@ -12,6 +14,7 @@ from mmseg.vocabularies import load_vocabulary
 from .masks import (
     UNLABELLED,
     Layout,
+    Palette,
     in_parallel,
     read_labels,
     verify,
@@ -24,31 +27,31 @@ class Release(NamedTuple):
     """A data set of photos and masks in folders of the same structure.
 
     Attributes:
-        vocabulary: whose labels the prepared values mean.
-        folders: {split list: folder below both img_dir and ann_dir}.
-        source_suffix: of the release's masks, behind the photo's name.
-        mask_suffix: of the prepared ones; the same where nothing is converted.
-        table: (256,) uint8, from the release's values to ours; None to keep them.
-        zero: what the value 0 is called where classes start at 1; None where they start at 0.
-        expected: {split list: photos of the release}.
-        source: where to get it, for the error of whoever has not.
+        vocabulary: of the prepared masks.
+        folders: {split: folder below img_dir and ann_dir}.
+        source_suffix: of the release's masks, after the photo's name.
+        mask_suffix: of the prepared masks. The same if nothing is converted.
+        table: (256,) uint8 from the release's values to ours, or None to keep them.
+        zero: name of the value 0 if classes start at 1, or None if they start at 0.
+        expected: {split: possible numbers of photos}.
+        source: where to get the release, for messages.
     """
 
     vocabulary: str
     img_dir: str
     ann_dir: str
-    folders: dict
+    folders: dict[str, str]
     img_suffix: str
     source_suffix: str
     mask_suffix: str
-    table: np.ndarray | None
+    table: NDArray[np.uint8] | None
     zero: str | None
-    expected: dict
+    expected: dict[str, tuple[int, ...]]
     source: str
 
 
-def table_of(pairs, others=UNLABELLED):
-    """{release's value: ours} -> (256,) uint8, `others` for all other values"""
+def table_of(pairs: Mapping[int, int], others: int = UNLABELLED) -> NDArray[np.uint8]:
+    """Make a lookup table of {release's value: ours}: (256,) uint8, `others` for other values."""
     table = np.full(256, others, np.uint8)
     for theirs, ours in pairs.items():
         table[theirs] = ours
@@ -112,11 +115,26 @@ RELEASES['coco_object'] = RELEASES['coco_stuff164k']._replace(
 )
 
 
-def prepare(name, root, *, only_verify=False, partial=False, overwrite=False, processes=None):
-    """Convert a release's masks where they need it, write its lists, check all of it.
+def prepare(
+    name: str,
+    root: str | Path,
+    *,
+    only_verify: bool = False,
+    partial: bool = False,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> None:
+    """Convert the masks of a release if needed, write its lists, and check all of it.
+
+    Args:
+        name: of RELEASES.
+        only_verify: check what was prepared before.
+        partial: accept any number of photos.
+        overwrite: convert masks again.
+        processes: see `in_parallel`.
 
     Raises:
-        UserError: the folders are not there, or what `verify` finds.
+        UserError: folders are missing, or see `verify`.
     """
     release = RELEASES[name]
     labels = load_vocabulary(release.vocabulary).labels
@@ -139,19 +157,21 @@ def prepare(name, root, *, only_verify=False, partial=False, overwrite=False, pr
     verify(layout, list(release.folders), expected=expected, processes=processes)
 
 
-def _names(release, layout, folder):
-    """Names of the photos below a folder of the release, those that its masks have too."""
-    photos = layout.root / release.img_dir / folder
-    found = sorted(photos.rglob(f'*{release.img_suffix}'))
-    if not found:
+def _names(release: Release, layout: Layout, folder: str) -> list[str]:
+    """List the photos below a folder: paths below img_dir, without suffix."""
+    root = layout.root / release.img_dir
+    photos = root / folder
+    paths = sorted(photos.rglob(f'*{release.img_suffix}'))
+    if not paths:
         raise UserError(
             f'{photos} holds no *{release.img_suffix}; unpack {release.source} into {layout.root}'
         )
-    start = layout.root / release.img_dir
-    return [str(path.relative_to(start))[: -len(release.img_suffix)] for path in found]
+    return [str(path.relative_to(root))[: -len(release.img_suffix)] for path in paths]
 
 
-def _convert(release, layout, names, overwrite, processes):
+def _convert(
+    release: Release, layout: Layout, names: list[str], overwrite: bool, processes: int | None
+) -> None:
     if release.table is None:
         return
     palette = load_vocabulary(release.vocabulary).palette
@@ -171,6 +191,6 @@ def _convert(release, layout, names, overwrite, processes):
         pass
 
 
-def _recode(job):
+def _recode(job: tuple[Path, Path, NDArray[np.uint8], Palette]) -> None:
     source, target, table, palette = job
     write_mask(target, table[read_labels(source)], palette)

@@ -1,12 +1,9 @@
-"""Where weights come from: the files of `pretrain`, each with its sources."""
+"""Find the sources of weights: the files of `pretrain`, and where each can be fetched."""
 
 import os
 import re
-from typing import NamedTuple
-
-import open_clip
-import timm
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from mmseg.clip import fetched_names
 from mmseg.errors import UserError
@@ -18,7 +15,7 @@ HUB_NAMES = {'.safetensors': 'open_clip_model.safetensors', '.bin': 'open_clip_p
 
 
 class Source(NamedTuple):
-    """An address with its sha256, or a file of a repository of the hub."""
+    """An address with its sha256, or a file in a repository of the Hugging Face hub."""
 
     url: str | None = None
     sha256: str | None = None
@@ -27,23 +24,29 @@ class Source(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Weights to have.
+    """Weights to fetch.
 
     Attributes:
-        title: what they are, for messages.
-        choices: (file name, Source) pairs, any of which will do, the first to be tried first.
-        licence: a note, for the manifest.
-        mit: they are a MiT's, to be kept in our names.
+        title: for messages.
+        choices: (file name, Source) pairs, in the order in which they are tried.
+        licence: a note for the manifest.
+        mit: the weights are a MiT's, whose names are converted.
     """
 
     title: str
-    choices: tuple
+    choices: tuple[tuple[str, Source], ...]
     licence: str
     mit: bool = False
 
 
-def clip_weights(name):
-    """'ViT-B-16' (OpenAI's) or 'ViT-B-16:laion2b_s34b_b88k' -> Wanted"""
+def clip_weights(name: str) -> Wanted:
+    """Look up a CLIP: 'ViT-B-16' (OpenAI's) or 'ViT-B-16:laion2b_s34b_b88k'.
+
+    Raises:
+        UserError: open_clip has no such model or tag.
+    """
+    import open_clip
+
     model, _, tag = name.partition(':')
     tag = tag or 'openai'
     if open_clip.get_model_config(model) is None:
@@ -59,22 +62,31 @@ def clip_weights(name):
     return Wanted(f'{model}:{tag}', tuple(_clip_choices(model, tag, known, repo)), licence)
 
 
-def _clip_choices(model, tag, known, repo):
+def _clip_choices(
+    model: str, tag: str, known: dict[str, Any], repo: str
+) -> Iterator[tuple[str, Source]]:
+    """Yield the direct address, then files of the hub."""
     names = fetched_names(model, tag)
     if known.get('url'):
         digest = re.search(r'/([0-9a-f]{64})/', known['url'])
         file = names[0] if tag == 'openai' else names[-1]
         yield file, Source(known['url'], digest[1] if digest else None)
     if repo:
-        own = known['hf_hub'].removeprefix(repo).strip('/')
-        for suffix, usual in HUB_NAMES.items():
-            if not own or own.endswith(suffix):
+        filename = known['hf_hub'].removeprefix(repo).strip('/')
+        for suffix, default in HUB_NAMES.items():
+            if not filename or filename.endswith(suffix):
                 target = next(name for name in names if name.endswith(suffix))
-                yield target, Source(repo=repo, filename=own or usual)
+                yield target, Source(repo=repo, filename=filename or default)
 
 
-def student_weights(name):
-    """'resnet101c' or any other timm model, 'mit_b0' to 'mit_b5' -> Wanted"""
+def student_weights(name: str) -> Wanted:
+    """Look up a student backbone: a timm model such as 'resnet101c', or 'mit_b0' to 'mit_b5'.
+
+    Raises:
+        UserError: timm has no such model, or no weights of it.
+    """
+    import timm
+
     if name.removeprefix('mit_') in MIT_SIZES:
         repo, files = f'nvidia/{name.replace("_", "-")}', ('model.safetensors', 'pytorch_model.bin')
         choices = tuple((f'{name}.pth', Source(repo=repo, filename=file)) for file in files)
@@ -91,14 +103,17 @@ def student_weights(name):
     return Wanted(name, ((file, source),), licence)
 
 
-def located(source):
-    """Source -> (url, sha256 or None); a hub's file is asked for at `HF_ENDPOINT`.
+def located(source: Source) -> tuple[str, str | None]:
+    """Find the address and the sha256 of a source; the hub is the one at `HF_ENDPOINT`.
 
     Raises:
-        UserError: the hub does not know it, cannot be reached, or `HF_HUB_OFFLINE` is set.
+        UserError: the hub has no such file, cannot be reached, or `HF_HUB_OFFLINE` is set.
     """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
     if source.url:
         return source.url, source.sha256
+    assert source.repo and source.filename
     url = hf_hub_url(source.repo, source.filename, endpoint=os.environ.get('HF_ENDPOINT'))
     if os.environ.get('HF_HUB_OFFLINE', '').upper() in ('1', 'TRUE', 'YES', 'ON'):
         raise UserError(f'{url}: HF_HUB_OFFLINE is set')

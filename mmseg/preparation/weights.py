@@ -9,8 +9,9 @@ import torch
 from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
 from mmseg.errors import UserError
 from mmseg.models.checkpoints import read_mit
-from mmseg.utils import atomic_path, digest_file, download, output_dir
+from mmseg.utils import atomic_path, digest_file, output_dir
 from mmseg.utils.checkpoint import read_state
+from mmseg.utils.download import download
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .manifest import NAME, problems, read_manifest, record

@@ -1,12 +1,14 @@
-"""Small helpers that know nothing of segmentation."""
+"""Small helpers that know nothing of segmentation.
 
-from .checkout import CHECKOUT, in_checkout
-from .count import count_unasked
+Helpers for tensors are in `mmseg.utils.tensors`, so that this package does not import PyTorch.
+"""
+
 from .describe import kind_of, shown, what_is
-from .digest import digest_file, digest_state
-from .download import download
 from .files import (
+    CHECKOUT,
     atomic_path,
+    digest_file,
+    in_checkout,
     output_dir,
     path_below,
     point_to,
@@ -16,11 +18,8 @@ from .files import (
     unique_names,
 )
 from .images import read_image
-from .memory import peak_memory
-from .on_device import index_of, kept_on_device
 from .progress import Progress
 from .signature import accepted_keys, require_keys, require_known, required_keys
-from .statistics import channel_statistics
 from .suggest import nearest
 from .values import (
     Builds,
@@ -48,19 +47,12 @@ __all__ = [
     'Settings',
     'accepted_keys',
     'atomic_path',
-    'channel_statistics',
-    'count_unasked',
     'digest_file',
-    'digest_state',
-    'download',
     'in_checkout',
-    'index_of',
-    'kept_on_device',
     'kind_of',
     'nearest',
     'output_dir',
     'path_below',
-    'peak_memory',
     'point_to',
     'read_image',
     'read_json',

@@ -1,41 +1,45 @@
-"""Read weights, text rows and checkpoints from files of any layout, and refuse what is damaged."""
+"""Read tensors from files of any layout, and refuse damaged or unsafe files."""
 
 import re
+import sys
 import warnings
 import zipfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg.errors import UserError
 
 from .describe import shown, what_is
-from .files import reason_of
+from .files import in_checkout, reason_of
 
-NUMBERS = (
+State = Mapping[str, Tensor]
+DTYPES = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
 )
 # Entries of OpenAI's archives that are no weights.
 NO_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
-UNPACKED = 8  # a zip of weights hardly shrinks: one that claims more of its size is refused
+UNPACKED = 8  # times its size; a file that claims to hold more is refused
 
 
-def read_file(path, *, cure='check or replace the file'):
-    """Read a file of tensors, of whatever name, without running code from it.
+def read_file(path: str | Path, *, cure: str = 'check or replace the file') -> Any:
+    """Read a file of tensors without running code from it.
 
-    The layout is recognised by content: PyTorch's zip or older pickle, a TorchScript archive,
+    The layout is recognised by the content: PyTorch's zip or older pickle, a TorchScript archive,
     safetensors, or a NumPy array.
 
     Args:
-        cure: what the user can do about a file that cannot be read, for the message.
+        cure: what the user can do if the file cannot be read, for the message.
 
     Returns:
-        What the file holds: a dict, a list, a tensor. Its tensors are finite and on the CPU.
+        The content of the file: a dict, a list or a tensor, finite and on the CPU.
 
     Raises:
         UserError: the file is missing, damaged, of another kind, would run code when read, or
@@ -47,42 +51,42 @@ def read_file(path, *, cure='check or replace the file'):
             f'no weights file {path}; `bash download_weights.sh` fetches what the configs need'
         )
     try:
-        kind = what_is(path)
+        layout = what_is(path)
     except OSError as error:
         raise UserError(f'{path} cannot be read: {reason_of(error)}') from error
-    if kind not in READERS:
-        raise UserError(f'{path} is no weights file: it is {kind}; {cure}')
+    if layout not in READERS:
+        raise UserError(f'{path} is no weights file: it is {layout}; {cure}')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of old layouts, which a user cannot change
-            content = READERS[kind](path)
+            content = READERS[layout](path)
     except Exception as error:  # parsers of other projects: damage makes them raise anything
         if 'Unsupported ' in str(error):
             raise UserError(
                 f'{path} holds Python objects that would run code when read; save its state_dict '
                 'alone, best as .safetensors'
             ) from error
-        raise UserError(f'{path} is damaged: {kind} ({reason_of(error)}); {cure}') from error
+        raise UserError(f'{path} is damaged: {layout} ({reason_of(error)}); {cure}') from error
     for name, tensor in _tensors_in(content):
         _require_numbers(tensor, f'{path} holds {name or "a tensor"}', path.stat().st_size, cure)
     return content
 
 
-def _read_torch(path):
+def _read_torch(path: Path) -> Any:
     _check_zip(path)
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
-def _read_script(path):
+def _read_script(path: Path) -> dict[str, Tensor]:
     _check_zip(path)
     return dict(torch.jit.load(path, map_location='cpu').state_dict())
 
 
-def _read_array(path):
+def _read_array(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-READERS = {
+READERS: dict[str, Callable[[Path], Any]] = {
     'a PyTorch file': _read_torch,
     'a pickle': _read_torch,
     'a TorchScript archive': _read_script,
@@ -91,8 +95,8 @@ READERS = {
 }
 
 
-def _check_zip(path):
-    """Compare a zip's members with their checksums, which PyTorch does not."""
+def _check_zip(path: Path) -> None:
+    """Verify the checksums of a zip's members, which PyTorch does not."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -106,34 +110,35 @@ def _check_zip(path):
                         pass
 
 
-def _tensors_in(content):
-    """Nested dicts, lists and tuples -> (name, tensor) of each tensor: 'state_dict.conv1.weight'"""
-    stack, seen = [('', content)], set()
+def _tensors_in(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested dicts and lists with their names: 'state_dict.conv1.weight'."""
+    stack: list[tuple[str, Any]] = [('', content)]
+    seen = set()
     while stack:
         name, item = stack.pop()
         if torch.is_tensor(item):
             yield shown(name), item
         elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
             seen.add(id(item))  # a damaged pickle can hold itself
-            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            pairs: Iterable[Any] = item.items() if isinstance(item, dict) else enumerate(item)
             stack += [(f'{name}.{key}' if name else str(key), value) for key, value in pairs]
 
 
-def _require_numbers(tensor, what, size, cure):
+def _require_numbers(tensor: Tensor, what: str, size: int, cure: str) -> None:
     plain = type(tensor) is torch.Tensor or isinstance(tensor, nn.Parameter)
     plain = plain and not tensor.is_nested and tensor.layout == torch.strided
-    if not plain or tensor.device.type != 'cpu' or tensor.dtype not in NUMBERS:
+    if not plain or tensor.device.type != 'cpu' or tensor.dtype not in DTYPES:
         raise UserError(f'{what}, which is not a dense tensor of real numbers; {cure}')
     if tensor.nbytes > UNPACKED * size:
         raise UserError(f'{what}, which claims to be larger than the file; {cure}')
     require_finite(tensor, what, cure)
 
 
-def require_finite(tensor, what, cure):
+def require_finite(tensor: Tensor, what: str, cure: str) -> None:
     """Refuse a tensor with NaN or Inf in it.
 
     Raises:
-        UserError: it has; the message begins with `what` and ends with `cure`.
+        UserError: the message begins with `what` and ends with `cure`.
     """
     if tensor.is_floating_point() and tensor.numel():
         low, high = tensor.detach().aminmax()  # NaN propagates; ten times as fast as isfinite()
@@ -141,25 +146,26 @@ def require_finite(tensor, what, cure):
             raise UserError(f'{what} with NaN or Inf in it; {cure}')
 
 
-def require_finite_state(state, what, cure):
-    """Look at each tensor of {name: tensor}; see `require_finite`."""
+def require_finite_state(state: State, what: str, cure: str) -> None:
+    """Refuse weights with NaN or Inf in them; see `require_finite`."""
     for name, tensor in state.items():
         require_finite(tensor, f'{what} {name}', cure)
 
 
-def read_state(path):
-    """A file of weights, or a checkpoint -> its {name: tensor}; see `read_file`.
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a network from a file or a checkpoint.
 
     Raises:
-        UserError: as `read_file`, or there are no weights in it.
+        UserError: see `read_file`; or the file holds no weights.
     """
     return state_of(read_file(path), path)
 
 
-def meta_of(content, path) -> dict:
-    """What `read_file` gave -> what the file says besides weights; {} where it says nothing.
+def meta_of(content: Any, path: str | Path) -> dict[str, Any]:
+    """Return what a file says besides weights: a checkpoint's `meta`, or safetensors' metadata.
 
-    This is a checkpoint's `meta`, or the {name: text} of a safetensors file.
+    Args:
+        content: what `read_file` returned.
     """
     if what_is(path) == 'a safetensors file':
         with safe_open(path, 'pt') as file:
@@ -168,8 +174,16 @@ def meta_of(content, path) -> dict:
     return meta if isinstance(meta, dict) else {}
 
 
-def state_of(content, path):
-    """What `read_file` gave -> {name: tensor}, without 'state_dict' and 'module.' around them."""
+def state_of(content: Any, path: object) -> dict[str, Tensor]:
+    """Take the weights out of the content of a file, without 'state_dict' and 'module.'.
+
+    Args:
+        content: what `read_file` returned.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: there are none.
+    """
     if not isinstance(content, dict):
         raise UserError(f'{path} holds a {type(content).__name__}, not the weights of a network')
     state = content.get('state_dict', content)
@@ -181,59 +195,59 @@ def state_of(content, path):
         if isinstance(name, str) and torch.is_tensor(tensor) and name not in NO_WEIGHTS
     }
     if not state:
-        raise UserError(f'{path} holds no weights (found: {_some(content) or "nothing"})')
+        raise UserError(f'{path} holds no weights (found: {_list_some(content) or "nothing"})')
     return state
 
 
-def misfit(own, state, optional=()):
-    """Say why the weights of a file do not fit a network.
+def misfit(expected: State, state: State, optional: Iterable[str] = ()) -> str:
+    """Describe why weights do not fit a network.
 
     Args:
-        own, state: {name: tensor} of the network and of the file.
-        optional: names that the file may lack.
+        expected: weights of the network.
+        optional: names that may be missing.
 
     Returns:
-        'missing: a, b, c and 3 more; shapes: ...', or '' where all of it fits.
+        'missing: a, b, c and 3 more; shapes: ...', or '' if they fit.
     """
-    both = sorted(set(own) & set(state))
-    reasons = dict(
-        missing=set(own) - set(state) - set(optional),
-        unexpected=set(state) - set(own),
+    both = sorted(set(expected) & set(state))
+    reasons: dict[str, Collection[str]] = dict(
+        missing=set(expected) - set(state) - set(optional),
+        unexpected=set(state) - set(expected),
         shapes=[
-            f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
+            f'{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}'
             for name in both
-            if state[name].shape != own[name].shape
+            if state[name].shape != expected[name].shape
         ],
         types=[
-            f'{name} is {state[name].dtype}, expected {own[name].dtype}'
+            f'{name} is {state[name].dtype}, expected {expected[name].dtype}'
             for name in both
-            if own[name].is_floating_point() and not state[name].is_floating_point()
+            if expected[name].is_floating_point() and not state[name].is_floating_point()
         ],
     )
-    return '; '.join(f'{what}: {_some(names)}' for what, names in reasons.items() if names)
+    return '; '.join(f'{what}: {_list_some(names)}' for what, names in reasons.items() if names)
 
 
-def joined(first, second):
-    """Concatenate two tensors; None where one is missing or their rows differ in shape."""
+def joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Concatenate two tensors; None if one is missing or their rows differ in shape."""
     if first is None or second is None or not first.ndim or not second.ndim:
         return None
     return torch.cat([first, second]) if first.shape[1:] == second.shape[1:] else None
 
 
-def _some(names, most=3):
-    names = sorted(map(shown, names))
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more
+def _list_some(names: Iterable[object], most: int = 3) -> str:
+    texts = sorted(map(shown, names))
+    more = f' and {len(texts) - most} more' if len(texts) > most else ''
+    return ', '.join(texts[:most]) + more
 
 
-def read_checkpoint(path, map_location=None):
-    """Read a checkpoint that `SegRunner` wrote, to go on from it.
+def read_checkpoint(path: str | Path, map_location: Any = None) -> dict[str, Any]:
+    """Read a checkpoint of `SegRunner`, to resume from it.
 
     Args:
         map_location: ignored; mmengine passes it. Model and optimizer move what they load.
 
     Raises:
-        UserError: as `read_file`, or it is no checkpoint of a training.
+        UserError: see `read_file`; or it is no checkpoint of a training.
     """
     content = read_file(path, cure='name an earlier one, or start a new run')
     state_of(content, path)
@@ -245,11 +259,12 @@ def read_checkpoint(path, map_location=None):
     return content
 
 
-def _is_training(content: dict) -> bool:
-    """Whether a checkpoint has the shape that a resumed run relies on"""
-    meta, optimizer, hub = (content.get(name) for name in ('meta', 'optimizer', 'message_hub'))
-    if not all(isinstance(part, dict) for part in (meta, optimizer, hub)):
+def _is_training(content: dict[str, Any]) -> bool:
+    """Tell whether a checkpoint has all that a resumed run relies on."""
+    known = [content.get(name) for name in ('meta', 'optimizer', 'message_hub')]
+    if not all(isinstance(part, dict) for part in known):
         return False
+    meta, optimizer, hub = (part or {} for part in known)
     groups = optimizer.get('param_groups')
     parts = [hub.get('runtime_info'), meta.get('settings', {}), meta.get('dataset_meta', {})]
     parts += groups if isinstance(groups, list) else [None]
@@ -259,8 +274,8 @@ def _is_training(content: dict) -> bool:
     )
 
 
-def newest_checkpoint(folder):
-    """Folder -> its newest checkpoint that can be read, or None; a damaged one is passed over."""
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """Find the newest checkpoint of a folder that is not damaged."""
     files = [p for p in Path(folder).glob('iter_*.pth') if re.fullmatch(r'iter_\d+', p.stem)]
     for path in sorted(files, key=lambda path: int(path.stem[5:]), reverse=True):
         try:
@@ -270,3 +285,35 @@ def newest_checkpoint(folder):
         else:
             return path
     return None
+
+
+def create_with_weights(model: str, **options: Any) -> nn.Module:
+    """Build a timm model with its own weights, from `pretrain` or from the network.
+
+    Args:
+        model: a name of timm.
+        options: of `timm.create_model`.
+
+    Raises:
+        UserError: the weights cannot be fetched, are damaged, or hold NaN or Inf.
+    """
+    import timm
+
+    known = timm.get_pretrained_cfg(model)
+    repo = (known and known.hf_hub_id) or model
+    file = Path(in_checkout(f'pretrain/{repo.split("/")[-1]}.safetensors'))
+    if file.is_file():
+        read_state(file)  # for its message about damage
+        options['pretrained_cfg_overlay'] = dict(file=str(file))
+    else:
+        print(f'weights {model}: from timm, or its cache', file=sys.stderr, flush=True)
+    try:
+        network = timm.create_model(model, pretrained=True, **options)
+    except Exception as error:  # the hub client's errors have no common type
+        raise UserError(
+            f'the weights of {model} could not be fetched ({reason_of(error)}); fetch the file '
+            'elsewhere and set pretrained to it'
+        ) from error
+    what = f'{model} of timm has'
+    require_finite_state(network.state_dict(), what, 'set pretrained to another file')
+    return network

@@ -1,6 +1,7 @@
-"""What a file is that was expected to be something else."""
+"""Describe a file that was expected to be something else."""
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 MAGIC = (
@@ -16,8 +17,8 @@ MAGIC = (
     (b'{', 'JSON text'),
     (b'[', 'JSON text'),
 )
-# The kind of network, and what its names contain.
-KINDS = (
+# Networks, and what the names of their weights contain.
+NETWORKS = (
     ('a MaskCLIP+ training checkpoint', ('decode_head.',)),
     ('a CLIP with both towers', ('visual.', 'token_embedding.')),
     ("a CLIP's image tower", ('visual.',)),
@@ -29,15 +30,15 @@ KINDS = (
 )
 
 
-def what_is(path):
-    """File -> words: 'a web page: a download that went wrong', 'a TorchScript archive', ..."""
+def what_is(path: str | Path) -> str:
+    """Describe a file: 'a web page: a download that went wrong', 'a TorchScript archive', ..."""
     path = Path(path)
     with path.open('rb') as file:
         start = file.read(512).lower()
     if not start:
         return 'an empty file'
     if start.startswith(b'pk'):
-        return _kind_of_zip(path)
+        return _what_zip(path)
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size:
         return 'a safetensors file'
     if start[257:262] == b'ustar':
@@ -48,7 +49,7 @@ def what_is(path):
     return 'cut short, or a file of another kind'
 
 
-def _kind_of_zip(path):
+def _what_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -59,15 +60,16 @@ def _kind_of_zip(path):
     return 'a PyTorch file' if any(n.endswith('data.pkl') for n in names) else 'a zip archive'
 
 
-def kind_of(names):
-    """Names of tensors -> words: 'a ResNet', "a CLIP's image tower", ..."""
-    for words, parts in KINDS:
+def kind_of(names: Iterable[str]) -> str:
+    """Describe a network by the names of its weights: 'a ResNet', "a CLIP's image tower", ..."""
+    names = list(names)
+    for words, parts in NETWORKS:
         if all(any(part in name for name in names) for part in parts):
             return words
     return f'weights named {", ".join(sorted(map(shown, names))[:3])}'
 
 
-def shown(text, most=100):
-    """Any object -> text that fits into a line and can be printed anywhere"""
-    text = str(text)
+def shown(item: object, most: int = 100) -> str:
+    """Convert any object to text that fits into a line and can be printed anywhere."""
+    text = str(item)
     return text[:most] if text.isprintable() else ascii(text)[1:-1][:most]

@@ -1,4 +1,4 @@
-"""Files from the network: resumed where they stopped, checked, whole or not there."""
+"""Download files: resumed where they stopped, checked, and never left half done."""
 
 import hashlib
 import http.client
@@ -6,18 +6,20 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from mmseg.errors import UserError
 
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
-from .digest import digest_file
+from .files import digest_file
 from .progress import Progress
 
 BLOCK, MB = 1 << 18, 1e6
@@ -25,34 +27,43 @@ AGENT = {'User-Agent': 'mmseg-maskclip'}  # some hosts refuse Python's own
 
 
 class DownloadError(Exception):
-    """One source does not give the file; another one may."""
+    """One source fails; another one may have the file."""
 
 
 class _Broken(http.client.HTTPException):
     """The connection ended, or was silent for too long."""
 
 
-def download(urls, target, *, sha256=None, recognise=None, attempts=5, timeout=30.0):
-    """Addresses of one and the same file, tried in this order -> the one that gave it.
+def download(
+    urls: Iterable[str],
+    target: str | Path,
+    *,
+    sha256: str | None = None,
+    recognise: Callable[[Path], Any] | None = None,
+    attempts: int = 5,
+    timeout: float = 30.0,
+) -> str:
+    """Download a file from the first of some addresses that works; return that address.
 
-    What arrived of a broken download stays beside the target and is continued next time. Proxies
-    are those of the environment (`https_proxy`, `no_proxy`).
+    A part of a broken download stays beside the target, and the next call continues it. Proxies are
+    taken from the environment (`https_proxy`, `no_proxy`).
 
     Args:
-        target: where the file goes; it appears there whole.
-        sha256: hex digest that it must have; None for any.
-        recognise: reads a whole file and raises a UserError if it is of another kind; None for any.
-        attempts: to go on after a break, each time that nothing more arrived.
-        timeout: seconds of silence that count as a break.
+        target: path of the file. It appears there when it is complete.
+        sha256: expected hex digest. None for any.
+        recognise: reads a complete file and raises a UserError if it is of another kind.
+        attempts: in a row without any new data, before an address is given up.
+        timeout: seconds of silence after which an attempt ends.
 
     Raises:
-        UserError: no source gave it; what each of them said, and where to put it by hand.
+        UserError: no address worked; what each of them said, and where to put the file by hand.
     """
-    target, reasons = Path(target), []
+    target = Path(target)
+    reasons = []
     for url in urls:
-        mark = hashlib.sha1(url.encode()).hexdigest()[:8]
-        part = target.with_name(f'.{target.name}.{mark}.part')
-        with _only_one(target):
+        digest = hashlib.sha1(url.encode()).hexdigest()[:8]
+        part = target.with_name(f'.{target.name}.{digest}.part')
+        with _locked(target):
             try:
                 _fetch(url, part, target.name, attempts, timeout)
                 _check(part, sha256, recognise)
@@ -69,11 +80,11 @@ def download(urls, target, *, sha256=None, recognise=None, attempts=5, timeout=3
 
 
 @contextmanager
-def _only_one(target):
-    """Two processes must not write into one part.
+def _locked(target: Path) -> Iterator[None]:
+    """Keep other processes from downloading the same file.
 
     Raises:
-        UserError: another process fetches this file.
+        UserError: another process downloads it.
     """
     lock = target.with_name(f'.{target.name}.lock')
     with _writing(lock):
@@ -90,8 +101,8 @@ def _only_one(target):
             lock.unlink(missing_ok=True)
 
 
-def _fetch(url, part, name, attempts, timeout):
-    """Bring `part` to its whole length, in as many requests as that takes."""
+def _fetch(url: str, part: Path, name: str, attempts: int, timeout: float) -> None:
+    """Complete `part`, in as many requests as it takes."""
     left = attempts
     while True:
         before = _size(part)
@@ -103,8 +114,8 @@ def _fetch(url, part, name, attempts, timeout):
             reason = f'the server answers {error.code} {error.reason}'
             if error.code == 416:
                 if error.headers.get('Content-Range') == f'bytes */{before}':
-                    return  # it had arrived whole
-                part.unlink(missing_ok=True)  # no beginning of what is there now
+                    return  # it is complete
+                part.unlink(missing_ok=True)  # the file has changed since
             elif error.code < 500 and error.code not in (408, 429):
                 raise DownloadError(reason) from error
         except (OSError, http.client.HTTPException) as error:
@@ -115,14 +126,14 @@ def _fetch(url, part, name, attempts, timeout):
         time.sleep(min(0.2 * 2 ** (attempts - left), 10.0))
 
 
-def _request(url, part, name, timeout):
-    """One request for what is missing -> whether the file is whole now."""
+def _request(url: str, part: Path, name: str, timeout: float) -> bool:
+    """Request the rest of the file; return whether it is complete."""
     have, tag = _size(part), _tag_file(part)
     headers = dict(AGENT)
     if have:
         headers['Range'] = f'bytes={have}-'
         if tag.is_file():
-            headers['If-Range'] = tag.read_text()  # another file by now starts anew
+            headers['If-Range'] = tag.read_text()  # a changed file starts anew
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=timeout) as answer:
         have = have if answer.status == 206 else 0
@@ -135,7 +146,7 @@ def _request(url, part, name, timeout):
     return total is None or _size(part) == total
 
 
-def _copy(answer, part, have, total, name):
+def _copy(answer: Any, part: Path, have: int, total: int | None, name: str) -> None:
     with Progress(ceil((total or 0) / MB), name, unit='MB') as progress:
         progress.skip(int(have / MB))
         with _writing(part), part.open('ab' if have else 'wb') as file:
@@ -146,8 +157,8 @@ def _copy(answer, part, have, total, name):
                 progress.update(now - progress.done)
 
 
-def _read(answer):
-    """A block; what the network refuses is told apart from what the disk refuses."""
+def _read(answer: Any) -> bytes:
+    """Read a block. Errors of the network get their own type, unlike those of the disk."""
     try:
         return answer.read1(BLOCK)
     except OSError as error:
@@ -155,17 +166,18 @@ def _read(answer):
 
 
 @contextmanager
-def _writing(path):
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
 
 
-def _check(part, sha256, recognise):
+def _check(part: Path, sha256: str | None, recognise: Callable[[Path], Any] | None) -> None:
+    """Remove a complete file that is not the expected one, and raise a DownloadError."""
     try:
-        if sha256 is not None and (found := digest_file(part)) != sha256:
-            raise DownloadError(f'its sha256 is {found[:12]}..., not {sha256[:12]}...')
+        if sha256 is not None and (actual := digest_file(part)) != sha256:
+            raise DownloadError(f'its sha256 is {actual[:12]}..., not {sha256[:12]}...')
         if recognise is not None:
             recognise(part)
     except (DownloadError, UserError) as error:
@@ -174,9 +186,9 @@ def _check(part, sha256, recognise):
         raise DownloadError(str(error).replace(str(part), 'it')) from error
 
 
-def _size(path):
+def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _tag_file(part):
+def _tag_file(part: Path) -> Path:
     return part.with_suffix('.tag')

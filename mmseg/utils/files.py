@@ -1,4 +1,4 @@
-"""Write files atomically, and keep paths below the folder that they belong to."""
+"""Write files atomically, find files of the checkout, keep paths below their folder."""
 
 import hashlib
 import json
@@ -9,14 +9,16 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mmseg.errors import UserError
 
 from .describe import shown
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 # Of `x.png`: .x.<machine, process, random>.part.png
 PART = re.compile(
     r'\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8}\.part(\.[^.]+)?'
@@ -25,9 +27,9 @@ DAY = 86400
 
 
 def _machine() -> str:
-    """Identify the machine or the container whose process ids we see -> eight hex digits.
+    """Identify the machine or the container of this process by eight hex digits.
 
-    A host's first pid namespace has the same number on every host, so the boot counts too.
+    The first pid namespace has the same number on every host, so the boot id counts too.
     """
     known = [socket.gethostname()]
     with suppress(OSError):  # Linux alone has these
@@ -40,20 +42,20 @@ MACHINE = _machine()
 
 
 def reason_of(error: BaseException) -> str:
-    """An exception of the system or of a library -> what it says, in one line"""
+    """Put an exception of the system or of a library into one line."""
     text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__
     return shown(text.splitlines()[0], 200)
 
 
 @contextmanager
-def atomic_path(path) -> Iterator[Path]:
-    """Make the folder, yield a temporary path in it; rename it onto `path` if the block succeeds.
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to `path` if the block succeeds.
 
-    The temporary name is nobody else's, on any machine, and keeps the suffix, since many writers
-    choose the format by it.
+    The folder is made. The temporary name is unique on all machines and keeps the suffix, by which
+    many writers choose the format.
 
     Raises:
-        UserError: the system refuses: a full disk, no permission, a folder in the place.
+        UserError: the disk is full, permission is missing, or the path is a folder.
     """
     path = Path(path)
     stem = os.fsdecode(os.fsencode(path.stem)[:200])  # a name has at most 255 bytes
@@ -80,24 +82,24 @@ def _is_full(folder: Path) -> bool:
     return False
 
 
-def sweep_parts(folder):
-    """Remove from a folder the temporary files of processes that were killed.
+def sweep_parts(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder.
 
-    These are files of this machine's processes that run no more, and any that are a day old.
+    These are files of processes of this machine that have ended, and all that are a day old.
     """
     with os.scandir(folder) as entries:
         parts = [(entry, PART.fullmatch(entry.name)) for entry in entries]
-    for entry, found in parts:
-        if not found:
+    for entry, match in parts:
+        if not match:
             continue
         with suppress(OSError):  # another run was faster, or the file is not ours to remove
             old = time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
-            if old or (found['machine'] == MACHINE and not _runs(int(found['process'], 16))):
+            if old or (match['machine'] == MACHINE and not _runs(int(match['process'], 16))):
                 os.unlink(entry.path)
 
 
 def _runs(process: int) -> bool:
-    """A process id -> whether there is such a process"""
+    """Tell whether a process with this id runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -107,14 +109,14 @@ def _runs(process: int) -> bool:
     return True
 
 
-def point_to(target, link):
-    """Make `link` a symbolic link to a file beside it, in place of what it was."""
+def point_to(target: str | Path, link: str | Path) -> None:
+    """Make `link` a symbolic link to a file beside it, and replace what it was."""
     with atomic_path(link) as temporary:
         temporary.symlink_to(Path(target).name)
 
 
-def output_dir(path) -> Path:
-    """Make a folder, prove that it can be written, and remove what killed runs left in it.
+def output_dir(path: str | Path) -> Path:
+    """Make a folder, check that it is writable, and remove what killed runs left in it.
 
     Raises:
         UserError: the folder cannot be made or written.
@@ -132,10 +134,10 @@ def output_dir(path) -> Path:
     return path
 
 
-def path_below(root, name, source) -> Path:
-    """Join a root and a name that was read from a file; every such name goes through here.
+def path_below(root: str | Path, name: Any, source: object) -> Path:
+    """Join a root and a name that was read from a file, and refuse names that leave the root.
 
-    Symbolic links below the root are the user's own and are followed.
+    Symbolic links below the root belong to the user and are followed.
 
     Args:
         source: the file that holds the name, for the message.
@@ -149,8 +151,8 @@ def path_below(root, name, source) -> Path:
     return Path(root, name)
 
 
-def read_json(path):
-    """A JSON file -> its content
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
 
     Raises:
         UserError: missing, unreadable, or no JSON.
@@ -161,8 +163,8 @@ def read_json(path):
         raise UserError(f'{path} cannot be read as JSON: {reason_of(error)}') from error
 
 
-def unique_names(paths: Iterable[Path]) -> dict[str, str]:
-    """Paths -> {path: name to write under}: the stem, or the path below the common folder."""
+def unique_names(paths: Sequence[Path]) -> dict[str, str]:
+    """Map paths to names for their results: the stem, or the path below the common folder."""
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):
         return {str(path): stem for path, stem in zip(paths, stems)}
@@ -174,3 +176,19 @@ def unique_names(paths: Iterable[Path]) -> dict[str, str]:
         str(path): str(inner.with_name(f'{inner.stem}_{inner.suffix[1:]}'))
         for path, inner in zip(paths, relative)
     }
+
+
+def in_checkout(path: str | Path) -> str:
+    """Find a path of `pretrain/` or `data/`: in the current folder, else in the checkout."""
+    below = CHECKOUT / path
+    ours = Path(path).parts[:1] in (('pretrain',), ('data',))
+    return str(below if ours and not Path(path).exists() and below.exists() else path)
+
+
+def digest_file(path: str | Path) -> str:
+    """Compute the sha256 of a file."""
+    sha = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()

@@ -1,7 +1,8 @@
-"""Opening images: photo formats alone, whatever a file is called."""
+"""Open image files of photo formats, whatever their suffix."""
 
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -9,7 +10,8 @@ from mmseg.errors import UserError
 
 from .files import reason_of
 
-# Pillow's other formats are not for photos: opening EPS and PDF starts Ghostscript.
+# Not Pillow's other formats: opening EPS or PDF starts Ghostscript.
+T = TypeVar('T')
 FORMATS = ['JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF']
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif'}
 try:
@@ -21,12 +23,14 @@ except ImportError:  # an option: pip install pillow-heif
     pass
 
 
-def read_image(path, convert: Callable[[Image.Image], Any], file: BinaryIO | None = None):
-    """Open an image file and return `convert` of it, called while the file is open.
+def read_image(
+    path: str | Path, convert: Callable[[Image.Image], T], file: BinaryIO | None = None
+) -> T:
+    """Open an image and return `convert(image)`, which is called while the file is open.
 
     Args:
-        path: the file, or its name in messages where `file` holds its bytes.
-        convert: calls Pillow alone, whose errors are taken for those of a damaged file.
+        path: the file, or its name for messages if `file` holds its bytes.
+        convert: calls Pillow only. Its errors are reported as damage of the file.
 
     Raises:
         UserError: missing, damaged, too large, or of another format than FORMATS.
@@ -39,7 +43,7 @@ def read_image(path, convert: Callable[[Image.Image], Any], file: BinaryIO | Non
     except FileNotFoundError as error:
         raise UserError(f'no such image: {path}') from error
     except Image.DecompressionBombError as error:
-        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise UserError(
             f'the image {path} has more than {most:.0f} megapixels; shrink it, or cut it into tiles'
         ) from error

@@ -1,12 +1,12 @@
-"""Read large JSON files element by element, in little memory."""
+"""Read large JSON files element by element, with little memory."""
 
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-CHUNK = 2**20  # characters that are read at a time
+CHUNK = 2**20  # characters per read
 LONGEST = 2**28  # characters of one element
 BLANKS = re.compile(r'[ \t\r\n]*')
 decode = json.JSONDecoder().raw_decode
@@ -15,7 +15,7 @@ decode = json.JSONDecoder().raw_decode
 def json_elements(path: str | Path) -> Iterator[tuple[str, Any]]:
     """Yield (key, element) for each element of each list of the object that a JSON file holds.
 
-    Values of other types are skipped. At most a few elements are in memory.
+    Values of other types are skipped. Only a few elements are in memory.
 
     Raises:
         ValueError, RecursionError: the file is cut short, or holds no object.
@@ -40,26 +40,28 @@ def json_elements(path: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """A text file that keeps only what is not yet parsed in memory."""
+    """A text file of which only what is not parsed yet is in memory."""
 
-    def __init__(self, file):
+    def __init__(self, file: TextIO) -> None:
         self.file, self.text, self.at = file, '', 0
 
     def next(self) -> str:
-        """Skip blanks -> the next character, which stays"""
-        while (at := BLANKS.match(self.text, self.at).end()) == len(self.text):
+        """Skip blanks and return the next character, without consuming it."""
+        while True:
+            blanks = BLANKS.match(self.text, self.at)
+            self.at = blanks.end() if blanks else self.at
+            if self.at < len(self.text):
+                return self.text[self.at]
             self._read_on()
-        self.at = at
-        return self.text[at]
 
-    def take(self, mark: str):
-        """Skip blanks and pass over `mark`; ValueError where another character stands."""
+    def take(self, mark: str) -> None:
+        """Skip blanks and consume `mark`; raise a ValueError if another character comes."""
         if self.next() != mark:
             raise ValueError(f'{self.text[self.at : self.at + 20]!r} stands in place of {mark}')
         self.at += 1
 
     def value(self) -> Any:
-        """Parse the next value; read on where it ends with the text, since a number may go on."""
+        """Parse the next value. If it ends with the text, read on: a number may continue."""
         self.next()
         while True:
             try:
@@ -71,7 +73,7 @@ class _Text:
                 return value
             self._read_on()
 
-    def _read_on(self):
+    def _read_on(self) -> None:
         left = self.text[self.at :]
         more = self.file.read(max(CHUNK, len(left)))
         if not more or len(left) > LONGEST:

@@ -1,48 +1,52 @@
-"""One way to show that long work is alive: a bar on a terminal, plain lines in a log."""
+"""Show the progress of long work: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
 from datetime import timedelta
-
-from tqdm import tqdm
+from typing import Any
 
 
 class Progress:
-    """Count `total` items of work; use as a context manager and call `update(n)`.
+    """Count items of work; use it as a context manager and call `update(n)`.
 
     Args:
-        total: how many items there are.
-        label: what is being done, e.g. 'test'.
-        unit: what one item is, e.g. 'photo'.
-        every: seconds between two lines where the output is no terminal.
+        total: number of items.
+        label: the work, e.g. 'test'.
+        unit: one item, e.g. 'photo'.
+        every: seconds between two lines where stderr is no terminal.
         quiet: show nothing (every process but the first).
     """
 
-    def __init__(self, total, label, *, unit='it', every=10.0, quiet=False):
+    def __init__(
+        self, total: int, label: str, *, unit: str = 'it', every: float = 10.0, quiet: bool = False
+    ) -> None:
         self.total, self.label, self.unit = total, label, unit
         self.every, self.quiet = every, quiet
         self.units = unit if unit.isupper() else f'{unit}s'
         self.done, self.skipped, self.note = 0, 0, ''
         self.started = self.shown = time.monotonic()
-        self.bar = None
+        self.bar: Any = None
         if sys.stderr.isatty() and not quiet:
+            from tqdm import tqdm
+
             self.bar = tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
-    def skip(self, n):
-        """Count n items as done before the clock started."""
+    def skip(self, n: int) -> None:
+        """Count n items as done before the start."""
         self.done = self.skipped = n
         if self.bar is not None:
             self.bar.initial = self.bar.n = n
 
-    def update(self, n=1):
+    def update(self, n: int = 1) -> None:
+        """Count n more items."""
         self.done = min(self.done + n, self.total)
         if self.bar is not None:
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(self.done - self.bar.n)
         elif time.monotonic() - self.shown >= self.every:
-            self._line()
+            self._print_line()
 
-    def _line(self):
+    def _print_line(self) -> None:
         self.shown = time.monotonic()
         elapsed = max(self.shown - self.started, 1e-9)
         rate = (self.done - self.skipped) / elapsed
@@ -55,14 +59,15 @@ class Progress:
                 flush=True,
             )
 
-    def close(self):
+    def close(self) -> None:
+        """Show the final count."""
         if self.bar is not None:
             self.bar.close()
         elif self.done:
-            self._line()
+            self._print_line()
 
-    def __enter__(self):
+    def __enter__(self) -> 'Progress':
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,9 +1,9 @@
-"""Class names, what CLIP reads for them, and their colours: data, and the code that reads it."""
+"""Class names, the prompts that CLIP reads for them, and their colours."""
 
-from .palette import distinct_palette
 from .templates import TEMPLATES, resolve_templates
 from .vocabulary import (
     Vocabulary,
+    distinct_palette,
     label_difference,
     list_vocabularies,
     load_vocabulary,

@@ -1,45 +1,45 @@
-"""A vocabulary is a text file, one class a line, in the order of the data set's ids:
+"""Vocabularies: text files with a class per line, in the order of the data set's ids.
 
     label: prompt | synonym   #rrggbb
 
-`label:` may be left out (then the first prompt is the label), and so may the colour.
+`label:` and the colour are optional. Without a label, the first prompt is the label.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mmseg.errors import UserError
 from mmseg.utils import nearest
 
-from .palette import distinct_palette
-
 DATA = Path(__file__).parent / 'data'
 COLOUR = re.compile(r'#([0-9a-fA-F]{6})$')
+Colour = tuple[int, int, int]  # RGB in 0..255
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The only place that knows class names; its length is the only number of classes.
+    """The names of all classes. Its length is the number of classes.
 
     Attributes:
         name: e.g. 'pascal_context_59'.
-        labels: (C) names in data set order, as a metric prints them: 'aeroplane'.
-        prompts: (C) tuples of what CLIP reads, synonyms included: ('airplane',).
-        palette: (C) RGB triples in 0..255.
+        labels: (C) names in the order of the ids, as a metric prints them: 'aeroplane'.
+        prompts: (C) tuples of names that CLIP reads, with synonyms: ('airplane',).
+        palette: (C) colours.
 
     Raises:
-        UserError: no class, an empty or double name, or lengths that differ.
+        UserError: no class, an empty or duplicate name, or lengths that differ.
     """
 
     name: str
     labels: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Colour, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         lengths = {len(self.labels), len(self.prompts), len(self.palette)}
         if lengths == {0}:
             raise UserError(f'the vocabulary {self.name} names no class; give one class a line')
@@ -48,43 +48,38 @@ class Vocabulary:
                 f'the vocabulary {self.name} has {len(self.labels)} labels, '
                 f'{len(self.prompts)} prompts and {len(self.palette)} colours'
             )
-        double = sorted({label for label in self.labels if self.labels.count(label) > 1})
-        if double:
-            raise UserError(f'the vocabulary {self.name} names twice: {", ".join(double)}')
+        duplicates = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if duplicates:
+            raise UserError(f'the vocabulary {self.name} names twice: {", ".join(duplicates)}')
         for label, prompts in zip(self.labels, self.prompts):
             if not label or not prompts or not all(prompts):
                 raise UserError(f'the vocabulary {self.name} has an empty name at {label!r}')
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def ids(self, labels):
-        """Labels, or 'all' -> their ids, a sorted tuple.
+    def ids(self, labels: str | Iterable[str]) -> tuple[int, ...]:
+        """Look up the ids of labels, in ascending order. 'all' stands for all of them.
 
         Raises:
-            UserError: a label that is not of this vocabulary.
+            UserError: a label that is not in this vocabulary.
         """
         if labels == 'all':
             return tuple(range(len(self)))
-        if isinstance(labels, str):
-            labels = [labels]
-        for label in labels:
+        names = [labels] if isinstance(labels, str) else list(labels)
+        for label in names:
             if label not in self.labels:
-                near = nearest(label, self.labels)
-                raise UserError(f'the vocabulary {self.name} has no class {label!r}{near}')
-        return tuple(sorted(self.labels.index(label) for label in labels))
+                hint = nearest(label, self.labels)
+                raise UserError(f'the vocabulary {self.name} has no class {label!r}{hint}')
+        return tuple(sorted(self.labels.index(label) for label in names))
 
-    def ids_of(self, label):
-        """A label -> its id, or in a vocabulary of `by_prompt` those of its prompts."""
-        own = [i for i, name in enumerate(self.labels) if name.startswith(f'{label}: ')]
-        return own or list(self.ids(label))
+    def ids_of(self, label: str) -> list[int]:
+        """Look up a label; in a vocabulary of `by_prompt`, the ids of all its prompts."""
+        ids = [i for i, name in enumerate(self.labels) if name.startswith(f'{label}: ')]
+        return ids or list(self.ids(label))
 
-    def difference(self, labels: Sequence[str]) -> str:
-        """Labels in an order -> how they differ from these: 'class 3 is ...'; '' for not at all"""
-        return label_difference(labels, self.labels, self.name)
-
-    def by_prompt(self):
-        """-> a Vocabulary with a class for each prompt, and the class here of each of those"""
+    def by_prompt(self) -> tuple['Vocabulary', tuple[int, ...]]:
+        """Make each prompt a class of its own; return also the class that each belongs to."""
         rows = [(i, prompt) for i, prompts in enumerate(self.prompts) for prompt in prompts]
         queries = Vocabulary(
             f'{self.name} by prompt',
@@ -94,54 +89,75 @@ class Vocabulary:
         )
         return queries, tuple(i for i, _ in rows)
 
+    def difference(self, labels: Sequence[str]) -> str:
+        """Describe how other labels differ from these; see `label_difference`."""
+        return label_difference(labels, self.labels, self.name)
+
     @cached_property
-    def metainfo(self):
-        """What mmengine's data sets call it: {'classes': labels, 'palette': RGB triples}."""
+    def metainfo(self) -> dict[str, Any]:
+        """Labels and palette under the keys of mmengine's data sets."""
         return dict(classes=self.labels, palette=self.palette)
 
 
-def label_difference(theirs: Sequence[str], own: Sequence[str], name: str) -> str:
-    """Compare labels and their order with those of `name` -> 'class 3 is ...', '' where equal."""
-    if len(theirs) != len(own):
-        return f'{len(theirs)} classes, {name} has {len(own)}'
-    for i, (their, label) in enumerate(zip(theirs, own)):
-        if their != label:
-            return f'class {i} is {their!r}, in {name} {label!r}'
+def label_difference(labels: Sequence[str], expected: Sequence[str], name: str) -> str:
+    """Describe the first difference between labels and those of `name`; '' if they are equal.
+
+    For example: "class 3 is 'cat', in voc_20 'dog'".
+    """
+    if len(labels) != len(expected):
+        return f'{len(labels)} classes, {name} has {len(expected)}'
+    for i, (label, other) in enumerate(zip(labels, expected)):
+        if label != other:
+            return f'class {i} is {label!r}, in {name} {other!r}'
     return ''
 
 
-def parse_vocabulary(lines, name):
-    """Lines of text -> Vocabulary; colours left out are filled from `distinct_palette`."""
+def parse_vocabulary(lines: Iterable[str], name: str) -> Vocabulary:
+    """Parse lines of text; missing colours are taken from `distinct_palette`."""
     rows = [_parse_line(line.strip()) for line in lines if line.strip()]
-    spare = distinct_palette(len(rows))
+    colours = distinct_palette(len(rows))
     return Vocabulary(
         name,
         labels=tuple(label for label, _, _ in rows),
         prompts=tuple(prompts for _, prompts, _ in rows),
-        palette=tuple(colour or spare[i] for i, (_, _, colour) in enumerate(rows)),
+        palette=tuple(colour or colours[i] for i, (_, _, colour) in enumerate(rows)),
     )
 
 
-def _parse_line(line):
-    """'label: prompt | synonym  #rrggbb' -> label, prompts, RGB or None"""
-    colour = COLOUR.search(line)
-    if colour:
-        line = line[: colour.start()]
+def _parse_line(line: str) -> tuple[str, tuple[str, ...], Colour | None]:
+    """'label: prompt | synonym  #rrggbb' -> label, prompts, colour"""
+    colour = None
+    if match := COLOUR.search(line):
+        line = line[: match.start()]
+        red, green, blue = bytes.fromhex(match[1])
+        colour = red, green, blue
     label, _, words = line.rpartition(':')
     prompts = tuple(word.strip() for word in words.split('|'))
-    return label.strip() or prompts[0], prompts, tuple(bytes.fromhex(colour[1])) if colour else None
+    return label.strip() or prompts[0], prompts, colour
 
 
-def list_vocabularies():
-    """Names of the vocabularies that come with the package."""
+def distinct_palette(n: int) -> tuple[Colour, ...]:
+    """List n different colours: PASCAL VOC's colour map without its first, black.
+
+    The bits of an index go to red, green and blue in turn, to the highest bit first.
+    """
+
+    def channel(index: int, offset: int) -> int:
+        return sum((index >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(1, n + 1))
+
+
+def list_vocabularies() -> list[str]:
+    """List the names of the vocabularies that come with the package."""
     return sorted(path.stem for path in DATA.glob('*.txt'))
 
 
-def load_vocabulary(source):
-    """A name ('voc_20'), a text file, or a sequence of classes ('dog | puppy') -> Vocabulary.
+def load_vocabulary(source: Vocabulary | str | Path | Sequence[str]) -> Vocabulary:
+    """Load a vocabulary by its name ('voc_20'), from a text file, or from a list of its lines.
 
     Raises:
-        UserError: an unknown name, an unreadable file, or what `Vocabulary` refuses.
+        UserError: an unknown name, an unreadable file, or classes that `Vocabulary` refuses.
     """
     if isinstance(source, Vocabulary):
         return source
@@ -150,7 +166,7 @@ def load_vocabulary(source):
     if not isinstance(source, (str, Path)):
         lines = [str(line) for line in source]
         for i, line in enumerate(lines):
-            if not line.strip():  # skipped as in a file, it would shift the ids behind it
+            if not line.strip():  # to skip it, as in a file, would shift the ids after it
                 raise UserError(f'the vocabulary given as a list has an empty name at place {i}')
         return parse_vocabulary(lines, 'given as a list')
     if str(source) in list_vocabularies():

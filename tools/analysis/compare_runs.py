@@ -14,6 +14,7 @@ import numpy as np
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import read_image, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,6 @@ def main() -> None:
 
 def label_map(folder: str, photo: str) -> np.ndarray:
     """Read the label PNG of a photo as (H, W, 3), in its palette's colours."""
-    from mmseg.utils import read_image
 
     path = Path(folder) / f'{photo}.png'
     if not path.is_file():
@@ -81,7 +81,6 @@ def newest_result(folder: str | Path) -> tuple[float, dict[str, float]]:
     Raises:
         UserError: there is none, or it is not a result of tools/test.py.
     """
-    from mmseg.utils import read_json
 
     files = sorted(Path(folder).glob('eval_single_scale_*.json'))
     if not files:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path, output_dir, unique_names
 
 WRITTEN_UP_TO = 25  # classes whose cells hold their numbers
 
@@ -27,7 +28,6 @@ def main() -> None:
     args = parser.parse_args()
     from mmseg.apis.test import require_data
     from mmseg.engine import load_config
-    from mmseg.utils import atomic_path, output_dir
 
     dataset = require_data(load_config(args.config, args.cfg_options).get('test_dataloader'))
     counts = count(dataset, args.labels)
@@ -49,7 +49,6 @@ def count(dataset: Any, folder: Path) -> np.ndarray:
 
     from mmseg.datasets.reading import read_mask
     from mmseg.evaluation import confusion_matrix
-    from mmseg.utils import unique_names
 
     size = len(dataset.metainfo['classes'])
     total = np.zeros((size, size), np.int64)

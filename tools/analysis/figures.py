@@ -17,6 +17,7 @@ import numpy as np
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import output_dir
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,6 @@ def main() -> None:
         print(benchmark_table([r for path in args.files for r in read_records(path)]))
         return
     from mmseg.apis.result import write_image
-    from mmseg.utils import output_dir
 
     draw, name, dpi = FIGURES[args.figure]
     out = args.out or DOCS / 'images' / name

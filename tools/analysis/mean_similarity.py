@@ -15,6 +15,7 @@ import numpy as np
 
 from mmseg.apis.command import add_config_arguments, add_device, documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import Progress, atomic_path, output_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,6 @@ def main() -> None:
 
     from mmseg.engine import allow_tf32, device_of, load_config
     from mmseg.registry import DATASETS, MODELS, SCOPE
-    from mmseg.utils import atomic_path, output_dir
 
     config = load_config(args.config, args.cfg_options)
     if not config.get('class_weight'):
@@ -51,8 +51,6 @@ def main() -> None:
 def mean_cosines(model: Any, dataset: Any) -> 'Tensor':
     """Return each class's mean cosine (C) with the photos of a data set."""
     import torch
-
-    from mmseg.utils import Progress
 
     device, total = next(model.buffers()).device, torch.zeros(())
     with torch.inference_mode(), Progress(len(dataset), 'photos', unit='photo') as progress:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.apis.command import documented_parser, run_command
+from mmseg.vocabularies import load_vocabulary
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FOLDERS = {
@@ -100,8 +101,6 @@ def text_file(folder: Path, config: Any, name: str) -> Path:
     """Write random unit rows for the leaf's classes, as wide as its CLIP's text."""
     import torch
     import torch.nn.functional as F
-
-    from mmseg.vocabularies import load_vocabulary
 
     rows = len(load_vocabulary(config.get('vocabulary', 'voc_20')))
     width = next(width for tower, width in WIDTHS.items() if tower in name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import atomic_path, output_dir
 
 
 def main() -> None:
@@ -24,7 +25,6 @@ def main() -> None:
     from safetensors.torch import save_file
 
     from mmseg.models.checkpoints import read_mit
-    from mmseg.utils import atomic_path, output_dir
 
     state = read_mit(args.src)
     output_dir(args.dst.parent)

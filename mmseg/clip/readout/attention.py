@@ -89,7 +89,7 @@ def gaussian_neighbourhood(grid: Grid, sigma: float, *, like: Tensor) -> Tensor:
     height, width = (torch.arange(side, dtype=like.dtype, device=like.device) for side in grid)
     rows, columns = ((side[:, None] - side).square() for side in (height, width))
     squares = rows[:, None, :, None] + columns[None, :, None, :]
-    return (-squares / (2 * max(sigma, 1e-3) ** 2)).exp().reshape(grid[0] * grid[1], -1)
+    return (-squares / (2 * sigma**2)).exp().reshape(grid[0] * grid[1], -1)
 
 
 def resize_tokens(tokens: Tensor, grid: Grid, size: Grid | None) -> Tensor:

@@ -150,7 +150,7 @@ class Readout(Switches):
         weights: of the terms. () for 1 each.
         use_cls_token: the class token takes part in the attention.
         gaussian: sigma, in patches, of a neighbourhood exp(-d^2 / 2 sigma^2) that is added to the
-            scores of pairs such as 'k-k'. 0 for none.
+            scores of pairs such as 'k-k'. None for none.
         residual: add the block's input to the attention's output.
         mlp: apply the block's MLP.
         cls_weight: add the class token before the block to each patch, with this weight.
@@ -166,7 +166,7 @@ class Readout(Switches):
     terms: tuple[Term, ...] = ('value',)
     weights: tuple[Weight, ...] = ()
     use_cls_token: bool = True
-    gaussian: Strength = 0.0
+    gaussian: Divisor | None = None
     residual: bool = True
     mlp: bool = True
     cls_weight: Weight = 0.0
