@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmseg.engine.param_groups import merge_groups
-from mmseg.models import postprocess
+from mmseg.models import resize
 from mmseg.structures import SegDataSample
 from mmseg.utils.tensors import index_of
 
@@ -173,7 +173,7 @@ def _move_tensors(part):
 @contextmanager
 def fake_gpu():
     """-> a FakeGpu, in which autocast and loss scaling believe"""
-    kept = [index_of, postprocess._photo_matrix, postprocess._grid_matrix]
+    kept = [index_of, resize._photo_matrix, resize._grid_matrix]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('torch.cuda.amp.common.amp_definitely_not_available', lambda: False)
         patch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: 1)

@@ -119,7 +119,8 @@ def test_plain_labels_of_synonyms_are_the_models():
 
     from _benchmark import plain_labels
 
-    from mmseg.models.postprocess import Scoring, photo_matrices
+    from mmseg.models.postprocess import Scoring
+    from mmseg.models.resize import photo_matrices
 
     scores = torch.randn(1, 5, 4, 5, generator=torch.manual_seed(0))
     scoring = Scoring((0, 0, 1, 2, 2))

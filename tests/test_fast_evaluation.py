@@ -11,7 +11,7 @@ from mmseg.datasets import SegDataset
 from mmseg.engine import SizeSampler, autocast_of
 from mmseg.errors import UserError
 from mmseg.models import MaskClip, Scoring
-from mmseg.models.postprocess import photo_matrices, row_chunks
+from mmseg.models.resize import photo_matrices, row_chunks
 
 
 def shares(dataset, processes):
@@ -79,11 +79,11 @@ def test_batches_and_workers_change_nothing(tiny_config, tmp_path):
 
 def test_precision_is_chosen(tiny_config, tmp_path, capsys, monkeypatch):
     """In it the network runs, and labels only move a little."""
-    inside, queries = [], MaskClip.window_logits
+    inside, window_logits = [], MaskClip.window_logits
 
     def watched(network, *given):
         inside.append((torch.eye(2) @ torch.eye(2)).dtype)
-        return queries(network, *given)
+        return window_logits(network, *given)
 
     monkeypatch.setattr(MaskClip, 'window_logits', watched)
     assert run_test(tiny_config, '--precision', 'bf16', '--work-dir', tmp_path / 'half') == 0

@@ -14,9 +14,9 @@ from PIL import Image
 
 from mmseg.clip import CLIPDenseExtractor, DenseFeatures, load_clip, load_proxy
 from mmseg.clip.readout import Feedback, feedback, patch_classes, readout_of
-from mmseg.clip.readout.anomaly import find_anomalies, local_outlier_factors
 from mmseg.clip.readout.attention import gaussian_neighbourhood
 from mmseg.clip.readout.feedback import class_affinity
+from mmseg.clip.readout.self_calibration import find_anomalies, local_outlier_factors
 
 MEAN = [m / 255 for m in (122.771, 116.746, 104.094)]  # the peers' rounded constants
 STD = [s / 255 for s in (68.501, 66.632, 70.323)]

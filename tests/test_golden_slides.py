@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmseg.models import PAMR, Scoring, build_maskclip
-from mmseg.models.postprocess import photo_matrices, resize
+from mmseg.models.resize import photo_matrices, resize
 from mmseg.structures import SegDataSample
 
 PHOTO = (375, 500)
@@ -40,9 +40,9 @@ def build(golden, hashed_clip, dino_file, tmp_path_factory):
             dino = dict(model='vit_base_patch16_224.dino', pretrained=str(dino_file))
             backbone['proxy'] = dict(dino, positions='factor')
         return build_maskclip(
-            backbone,
-            dict(text=dict(file=str(file))),
-            NAMES,
+            backbone=backbone,
+            decode_head=dict(text=dict(file=str(file))),
+            vocabulary=NAMES,
             windows=dict(size=size, stride=stride),
         )
 

@@ -154,9 +154,9 @@ def test_figures_of_the_method(name, tmp_path):
 def test_the_value_path_beats_plain_tokens():
     """MaskCLIP's observation: the last attention mixes places, its values do not."""
     model = build_maskclip(
-        dict(model='miniature-vit', pretrained='miniature'),
-        dict(text=dict(templates='miniature')),
-        'miniature',
+        backbone=dict(model='miniature-vit', pretrained='miniature'),
+        decode_head=dict(text=dict(templates='miniature')),
+        vocabulary='miniature',
     )
     visual, text = model.backbone.tower.visual, model.decode_head.conv_seg.embeddings
     right = dict(values=0, tokens=0)

@@ -15,7 +15,7 @@ from mmseg.models import (
     prompt_denoise,
     reweight,
 )
-from mmseg.models.postprocess import photo_matrices
+from mmseg.models.resize import photo_matrices
 from mmseg.structures import SegDataSample
 
 

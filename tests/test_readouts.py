@@ -12,10 +12,8 @@ from torch.testing import assert_close
 
 from mmseg.clip import CLIPDenseExtractor, ProxyViT, load_proxy
 from mmseg.clip.readout import PRESETS, Feedback, Readout, patch_classes, readout_of
-from mmseg.clip.readout.anomaly import local_outlier_factors, repair_patches
 from mmseg.clip.readout.attention import (
     apply_attention,
-    average_similar,
     gaussian_neighbourhood,
     similarity_attention,
 )
@@ -23,6 +21,11 @@ from mmseg.clip.readout.attention import (
     sum_pair_attentions as pair_sum,
 )
 from mmseg.clip.readout.feedback import class_affinity, line_stays_in_class
+from mmseg.clip.readout.self_calibration import (
+    average_similar,
+    local_outlier_factors,
+    repair_patches,
+)
 from mmseg.clip.readout.switches import block_number, blocks_needed
 from mmseg.clip.transformer import resize_positions
 from mmseg.errors import UserError
@@ -490,7 +493,7 @@ def test_from_a_config(tmp_path):
         torch.manual_seed(0)
         backbone = dict(model=TINY['vit'], pretrained='random') | backbone
         head = dict(text=dict(file=str(tmp_path / 'text.pth')))
-        return build_maskclip(backbone, head, ['cat', 'dog', 'sky'])
+        return build_maskclip(backbone=backbone, decode_head=head, vocabulary=['cat', 'dog', 'sky'])
 
     image = pixels(48, 80)
     plain, sclip = model(), model(readout=dict(preset='sclip', mlp=False))

@@ -21,7 +21,8 @@ from mmseg.models import (
     fill_unlabeled,
 )
 from mmseg.models.decode_heads import DecodeHead
-from mmseg.models.losses import confidence_weight, pixel_loss
+from mmseg.models.losses import pixel_loss
+from mmseg.models.robust_loss import confidence_weight
 from mmseg.models.segmentor import Segmentor
 from mmseg.models.text_classifier import class_rows
 

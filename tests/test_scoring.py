@@ -108,7 +108,7 @@ def build(tmp_path):
         torch.manual_seed(0)
         backbone = dict(model=str(tmp_path / 'clip.json'), pretrained='random')
         head = dict(text=dict(file=str(tmp_path / 'text.pth')))
-        return build_maskclip(backbone, head, vocabulary, **options)
+        return build_maskclip(backbone=backbone, decode_head=head, vocabulary=vocabulary, **options)
 
     return make
 

@@ -62,3 +62,12 @@ def test_clip_and_models_keep_to_themselves():
 def test_no_device_is_named():
     for path in (ROOT / 'mmseg').rglob('*.py'):
         assert 'cuda' not in path.read_text(), path
+
+
+def test_the_method_is_read_in_one_sitting():
+    """The reading order of docs/design.md: at most 12 files and 1,500 lines."""
+    text = (ROOT / 'docs' / 'design.md').read_text()
+    files = re.findall(r'^\d+\. `((?:configs|mmseg)/[^`]+)`', text, re.M)
+    lines = [len((ROOT / file).read_text().splitlines()) for file in files]
+    assert 'mmseg/models/maskclip.py' in files and 'mmseg/models/maskclip_plus.py' in files
+    assert len(files) <= 12 and sum(lines) <= 1500, dict(zip(files, lines))

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from mmseg.clip import CLIPDenseExtractor
 from mmseg.errors import UserError
 from mmseg.models import ClassWeight, MaskClip, MaskClipHead, TextClassifier, Windows, key_smooth
-from mmseg.models.postprocess import photo_matrices, resize
-from mmseg.models.windows import tiled_logits
+from mmseg.models.resize import photo_matrices, resize, tiled_logits
 from mmseg.structures import SegDataSample
 
 

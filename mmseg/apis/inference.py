@@ -16,10 +16,9 @@ from mmseg.clip import CLIPDenseExtractor
 from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
-from mmseg.models import assemble_maskclip
-from mmseg.models.build import build, without_type
+from mmseg.models.build import build, build_maskclip, without_type
 from mmseg.models.postprocess import checksum, require_finite_scores
-from mmseg.models.windows import Windows
+from mmseg.models.resize import Windows
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.utils import CHECKOUT
 from mmseg.vocabularies import load_vocabulary
@@ -105,19 +104,19 @@ class Segmenter:
             weight = without_type(weight)
             if not unchanged:
                 weight['text'] = _new_text(weight['text'], words.templates)
-        return assemble_maskclip(
+        scoring = config.get('scoring')
+        return build_maskclip(
             (self.clip, self.extractor),
             self.prior_encoder,
-            head,
-            words.vocabulary,
+            words.background,
+            backbone=config['backbone'],
+            decode_head=head,
+            vocabulary=words.vocabulary,
             class_weight=weight or None,
             resize_twice=config.get('resize_twice', False),
             windows=config.get('windows'),
-            scoring=config.get('scoring')
-            if unchanged
-            else _new_scoring(config.get('scoring'), words),
+            scoring=scoring if unchanged else _new_scoring(scoring, words),
             post=config.get('post'),
-            background=words.background,
         )
 
     def network_input(self, network: Any, photo: Image.Image) -> tuple[Tensor, Tensor | None]:

@@ -90,3 +90,8 @@ def run_mlp(mlp: Any, tokens: Tensor) -> Tensor:
     """Run open_clip's `mlp` (c_fc, gelu, c_proj) on (N, L, D)."""
     hidden = mlp.gelu(linear(tokens, mlp.c_fc.weight, mlp.c_fc.bias))
     return linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)
+
+
+def to_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(N, h*w, D), (h, w) -> (N, D, h, w)"""
+    return tokens.transpose(1, 2).unflatten(2, grid)

@@ -3,7 +3,7 @@
 from mmengine.config import Config
 
 from mmseg.errors import UserError
-from mmseg.models.losses import BALANCE_MEMORY
+from mmseg.models.robust_loss import BALANCE_MEMORY
 
 
 def accumulate_gradients(config: Config, parts: int) -> None:

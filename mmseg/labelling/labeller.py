@@ -16,8 +16,9 @@ from mmseg.apis.result import erase_uncertain, label_image
 from mmseg.apis.words import Words
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
-from mmseg.models.postprocess import CELL as WINDOW_CELL
-from mmseg.models.postprocess import checksum, photo_matrices, require_finite_scores, resize
+from mmseg.models.postprocess import checksum, require_finite_scores
+from mmseg.models.resize import CELL as WINDOW_CELL
+from mmseg.models.resize import photo_matrices, resize
 
 CELL = 4  # pixels of the input per cell of the mean over views
 Key = TypeVar('Key')

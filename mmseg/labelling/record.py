@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmseg.apis.inference import RESIZING
-from mmseg.clip.text_encoder import stored_text
+from mmseg.clip.text_files import stored_text
 from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError

@@ -1,30 +1,28 @@
 """MaskCLIP and its students: modules that take tensors and modules, and their builders."""
 
+from .backbones.build import build_mit, build_timm_backbone
 from .build import (
-    assemble_maskclip,
     build_class_weight,
     build_extractor,
     build_head,
     build_maskclip,
     build_maskclip_plus,
-    build_mit,
     build_text,
-    build_timm_backbone,
 )
 from .class_weight import ClassWeight, blend, reweight
 from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrastive_loss
 from .count import ParameterCounts, count_parameters
 from .data_preprocessor import SegDataPreprocessor
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
-from .losses import ClassBalance, RobustLoss
 from .maskclip import MaskClip
 from .maskclip_plus import MaskClipPlus
 from .masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
-from .postprocess import Scoring, bilinear_matrix
+from .postprocess import Scoring
 from .pseudo_label import fill_from, fill_unlabeled
 from .refine import PAMR, Superpixels, key_smooth, prompt_denoise
+from .resize import Windows, bilinear_matrix
+from .robust_loss import ClassBalance, RobustLoss
 from .text_classifier import TextClassifier
-from .windows import Windows
 
 __all__ = [
     'ASPPHeadV2',
@@ -45,7 +43,6 @@ __all__ = [
     'Superpixels',
     'TextClassifier',
     'Windows',
-    'assemble_maskclip',
     'bilinear_matrix',
     'blend',
     'build_class_weight',

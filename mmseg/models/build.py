@@ -5,12 +5,10 @@ turns the config's values into what the class takes. Parameters before `/` come 
 others are the keys of a config, and their annotations say what values they may have.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import timm
 import torch
 from annotated_types import Interval
 from mmengine.registry import Registry
@@ -25,7 +23,6 @@ from mmseg.clip import (
     text_embeddings,
 )
 from mmseg.clip.readout import readout_of
-from mmseg.clip.readout.switches import Feedback
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import (
@@ -33,31 +30,26 @@ from mmseg.utils import (
     Count,
     Fraction,
     Settings,
-    kind_of,
     nearest,
     require_keys,
     validated,
 )
-from mmseg.utils.checkpoint import create_with_weights, misfit, read_file, read_state
+from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
-from .backbones import MixVisionTransformer, TimmBackbone
-from .checkpoints import load_student, read_student, require_same_training, to_mmseg
+from .checkpoints import load_student, read_student, require_same_training
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
-from .losses import RobustLoss
 from .maskclip import MaskClip
-from .maskclip_plus import MaskClipPlus
+from .maskclip_plus import Channels, MaskClipPlus
 from .postprocess import LOGIT_SCALE, Scale, Scoring
 from .refine import PAMR
+from .resize import Windows
+from .robust_loss import RobustLoss
 from .text_classifier import TextClassifier, class_rows
-from .windows import Windows
-
-logger = logging.getLogger(__name__)
 
 BUILDERS: dict[Any, Callable[..., Any]] = {}
 Labels = str | Path | Sequence[str]  # a vocabulary's name, its file, or its classes
-Channels = tuple[float, float, float]
 CLIP = tuple[LoadedCLIP, CLIPDenseExtractor]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -117,79 +109,48 @@ def without_type(config: Settings) -> dict[str, Any]:
 
 @builds(MaskClip)
 def build_maskclip(
+    clip: CLIP | None = None,
+    prior: CLIP | None = None,
+    background: int = 0,
+    /,
+    *,
     backbone: Annotated[Settings, Builds(CLIPDenseExtractor), MODELS],
     decode_head: Annotated[Settings, Builds(MaskClipHead), MODELS],
     vocabulary: Labels,
-    *,
     class_weight: Annotated[Settings, Builds(ClassWeight), MODELS] | None = None,
-    resize_twice: bool = False,
     windows: Annotated[Settings, Builds(Windows)] | None = None,
     scoring: Annotated[Settings, Builds(Scoring)] | None = None,
     post: Annotated[Settings, MODELS] | Sequence[Annotated[Settings, MODELS]] | None = None,
+    resize_twice: bool = False,
 ) -> MaskClip:
-    """Build a MaskClip.
+    """Build a MaskClip. Each nested dict is read by the builder of its class.
 
     Args:
-        backbone: see `build_extractor`.
-        decode_head: see `build_head`.
+        clip, prior: what `build_extractor` returned, in place of `backbone` and of the class
+            weight's `prior_encoder`; they are not copied.
+        background: how many of the last classes together are the background.
         vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
-        class_weight: see `build_class_weight`; None for none.
-        resize_twice: see `Segmentor`.
-        windows: see `Windows`; None for the whole input at once.
-        scoring: see `build_scoring`; None for the defaults.
         post: PAMR or Superpixels, or a list of both.
     """
-    clip = build(backbone, default=CLIPDenseExtractor, where='model.backbone')
-    return assemble_maskclip(
-        clip,
-        None,
-        decode_head,
-        load_vocabulary(vocabulary),
-        class_weight=class_weight,
-        resize_twice=resize_twice,
-        windows=windows,
-        scoring=scoring,
-        post=post,
-    )
-
-
-def assemble_maskclip(
-    clip: CLIP,
-    prior: CLIP | None,
-    decode_head: Settings,
-    vocabulary: Vocabulary,
-    /,
-    *,
-    class_weight: Settings | None = None,
-    resize_twice: bool = False,
-    windows: Settings | None = None,
-    scoring: Settings | None = None,
-    post: Settings | Sequence[Settings] | None = None,
-    background: int = 0,
-) -> MaskClip:
-    """Build a MaskClip around loaded CLIPs, which are not copied; see `build_maskclip`.
-
-    Args:
-        clip: what `build_extractor` returned.
-        prior: the same for the prior encoder; None builds the one that the class weight names.
-        background: how many of the last classes together are the background.
-    """
+    if clip is None:
+        clip = build(backbone, default=CLIPDenseExtractor, where='model.backbone')
     loaded, extractor = clip
-    queries, rules = build(
-        scoring or {}, vocabulary, background, decode_head, default=Scoring, where='model.scoring'
-    )
+    words = load_vocabulary(vocabulary)
+    given: tuple[Any, ...] = (words, background, decode_head)
+    queries, rules = build(scoring or {}, *given, default=Scoring, where='model.scoring')
+    head = build(decode_head, loaded, queries, default=MaskClipHead, where='model.decode_head')
     weight = None
     if class_weight is not None:
         given = (loaded, queries, rules.groups, prior)
         weight = build(class_weight, *given, default=ClassWeight, where='class_weight')
     return MaskClip(
         extractor,
-        build(decode_head, loaded, queries, default=MaskClipHead, where='model.decode_head'),
+        head,
         weight,
-        resize_twice=resize_twice,
         windows=build_windows(windows),
         scoring=rules,
         post=build_post(post),
+        resize_twice=resize_twice,
     )
 
 
@@ -197,7 +158,7 @@ def assemble_maskclip(
 @validated
 def build_extractor(
     model: str | Settings,
-    pretrained: str | Path | None,
+    pretrained: str | None,
     *,
     act: Literal['gelu'] | None = None,
     norm_eps: Annotated[float, Interval(ge=1e-12, le=1)] | None = None,
@@ -206,19 +167,15 @@ def build_extractor(
     project_keys: bool = False,
     pad: bool = True,
     readout: str | Settings = 'maskclip',
-    positions: str = 'size',
+    positions: Literal['size', 'factor', 'antialias'] = 'size',
     proxy: Annotated[Settings, Builds(load_proxy)] | None = None,
 ) -> CLIP:
-    """Load a CLIP: -> its towers and the CLIPDenseExtractor around the image tower.
+    """Load a CLIP (see `load_clip`), and make the CLIPDenseExtractor around its image tower.
 
     Args:
-        model, pretrained: see `mmseg.clip.load_clip`.
         act: 'gelu' puts plain GELU into the image tower (the original's, Q3); None keeps CLIP's.
         norm_eps: epsilon of the image tower's LayerNorms; None keeps CLIP's 1e-5.
         mean, std: RGB in 0..1; None takes CLIP's own.
-        project_keys, pad, positions: see `CLIPDenseExtractor`.
-        readout: a preset's name, or a dict of switches, see `readout_of`.
-        proxy: see `load_proxy`, for a readout with the term 'proxy'.
     """
     clip = load_clip(model, pretrained)
     visual = clip.model.visual
@@ -228,9 +185,11 @@ def build_extractor(
     for module in visual.modules():
         if norm_eps is not None and isinstance(module, nn.LayerNorm):
             module.eps = norm_eps
-    switches = readout_of(readout)
+    switches, refine, network = readout_of(readout), None, None
+    if switches.feedback is not None and switches.feedback.steps:
+        refine = PAMR(steps=switches.feedback.steps, dilations=switches.feedback.dilations)
     if proxy is not None:
-        proxy = build(proxy, default=load_proxy, where='model.backbone.proxy')
+        network = build(proxy, default=load_proxy, where='model.backbone.proxy')
     extractor = CLIPDenseExtractor(
         visual,
         mean=mean or clip.mean,
@@ -239,19 +198,12 @@ def build_extractor(
         pad=pad,
         readout=switches,
         positions=positions,
-        proxy=proxy,
-        refine=_refinement(switches.feedback),
+        proxy=network,
+        refine=refine,
     )
     if extractor.proxy is not None:
         extractor.proxy.warn_of_resizing(extractor.tower.stride)
     return clip, extractor
-
-
-def _refinement(feedback: Feedback | None) -> PAMR | None:
-    """Build what refines the first answer of a readout with feedback"""
-    if feedback is None or not feedback.steps:
-        return None
-    return PAMR(steps=feedback.steps, dilations=feedback.dilations)
 
 
 def build_text(
@@ -284,12 +236,7 @@ def build_head(
     text: Annotated[Settings, Builds(build_text)],
     **options: Any,
 ) -> MaskClipHead:
-    """Build the head of a MaskClip.
-
-    Args:
-        text: see `build_text`.
-        options: see `MaskClipHead`.
-    """
+    """Build a MaskClipHead on text embeddings; `options` are its own settings."""
     rows = build(text, clip, vocabulary, default=build_text, where='text')
     return MaskClipHead(TextClassifier(rows, normalize=True), **options)
 
@@ -298,7 +245,7 @@ def build_head(
 @validated
 def build_class_weight(
     clip: LoadedCLIP | None,
-    vocabulary: Vocabulary | None,
+    vocabulary: Vocabulary,
     groups: Sequence[int] | None = None,
     prior: CLIP | None = None,
     /,
@@ -310,18 +257,17 @@ def build_class_weight(
     keep: Sequence[str] = (),
     **options: Any,
 ) -> ClassWeight:
-    """Build a class weight.
+    """Build a ClassWeight; `options` are its own settings.
 
     Args:
         clip: the model's own CLIP; None for a student, whose class weight names its own.
         groups: see `ClassWeight`.
         prior: a loaded prior encoder, in place of `prior_encoder`.
-        text: see `build_text`; text embeddings of the prior encoder.
+        text: text embeddings of the prior encoder.
         crop_size: pixels of the crop 'clip', for other encoders; the data sets cut it.
-        prior_encoder: another CLIP, see `build_extractor`; None for the model's own.
-        mean_similarity: see `ClassWeight`; or a .npy file of tools/analysis/mean_similarity.py.
-        keep: labels, see `ClassWeight`.
-        options: see `ClassWeight`.
+        prior_encoder: another CLIP; None for the model's own.
+        mean_similarity: values, or a .npy file of tools/analysis/mean_similarity.py.
+        keep: labels.
     """
     if prior is None and prior_encoder is not None:
         prior = build(prior_encoder, default=CLIPDenseExtractor, where='class_weight.prior_encoder')
@@ -334,14 +280,13 @@ def build_class_weight(
             'image-level embedding for a class weight; use a complete CLIP as the prior_encoder'
         )
     rows = build(text, loaded, vocabulary, default=build_text, where='text')
-    mean = mean_similarity
+    mean: Any = mean_similarity
     if isinstance(mean, (str, Path)):
         cure = 'make it with tools/analysis/mean_similarity.py'
         mean = read_file(mean, cure=cure)
         if not torch.is_tensor(mean):
-            raise UserError(
-                f'class_weight.mean_similarity {mean_similarity} holds no single array; {cure}'
-            )
+            file = f'class_weight.mean_similarity {mean_similarity}'
+            raise UserError(f'{file} holds no single array; {cure}')
     ids = [i for label in keep for i in vocabulary.ids_of(label)]
     return ClassWeight(rows, encoder, groups, mean_similarity=mean, keep=ids, **options)
 
@@ -359,13 +304,12 @@ def build_scoring(
     prob_thd: Fraction = 0.0,
     area_thd: Fraction = 0.0,
 ) -> tuple[Vocabulary, Scoring]:
-    """Decide how logits become labels: -> the Vocabulary of the queries, Scoring.
+    """Build the Vocabulary of the queries and the Scoring of their logits.
 
     Args:
-        background: see `assemble_maskclip`.
-        synonyms: of a class: 'mean' makes one query of all, 'max' one query of each; the best is
-            the class's score.
-        scale, prob_thd, area_thd: see `Scoring`. The background is the class of this name.
+        background: see `build_maskclip`; else the class called 'background'.
+        synonyms: 'mean' makes one query of a class's prompts, 'max' one of each, of which the best
+            is the class's score.
     """
     queries, groups = vocabulary, None
     if synonyms == 'max' and any(len(prompts) > 1 for prompts in vocabulary.prompts):
@@ -425,18 +369,15 @@ def build_maskclip_plus(
     """Build a MaskClipPlus: a student, and its teacher in training.
 
     Args:
-        backbone: of type MixVisionTransformer or TimmBackbone; see their builders.
-        decode_head: ASPPHeadV2, SegformerHead, DepthwiseSeparableASPPHead or another DecodeHead.
-        vocabulary: see `build_maskclip`.
-        teacher: see `build_maskclip`; None for a student alone, from a checkpoint or with `text`.
+        backbone: of type MixVisionTransformer or TimmBackbone.
+        decode_head: of type ASPPHeadV2, SegformerHead, DepthwiseSeparableASPPHead or another.
+        vocabulary, windows: see `build_maskclip`.
+        teacher: a MaskClip; None for a student alone, from a checkpoint or with `text`.
         text: file of the text embeddings (C, D), if there is no teacher.
-        class_weight: on the student's logits; see `build_class_weight`.
         checkpoint: a trained student's file, in this project's names or the original's.
         unseen: labels of the classes that pseudo-labels may have, or 'all'.
         learned_classes: labels of the classes with a learned vector in place of text.
-        robust_loss: see `RobustLoss`; None for plain cross entropy.
-        windows: see `Windows`; None for the whole input at once.
-        mean, std, options: see `MaskClipPlus`.
+        options: of `MaskClipPlus` itself.
     """
     words = load_vocabulary(vocabulary)
     if teacher is None and checkpoint is None and options.get('distill_weight'):
@@ -448,7 +389,14 @@ def build_maskclip_plus(
     if checkpoint is not None:
         state, meta = read_student(checkpoint)
         require_same_training(checkpoint, meta, words, class_weight)
-    rows = _text_of_student(maskclip, state, text, words)
+    if maskclip is not None:
+        rows = class_rows(maskclip.decode_head.conv_seg.embeddings, maskclip.scoring.groups)
+    elif state is not None:
+        rows = state['decode_head.conv_seg.embeddings']
+    elif text is not None:
+        rows = read_text_embeddings(text, words)
+    else:
+        raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')
     network = build(backbone, where='model.backbone')
     learned = words.ids(learned_classes)
     classifier = TextClassifier(rows, normalize=False, persistent=True, learned=learned)
@@ -471,97 +419,6 @@ def build_maskclip_plus(
         windows=build_windows(windows),
         **options,
     )
-    if state is not None:
+    if checkpoint is not None and state is not None:
         load_student(model, state, checkpoint, words)
     return model
-
-
-def _text_of_student(
-    teacher: MaskClip | None,
-    state: dict[str, Tensor] | None,
-    file: str | Path | None,
-    vocabulary: Vocabulary,
-) -> Tensor:
-    """-> (C, D) rows of a teacher, else of a trained student, else of a file"""
-    if teacher is not None:
-        return class_rows(teacher.decode_head.conv_seg.embeddings, teacher.scoring.groups)
-    if state is not None:
-        return state['decode_head.conv_seg.embeddings']
-    if file is None:
-        raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')
-    return read_text_embeddings(file, vocabulary)
-
-
-@builds(MixVisionTransformer)
-@validated
-def build_mit(
-    size: Literal['b0', 'b1', 'b2', 'b3', 'b4', 'b5'],
-    *,
-    pretrained: str | Path | Literal[False] | None = None,
-    drop_path: Fraction = 0.1,
-) -> MixVisionTransformer:
-    """Build a MixVisionTransformer.
-
-    Args:
-        pretrained: a file of weights in any of `to_mmseg`'s layouts; None starts from scratch and
-            says so; False starts from scratch because a checkpoint follows.
-        size, drop_path: see `MixVisionTransformer`.
-    """
-    network = MixVisionTransformer(size, drop_path=drop_path)
-    _load_imagenet(network, pretrained, f'MiT-{size}', rename=to_mmseg)
-    return network
-
-
-@builds(TimmBackbone)
-@validated
-def build_timm_backbone(
-    model: str,
-    *,
-    pretrained: str | Path | bool | None = None,
-    prefix: str = '',
-    out_indices: Sequence[int] | None = None,
-    output_stride: Literal[8, 16, 32] = 32,
-) -> TimmBackbone:
-    """Build a TimmBackbone of a timm model's features.
-
-    Args:
-        pretrained: True for timm's own weights (those in `pretrain`, or else from the network), a
-            file, None to start from scratch, False if a checkpoint follows.
-        prefix: what the names in the file start with; the others are left out.
-        out_indices, output_stride: timm's: outputs to keep, and pixels per cell of the last.
-    """
-    if not timm.is_model(model):
-        raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
-    options: dict[str, Any] = dict(features_only=True)
-    if out_indices is not None:
-        options['out_indices'] = tuple(out_indices)
-    if output_stride != 32:
-        options['output_stride'] = output_stride
-    if pretrained is True:
-        return TimmBackbone(create_with_weights(model, **options))
-    body = timm.create_model(model, **options)
-    _load_imagenet(body, pretrained, model, prefix)
-    return TimmBackbone(body)
-
-
-def _load_imagenet(
-    network: nn.Module,
-    file: str | Path | bool | None,
-    name: str,
-    prefix: str = '',
-    rename: Callable[..., dict[str, Tensor]] | None = None,
-) -> None:
-    """Load a file of ImageNet weights; without one, warn that training starts from scratch"""
-    if file is False:
-        return
-    if file is None:
-        logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
-        return
-    state = {k.removeprefix(prefix): v for k, v in read_state(file).items() if k.startswith(prefix)}
-    if rename is not None:
-        state = rename(state, file)
-    needed = network.state_dict()
-    reason = misfit(needed, {key: tensor for key, tensor in state.items() if key in needed})
-    if reason:
-        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {reason}')
-    network.load_state_dict({key: state[key] for key in needed})

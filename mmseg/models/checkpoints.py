@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import kind_of
+from mmseg.utils import Settings, kind_of
 from mmseg.utils.checkpoint import joined, meta_of, misfit, read_file, read_state, state_of
 from mmseg.vocabularies import Vocabulary, label_difference
 
@@ -108,7 +108,9 @@ def _from_hub(state: State) -> State:
         ):
             tensor, name = both, name.replace(KEY, KV)
         for pattern, stage in HUB_STAGES:
-            name = re.sub('^' + pattern, lambda found, s=stage: s.format(int(found[1]) + 1), name)
+            number = re.match(pattern, name)
+            if number:
+                name = stage.format(int(number[1]) + 1) + name[number.end() :]
         for part, own in HUB_PARTS:
             name = name.replace(part, own)
         theirs[name] = tensor
@@ -172,7 +174,7 @@ NO_SWITCHES = (
 
 
 def require_same_training(
-    path: str, meta: dict, vocabulary: Vocabulary, class_weight: dict | None
+    path: str | Path, meta: Settings, vocabulary: Vocabulary, class_weight: Settings | None
 ) -> None:
     """Compare a student's file with a config; what the file does not say is not compared.
 
@@ -196,7 +198,7 @@ def require_same_training(
             logger.warning('%s is read with another class_weight: %s', path, ', '.join(told))
 
 
-def switches_of(class_weight: dict | None) -> dict[str, str]:
+def switches_of(class_weight: Settings | None) -> dict[str, str]:
     """Settings of a class weight -> {'tau': '1.0', ...}, without its towers, text and files"""
     return {
         name: str(value)
@@ -206,7 +208,7 @@ def switches_of(class_weight: dict | None) -> dict[str, str]:
     }
 
 
-def _stated(meta: dict) -> tuple[list[str] | None, dict[str, str] | None]:
+def _stated(meta: Settings) -> tuple[list[str] | None, dict[str, str] | None]:
     """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
     if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
         weight = switches_of(_parsed(meta['class_weight'])) if 'class_weight' in meta else None
@@ -219,7 +221,7 @@ def _stated(meta: dict) -> tuple[list[str] | None, dict[str, str] | None]:
     return _labels(_dict(meta.get('dataset_meta')).get('classes')), settings
 
 
-def _labels(value: object) -> list[str] | None:
+def _labels(value: Any) -> list[str] | None:
     """Return labels if the value is a list of them, else None."""
     listed = isinstance(value, (list, tuple)) and all(isinstance(label, str) for label in value)
     return list(value) if listed else None
@@ -237,7 +239,7 @@ def _parsed(text: Any) -> dict[str, Any]:
         return {}
 
 
-def require_same_run(path: str, checkpoint: dict, runner: Runner) -> None:
+def require_same_run(path: str, checkpoint: dict[str, Any], runner: Runner) -> None:
     """Compare a checkpoint with the run that resumes it.
 
     Raises:

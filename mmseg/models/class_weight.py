@@ -1,7 +1,7 @@
 """The class weight: what the embedding of the whole image says of each class."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,9 @@ class ClassWeight(FrozenOwner):
         UserError: a setting is out of range or missing, or `mean_similarity` has another length.
     """
 
+    text: Tensor
+    mean_similarity: Tensor
+
     @validated
     def __init__(
         self,
@@ -94,9 +97,10 @@ class ClassWeight(FrozenOwner):
         self.register_buffer('mean_similarity', mean_similarity.detach().clone(), persistent=False)
 
     @torch.no_grad()
-    def embed(self, image: Tensor, backbone: nn.Module) -> Tensor:
+    def embed(self, image: Tensor, backbone: Any) -> Tensor:
         """Embed images by the prior encoder, or by the model's CLIP: (N, 3, H, W) -> (N, D)"""
-        return self.frozen.get('encoder', backbone).embed(image)
+        encoder: Any = self.frozen.get('encoder', backbone)
+        return encoder.embed(image)
 
     def cosines(self, embedding: Tensor) -> Tensor:
         """Compare unit image embeddings with the text: (N, D) -> (N, C), less `mean_similarity`"""
@@ -105,6 +109,7 @@ class ClassWeight(FrozenOwner):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Compute the weights: (N, D) of unit norm -> (N, C)"""
+        assert self.tau is not None
         weight = F.softmax(self.cosines(embedding) / self.tau, dim=-1)
         return weight if self.sum_to_one else weight * len(self.text)
 
@@ -113,6 +118,7 @@ class ClassWeight(FrozenOwner):
         if self.mode == 'blend':
             return blend(logits, self.cosines(embedding), alpha=self.alpha)
         if self.mode == 'topk':
+            assert self.k is not None
             present = top_classes(self.cosines(embedding), self.k, self.keep, self.groups)
             return logits.masked_fill(~present[:, :, None, None], ABSENT)
         return reweight(logits, self(embedding), mode=self.mode, signed=self.signed)

@@ -22,7 +22,7 @@ class ClipPretraining(BaseModel):
 
     def __init__(self, clip: LoadedCLIP, /) -> None:
         super().__init__(data_preprocessor=SegDataPreprocessor())
-        self.clip = clip.model
+        self.clip: Any = clip.model
         self.context = clip.text_cfg.get('context_length', 77)
         for name in ('mean', 'std'):
             values = torch.tensor(getattr(clip, name)).view(3, 1, 1) * 255

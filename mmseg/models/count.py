@@ -1,4 +1,4 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -25,10 +25,11 @@ class ParameterCounts(NamedTuple):
 def count_parameters(model: MaskClipPlus) -> ParameterCounts:
     """Count the parameters of a student."""
     head, weight = model.decode_head, model.class_weight
+    classifier: Any = head.conv_seg
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     teacher = _numel(model.frozen.get('teacher'))
     encoder = _numel(None if weight is None else weight.frozen.get('encoder'))
-    spare = head.conv_seg.num_classes * (head.channels + 1) if head.spare_in_original else 0
+    spare = classifier.num_classes * (head.channels + 1) if head.spare_in_original else 0
     return ParameterCounts(trained, teacher, encoder, trained + teacher + spare)
 
 

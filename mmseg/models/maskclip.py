@@ -8,8 +8,9 @@ from mmseg.clip import CLIPDenseExtractor
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
 from .postprocess import Scoring
+from .refine.denoise import key_smooth, prompt_denoise
+from .resize import Windows
 from .segmentor import Segmentor
-from .windows import Windows
 
 
 class MaskClip(Segmentor):
@@ -26,6 +27,7 @@ class MaskClip(Segmentor):
     """
 
     backbone: CLIPDenseExtractor
+    decode_head: MaskClipHead
 
     def __init__(
         self,
@@ -75,18 +77,31 @@ class MaskClip(Segmentor):
         # 2. Compare with the text: cosines (N, Q, h, w).
         logits = self.decode_head(features.patches)
         # 3. Weigh the classes by the image embedding (N, D).
-        if self.class_weight is not None:
+        if self.class_weight is not None and embedding is not None:
             logits = self.class_weight.reweight(logits, embedding)
         return logits, features.keys if self.decode_head.ks_thresh else None
 
     @torch.no_grad()
     def refine(self, logits: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
-        """Refine: prompt denoising, then key smoothing (N, Q, h, w) -> (N, Q, h, w)
+        """Denoise, then smooth: (N, Q, h, w), (N, h*w, K) -> (N, Q, h, w)
 
         Windows of one photo are denoised together and smoothed each by its own keys. Labels come
         next, see `Segmentor.labels`.
         """
-        return self.decode_head.refine(logits, keys, one_photo=one_photo)
+        head = self.decode_head
+        # 4. Refine: drop the classes that the photo does not show, then average by the keys.
+        logits = prompt_denoise(
+            logits, threshold=head.pd_thresh, spare_empty=head.pd_spare_empty, one_photo=one_photo
+        )
+        if keys is None:
+            return logits
+        return key_smooth(
+            logits,
+            keys,
+            threshold=head.ks_thresh,
+            over=head.ks_over,
+            normalize_rows=head.ks_normalize_rows,
+        )
 
     @torch.no_grad()
     def dense_features(self, image: Tensor) -> Tensor:

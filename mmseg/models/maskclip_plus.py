@@ -1,8 +1,8 @@
+import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor, nn
 
@@ -12,15 +12,18 @@ from mmseg.utils import Count, Fraction, NotNegative, validated
 from mmseg.utils.tensors import channel_statistics
 
 from .class_weight import ClassWeight
+from .data_preprocessor import stack_padded
 from .decode_heads import DecodeHead
 from .frozen import Frozen, FrozenOwner
-from .losses import RobustLoss, count_pixels, cross_entropy
+from .losses import count_pixels, cross_entropy, distance
 from .maskclip import MaskClip
+from .phase import Phase, require_phase, within
 from .pseudo_label import fill_from, fill_unlabeled
+from .resize import Windows
+from .robust_loss import RobustLoss
 from .segmentor import Segmentor
-from .windows import Windows
 
-Phase = tuple[int, int]  # (first, last) training step, counted from 1
+Channels = tuple[float, float, float]
 Momentum = Annotated[float, Interval(gt=0, le=1)]
 Batch = Sequence[SegDataSample]
 
@@ -61,6 +64,10 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         UserError: a value out of range, or no candidates.
     """
 
+    mean: Tensor
+    std: Tensor
+    decode_head: DecodeHead
+
     @validated
     def __init__(
         self,
@@ -72,8 +79,8 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         robust_loss: RobustLoss | None = None,
         /,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Channels,
+        std: Channels,
         start_clip_guided: Phase = (1, -1),
         start_self_train: Phase = (-1, -1),
         conf_thresh: Fraction = 0.0,
@@ -112,12 +119,16 @@ class MaskClipPlus(FrozenOwner, Segmentor):
     ) -> Any:
         """Run the student, see `Segmentor`; in validation the teacher too, if it is asked for."""
         result = super().forward(inputs, data_samples, mode, **context)
-        teacher = self.frozen.get('teacher')
-        if mode == 'predict' and self.teacher_at_validation and teacher is not None:
-            labelled = teacher(inputs, [sample.clone() for sample in result], mode)
+        if mode == 'predict' and self.teacher_at_validation and 'teacher' in self.frozen:
+            labelled = self.teacher(inputs, [sample.clone() for sample in result], mode)
             for sample, by_teacher in zip(result, labelled):
                 sample.pseudo_sem_seg = by_teacher.pred_sem_seg
         return result
+
+    @property
+    def teacher(self) -> MaskClip:
+        """The MaskClip that labels, of `frozen`."""
+        return typing.cast(MaskClip, self.frozen['teacher'])
 
     def features(self, image: Tensor) -> Tensor:
         """Compute what the classifier reads: (N, 3, H, W) RGB in 0..255 -> (N, D, h, w)"""
@@ -146,10 +157,9 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         """
         # The student: features (N, D, h, w) and class logits (N, C, h, w) of the padded batch.
         image = stack_padded(images, self.mean, least=self.pad_to)
-        crop = stacked_crops(samples, self)
+        crop = self.stacked_crops(samples)
         features = self.features(image)
-        embedding = None if crop is None else self.class_weight.embed(crop, self.backbone)
-        logits = self.weigh(self.decode_head.classify(features), image, embedding)
+        logits = self.weigh(self.decode_head.classify(features), image, self.embed(crop))
 
         # Targets (N, H, W): annotations, and pseudo-labels where there is none (-1).
         target, confidence = self.targets_of(samples, logits.shape[1]), None
@@ -169,7 +179,7 @@ class MaskClipPlus(FrozenOwner, Segmentor):
             sums = self.robust_loss(logits, target, confidence)
         losses = self.loss_against(logits, target, sums)
         if self.distill_weight:
-            dense = self.frozen['teacher'].dense_features(self.teacher_images(images))
+            dense = self.teacher.dense_features(self.teacher_images(images))
             error = distance(features, dense, target != ignore) / self.loss_pixels
             losses['loss_distill'] = self.distill_weight * error
         return losses
@@ -188,7 +198,7 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         Pixels below `conf_thresh` stay at -1.
         """
         logits = self.teacher_scores(images, samples)
-        scale = self.frozen['teacher'].scoring.scale
+        scale = self.teacher.scoring.scale
         return self.pseudo_labels(target, logits, scale=scale, threshold=self.conf_thresh)
 
     def label_by_itself(
@@ -197,7 +207,8 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         """Fill in labels of the student, or of its average; as `label_by_teacher`"""
         if self.ema_momentum is not None:
             with torch.no_grad():
-                logits = self.frozen['average'].scores(image, prior_crop)
+                average = typing.cast(MaskClipPlus, self.frozen['average'])
+                logits = average.scores(image, prior_crop)
         return self.pseudo_labels(target, logits, scale=1.0, threshold=self.self_thresh)
 
     @torch.no_grad()
@@ -217,25 +228,25 @@ class MaskClipPlus(FrozenOwner, Segmentor):
     def label_by_folder(self, target: Tensor, samples: Batch) -> tuple[Tensor, Tensor | None]:
         """Fill in labels of tools/pseudo_label.py, with their confidence if it is stored"""
         fill = target.new_zeros(1, 1)  # padding is never at -1
-        labels = [sample.pseudo_sem_seg for sample in samples]
-        labels, confidence = stack_padded(labels, fill, least=self.pad_to), None
+        stored = [sample.pseudo_sem_seg for sample in samples]
+        labels, confidence = stack_padded(stored, fill, least=self.pad_to), None
         if 'pseudo_confidence' in samples[0]:
-            confidence = [sample.pseudo_confidence for sample in samples]
-            confidence = stack_padded(confidence, fill, least=self.pad_to) / 255
+            stored = [sample.pseudo_confidence for sample in samples]
+            confidence = stack_padded(stored, fill, least=self.pad_to) / 255
             confidence = confidence.where(target == UNLABELED, 1.0)
         labels = fill_from(target, labels, confidence, self.candidates, threshold=self.conf_thresh)
         return labels, confidence
 
     def teacher_images(self, images: Sequence[Tensor]) -> Tensor:
         """Pad with the teacher's mean: [(3, H_i, W_i)] -> (N, 3, H, W)"""
-        mean = self.frozen['teacher'].backbone.mean.view(3, 1, 1)
+        mean = self.teacher.backbone.mean.view(3, 1, 1)
         return stack_padded(images, mean, least=self.pad_to)
 
     @torch.inference_mode()
     def teacher_scores(self, images: Sequence[Tensor], samples: Batch) -> Tensor:
         """Compute the teacher's class logits of the padded batch: -> (N, C, h, w)"""
-        teacher = self.frozen['teacher']
-        return teacher.scores(self.teacher_images(images), stacked_crops(samples, teacher))
+        crops = self.teacher.stacked_crops(samples)
+        return self.teacher.scores(self.teacher_images(images), crops)
 
     def loss_against(
         self, logits: Tensor, target: Tensor, sums: tuple[Tensor, Tensor] | None = None
@@ -247,59 +258,5 @@ class MaskClipPlus(FrozenOwner, Segmentor):
                 renormalise the loss: a batch of unsure labels counts less.
         """
         total, correct = cross_entropy(logits, target) if sums is None else sums
-        self.loss_pixels = count_pixels(target, logits.shape[1], self.loss_over)
-        return dict(loss_ce=total / self.loss_pixels, acc_seg=100 * correct / self.loss_pixels)
-
-
-def stacked_crops(samples: Batch, model: Segmentor) -> Tensor | None:
-    """Stack the crops that a model's class weight looks at: -> (N, 3, S, S), or None"""
-    if model.prior_crop != 'clip':
-        return None
-    return torch.stack([sample.prior_crop for sample in samples])
-
-
-def stack_padded(images: Sequence[Tensor], fill: Tensor, *, least: int | None = None) -> Tensor:
-    """Pad at the right and bottom: [(..., H_i, W_i)], (..., 1, 1) -> (N, ..., H, W)
-
-    Args:
-        fill: value of the padding. Filled with a network's mean, an image is 0 there once it is
-            normalised.
-        least: H and W are those of the largest image, and at least this.
-    """
-    height, width = (max(least or 0, *(image.shape[d] for image in images)) for d in (-2, -1))
-    batch = fill.expand(len(images), *fill.shape[:-2], height, width).clone()
-    for row, image in zip(batch, images):
-        row[..., : image.shape[-2], : image.shape[-1]] = image
-    return batch
-
-
-def distance(features: Tensor, dense: Tensor, labelled: Tensor) -> Tensor:
-    """Sum feature distances over labelled pixels: (N, D, h, w), (N, D, h', w'), (N, H, W) -> ()
-
-    A pixel's distance is the mean |features - unit dense| over D of its cell.
-    """
-    size = features.shape[2:]
-    dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
-    labelled_share = F.adaptive_avg_pool2d(labelled[:, None].float(), size)  # of each cell
-    each = (features - dense).abs().mean(dim=1, keepdim=True)
-    return (each * labelled_share).sum() * (labelled.shape[1:].numel() / size.numel())
-
-
-def require_phase(name: str, phase: Phase) -> None:
-    """Check that a phase is (first, last) as `within` reads it.
-
-    Raises:
-        UserError: it is not.
-    """
-    first, last = phase
-    if min(phase) < -1 or first == 0 or (first > 0 and -1 < last < first):
-        raise UserError(
-            f'{name} is (first, last) step, counted from 1, first -1 for never and last -1 for no '
-            f'end; not {phase!r}'
-        )
-
-
-def within(step: int, phase: Phase) -> bool:
-    """Tell whether a step is in a phase; (1, -1) is always, (-1, -1) never."""
-    first, last = phase
-    return first != -1 and step >= first and (last == -1 or step <= last)
+        pixels = self.loss_pixels = count_pixels(target, logits.shape[1], self.loss_over)
+        return dict(loss_ce=total / pixels, acc_seg=100 * correct / pixels)

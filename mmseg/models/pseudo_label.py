@@ -8,7 +8,7 @@ from torch import Tensor
 from mmseg.structures import UNLABELED
 from mmseg.utils.tensors import index_of
 
-from .losses import target_row_chunks
+from .fused_cross_entropy import target_row_chunks
 from .postprocess import confidence
 from .refine.denoise import LOGIT_SCALE
 

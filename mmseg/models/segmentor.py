@@ -11,8 +11,8 @@ from mmseg.structures import SegDataSample
 
 from .class_weight import ClassWeight
 from .data_preprocessor import SegDataPreprocessor
-from .postprocess import Scoring, mean_on_grid, photo_matrices, resize
-from .windows import Windows, tiled_logits
+from .postprocess import Scoring
+from .resize import Windows, mean_on_grid, photo_matrices, resize, tiled_logits
 
 
 class Segmentor(BaseModel):
@@ -29,7 +29,7 @@ class Segmentor(BaseModel):
     """
 
     backbone: nn.Module
-    loss_pixels: Tensor | None = None  # that the last loss averages over, see `count_pixels`
+    loss_pixels: Any = None  # that the last loss averages over, see `count_pixels`
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Segmentor(BaseModel):
             context: keyword arguments of `loss`, such as the training step.
         """
         if mode == 'loss':
-            return self.loss(inputs, data_samples, **context)
+            return self.loss(inputs, data_samples or [], **context)
         logits = self.query_logits_of_samples(inputs, data_samples)
         grids = [self.to_input_grid(one, image.shape[1:]) for one, image in zip(logits, inputs)]
         if mode == 'tensor':
@@ -118,16 +118,25 @@ class Segmentor(BaseModel):
         refine = partial(self.refine, one_photo=True)
         return tiled_logits(self.window_logits, refine, images, embeddings, windows)
 
+    def stacked_crops(self, samples: Sequence[SegDataSample]) -> Tensor | None:
+        """Stack the crops that the class weight looks at: -> (N, 3, S, S), or None"""
+        if self.prior_crop != 'clip':
+            return None
+        return torch.stack([sample.prior_crop for sample in samples])
+
     def batch_logits(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
         """Compute per-query logits of a batch of whole inputs: (N, 3, H, W) -> (N, Q, h, w)
 
         Args:
             prior_crop: (N, 3, S, S) for a class weight that looks at it.
         """
-        embedding = None
-        if self.class_weight is not None and self.prior_crop == 'clip':
-            embedding = self.class_weight.embed(prior_crop, self.backbone)
-        return self.refine(*self.window_logits(image, embedding))
+        return self.refine(*self.window_logits(image, self.embed(prior_crop)))
+
+    def embed(self, prior_crop: Tensor | None) -> Tensor | None:
+        """Embed what the class weight looks at: (N, 3, S, S) -> (N, D), or None"""
+        if self.class_weight is None or prior_crop is None:
+            return None
+        return self.class_weight.embed(prior_crop, self.backbone)
 
     def scores(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
         """Compute class logits as `batch_logits`: (N, 3, H, W) -> (N, C, h, w)"""
@@ -146,7 +155,8 @@ class Segmentor(BaseModel):
         if self.class_weight is None or (self.prior_crop == 'image' and windows is None):
             return None
         if self.prior_crop == 'clip':
-            return self.class_weight.embed(torch.stack(list(prior_crops or ())), self.backbone)
+            crops = torch.stack(list(prior_crops or ()))
+            return list(self.class_weight.embed(crops, self.backbone))
         return [self.class_weight.embed(image[None], self.backbone)[0] for image in images]
 
     def window_logits(
@@ -200,8 +210,7 @@ class Segmentor(BaseModel):
             image: (3, H, W), the input; or its size, if no post-processing looks at it.
             windows: those that the logits were made with, if they are not the model's own.
         """
-        placed = self._at_photo(logits, photo_size, image, windows)
-        return self._labels(*placed, photo_size=photo_size, image=image)
+        return self._label(logits, photo_size, image, windows)[0]
 
     def labels_and_confidence(
         self,
@@ -215,19 +224,19 @@ class Segmentor(BaseModel):
         It belongs to the label shown, also if a threshold or a superpixel chose that label, and
         comes from the logits after PAMR.
         """
-        placed = self._at_photo(logits, photo_size, image, windows)
-        labels = self._labels(*placed, photo_size=photo_size, image=image)
+        labels, *placed = self._label(logits, photo_size, image, windows)
         return labels, self.scoring.confidence(labels, *placed)
 
-    def _at_photo(
+    def _label(
         self,
         logits: Tensor,
         photo_size: Sequence[int],
         image: Tensor | Sequence[int],
         windows: Windows | None,
     ) -> tuple[Tensor, ...]:
-        """-> logits and the matrices to the photo's size, or refined logits of that size alone"""
-        if len(self.post) and not isinstance(image, Tensor):
+        """-> (H, W) labels, and what they come from: logits, and matrices unless PAMR resized"""
+        pixels = image if isinstance(image, Tensor) else None
+        if len(self.post) and pixels is None:
             raise TypeError('post-processing looks at the input itself, not at its size')
         matrices = photo_matrices(
             logits,
@@ -237,24 +246,16 @@ class Segmentor(BaseModel):
             twice=self.resize_twice,
             windows=windows or self.windows,
         )
-        refiners = [part for part in self.post if part.acts_on == 'scores']
-        if not refiners:
-            return logits, *matrices
-        logits = resize(logits, *matrices)
-        guide = _resized(self.normalised(image), photo_size)
-        for part in refiners:
-            logits = part(logits[None], guide)[0]
-        return (logits,)
-
-    def _labels(
-        self, *placed: Tensor, photo_size: Sequence[int], image: Tensor | Sequence[int]
-    ) -> Tensor:
-        """What `_at_photo` returned -> (H, W) labels"""
+        placed = logits, *matrices
+        for part in self.post:
+            if part.acts_on == 'scores' and pixels is not None:
+                guide = _resized(self.normalised(pixels), photo_size)
+                placed = (part(resize(*placed)[None], guide)[0],)
         labels = self.scoring.labels(*placed)
         for part in self.post:
-            if part.acts_on == 'labels':
-                labels = part(labels, _resized(image, photo_size)[0])
-        return labels
+            if part.acts_on == 'labels' and pixels is not None:
+                labels = part(labels, _resized(pixels, photo_size)[0])
+        return labels, *placed
 
     def normalised(self, image: Tensor) -> Tensor:
         """Normalise a photo as PAMR reads it: (3, H, W) in 0..255 -> (3, H, W)"""

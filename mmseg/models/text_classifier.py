@@ -18,6 +18,7 @@ class TextClassifier(nn.Module):
     """
 
     embeddings: Tensor
+    learned_ids: Tensor
 
     def __init__(
         self,

@@ -72,15 +72,6 @@ def similarity_attention(cosines: Tensor, *, margin: float, gain: float) -> Tens
     return scores.masked_fill((scores < 0) & ~itself, -torch.inf).softmax(dim=-1)
 
 
-def average_similar(patches: Tensor, cosines: Tensor, *, threshold: float) -> Tensor:
-    """Replace each patch by the mean of similar ones, weighted by cosine (SC-CLIP, self-adjusting).
-
-    (N, L, D), (N, L, L) -> (N, L, D)
-    """
-    weights = cosines.masked_fill(cosines < threshold, 0)
-    return weights @ patches / (weights.sum(dim=2, keepdim=True) + 1e-6)
-
-
 def gaussian_neighbourhood(grid: Grid, sigma: float, *, like: Tensor) -> Tensor:
     """Compute exp(-distance^2 / 2 sigma^2) of all pairs of patches (NACLIP, section 3.2).
 

@@ -1,28 +1,25 @@
 """Read out the last block of a ViT for every patch, by the switches of a Readout."""
 
-from functools import reduce
+from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.kernels import linear
 
 from ..transformer import Trunk, output_projection, run_mlp, split_heads
-from .anomaly import find_anomalies, local_outlier_factors, repair_patches
 from .attention import (
     apply_attention,
-    average_similar,
-    cosine_similarity,
     gaussian_neighbourhood,
     resize_tokens,
     similarity_attention,
     sum_pair_attentions,
 )
 from .feedback import class_affinity
+from .self_calibration import read_self_calibrated
 from .self_self import self_self_stream
-from .switches import Readout, block_number, block_numbers
+from .switches import Readout
 
 
 class Guidance(NamedTuple):
@@ -59,18 +56,20 @@ def read_last_block(
         stream = self_self_stream(inputs, readout)
         return _finish(blocks[-1], stream[:, 1:], trunk.tokens[:, :1], readout)
     attentions = _given_attentions(readout, trunk, guidance)
+    run_block = partial(_run_block, blocks[-1], grid=trunk.grid, readout=readout, guidance=guidance)
     if readout.repair or readout.layers:  # SC-CLIP
-        return _read_self_calibrated(blocks, trunk, readout, guidance, attentions)
-    return _run_block(blocks[-1], trunk.tokens, trunk.grid, readout, guidance, attentions)
+        return read_self_calibrated(run_block, len(blocks), trunk, readout, attentions)
+    return run_block(trunk.tokens, attentions)
 
 
 def _run_block(
     block: Any,
     tokens: Tensor,
+    attentions: dict[str, Tensor],
+    *,
     grid: tuple[int, int],
     readout: Readout,
     guidance: Guidance,
-    attentions: dict[str, Tensor],
 ) -> Tensor:
     """Run one block with the readout's attention.
 
@@ -173,49 +172,3 @@ def _given_attentions(readout: Readout, trunk: Trunk, guidance: Guidance) -> dic
             guidance.proxy_cosines, margin=readout.margin, gain=readout.gain
         )
     return attentions
-
-
-def _read_self_calibrated(
-    blocks: Any,
-    trunk: Trunk,
-    readout: Readout,
-    guidance: Guidance,
-    attentions: dict[str, Tensor],
-) -> Tensor:
-    """Repair anomalous tokens, and let similarities of earlier blocks adjust the last (SC-CLIP).
-
-    See `read_last_block`.
-    """
-    tokens, grid, outputs, _ = trunk
-    anomalous = None
-    if readout.repair:
-        factors = local_outlier_factors(
-            tokens[:, 1:], neighbours=readout.repair.neighbours, reach=readout.repair.reach
-        )
-        anomalous = find_anomalies(factors, quantile=readout.repair.quantile)
-        tokens = _replace_patches(tokens, repair_patches(tokens[:, 1:], anomalous, grid))
-    layers = readout.layers
-    if layers is None:
-        return _run_block(blocks[-1], tokens, grid, readout, guidance, attentions)
-    before = outputs[block_number(layers.before, len(blocks))][:, 1:]
-    if anomalous is not None:
-        before = repair_patches(before, anomalous, grid)
-    cosines = cosine_similarity(before)
-    attentions['layer_similarity'] = similarity_attention(
-        cosines, margin=readout.margin, gain=readout.gain
-    )
-    adjusted = average_similar(tokens[:, 1:], cosines, threshold=layers.threshold)
-    inputs = [_replace_patches(tokens, adjusted)]
-    if layers.fused:
-        fused = [outputs[i] for i in block_numbers(layers.fused, len(blocks))]
-        inputs.append(reduce(torch.add, fused))
-    patches = [_run_block(blocks[-1], x, grid, readout, guidance, attentions) for x in inputs]
-    after = outputs[block_number(layers.after, len(blocks))][:, 1:]
-    return average_similar(
-        reduce(torch.add, patches), cosine_similarity(after), threshold=layers.threshold
-    )
-
-
-def _replace_patches(tokens: Tensor, patches: Tensor) -> Tensor:
-    """(N, 1 + L, width), (N, L, width) -> (N, 1 + L, width), the class token kept"""
-    return torch.cat([tokens[:, :1], patches], dim=1)

@@ -5,13 +5,13 @@ round(b * L / 12), at least the first and never the last.
 """
 
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from annotated_types import Interval
 
 from mmseg.errors import UserError
-from mmseg.utils import Fraction, require_setting
+from mmseg.utils import Fraction, require_fields
 
 DEPTH = 12  # blocks of the tower that block numbers refer to
 LARGE = 10**6  # larger values overflow somewhere
@@ -38,10 +38,7 @@ class Switches:
     path: ClassVar[str]
 
     def __post_init__(self) -> None:
-        annotations = typing.get_type_hints(type(self), include_extras=True)
-        for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            value = getattr(self, field.name)
-            require_setting(f'{self.path}.{field.name}', value, annotations[field.name])
+        require_fields(self.path, self)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """SegFormer's encoder (NeurIPS 2021), in mmsegmentation's parameter names."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
@@ -91,7 +93,8 @@ class MixFFN(nn.Module):
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, h*w, D), (h, w) -> (N, h*w, D)"""
-        widen, depthwise, gelu, _, narrow = self.layers
+        layers: Any = self.layers
+        widen, depthwise, gelu, _, narrow = layers
         hidden = linear(tokens, widen.weight.flatten(1), widen.bias)
         hidden = to_tokens(gelu(depthwise(to_map(hidden, size))))
         return linear(hidden, narrow.weight.flatten(1), narrow.bias)
@@ -147,7 +150,8 @@ class MixVisionTransformer(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the four stages: (N, 3, H, W) normalised -> [(N, C_i, H / r_i, W / r_i)]"""
         outputs, features = [], image
-        for embed, blocks, norm in self.layers:
+        stages: Any = self.layers
+        for embed, blocks, norm in stages:
             tokens, size = embed(features)
             for block in blocks:
                 tokens = block(tokens, size)
@@ -160,8 +164,10 @@ def _init(module: nn.Module) -> None:
     """Truncated normal for linear layers, He by fan-out for convolutions, as SegFormer starts."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
         nn.init.normal_(module.weight, std=(2 / (fan_out / module.groups)) ** 0.5)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,3 +1,5 @@
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -11,7 +13,7 @@ class TimmBackbone(nn.Module):
         channels: of the outputs.
     """
 
-    def __init__(self, body: nn.Module, /) -> None:
+    def __init__(self, body: Any, /) -> None:
         super().__init__()
         self.body = body
         self.channels = tuple(body.feature_info.channels())

@@ -4,11 +4,11 @@ from torch import Tensor, nn
 
 from mmseg.utils import Fraction, validated
 
-from ..refine.denoise import key_smooth, prompt_denoise
+from ..text_classifier import TextClassifier
 
 
 class MaskClipHead(nn.Module):
-    """The text classifier of MaskCLIP and the settings of its refinement.
+    """The text classifier of MaskCLIP, and the settings of the refinement in `MaskClip.refine`.
 
     Args:
         classifier: a TextClassifier, from features to cosines.
@@ -24,7 +24,7 @@ class MaskClipHead(nn.Module):
     @validated
     def __init__(
         self,
-        classifier: nn.Module,
+        classifier: TextClassifier,
         /,
         *,
         pd_thresh: Fraction = 0.0,
@@ -41,26 +41,3 @@ class MaskClipHead(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Compare features with the text: (N, D, h, w) -> (N, Q, h, w) cosines"""
         return self.conv_seg(patches)
-
-    def refine(self, logits: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
-        """Denoise, then smooth: (N, Q, h, w), (N, h*w, K) -> (N, Q, h, w)
-
-        Args:
-            keys: None without key smoothing.
-            one_photo: the N maps are windows of one photo, see `prompt_denoise`.
-        """
-        logits = prompt_denoise(
-            logits,
-            threshold=self.pd_thresh,
-            spare_empty=self.pd_spare_empty,
-            one_photo=one_photo,
-        )
-        if keys is None:
-            return logits
-        return key_smooth(
-            logits,
-            keys,
-            threshold=self.ks_thresh,
-            over=self.ks_over,
-            normalize_rows=self.ks_normalize_rows,
-        )

@@ -1,12 +1,13 @@
-"""Sliding windows: images in pieces of one size, many in a pass, and the mean of their logits.
+"""Where logits lie: on the grid of an input, or of its windows; and how they reach the photo.
 
-Windows lie on a grid of rows and columns. The mean over the windows that cover a pixel is therefore
-separable, as bilinear resizing is: one matrix for the rows, one for the columns. Only the logits of
-all windows, side by side, are kept.
+Bilinear resizing is linear and separable, so two small matrices, one per axis, describe it.
+Windows lie on rows and columns, so the mean over the windows that cover a pixel is separable too.
+Resizing twice, or after that mean, is a product of matrices. Row chunks of the photo come out of
+them: logits never exist as a whole at the photo's size.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,13 @@ from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.utils import Count, require_fields
+from mmseg.utils.tensors import kept_on_device
+
+CPU_ROWS = 16  # rows of the photo in a chunk on CPUs: with 59 classes it fits a core's cache
+CHUNK = 2**25  # logits in a chunk on accelerators (128 MiB): few and large steps
+CELL = 8  # pixels per cell of windowed logits if the network has no stride of its own
+
+# Windows
 
 # A batch of windows (B, 3, h, w), its context (B, ...) -> logits (B, Q, h', w'), keys (B, ...)
 WindowStep = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
@@ -146,3 +154,132 @@ def side_by_side(logits: Tensor, columns: int) -> Tensor:
     """Lay out windows, row by row: (W, Q, h, w) -> (Q, rows * h, columns * w)"""
     grid = logits.unflatten(0, (-1, columns))  # (rows, columns, Q, h, w)
     return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+
+
+# Resizing
+
+
+def photo_matrices(
+    logits: Tensor,
+    photo_size: Sequence[int],
+    *,
+    input_size: Sequence[int],
+    stride: int | None,
+    twice: bool = False,
+    windows: Windows | None = None,
+) -> list[Tensor]:
+    """Build the matrices that resize a grid to the photo: (Q, h, w) -> (H, h), (W, w) float32.
+
+    Args:
+        input_size: (H, W) of the network's input before any padding.
+        stride: pixels of the input per cell; None if the grid spans the input.
+        twice: as the original (Q15): stretch the grid over the input as if nothing had been padded,
+            resize to the input's size, and from there to the photo's.
+        windows: the grid is that of `tiled_logits`; its mean at the input's size is resized.
+    """
+    return [
+        _photo_matrix(logits.device, photo, pixels, cells, stride, twice, windows)
+        for cells, pixels, photo in zip(logits.shape[1:], input_size, photo_size)
+    ]
+
+
+@kept_on_device  # photos of a data set share a few sizes
+def _photo_matrix(
+    photo: int, pixels: int, cells: int, stride: int | None, twice: bool, windows: Windows | None
+) -> Tensor:
+    """sizes along one axis -> (photo, cells) float32"""
+    if windows is not None:
+        matrix = windows.matrix(_range(pixels), pixels, cells, stride)
+        matrix = matrix if photo == pixels else bilinear_matrix(photo, pixels) @ matrix
+    elif twice:
+        matrix = bilinear_matrix(photo, pixels) @ bilinear_matrix(pixels, cells)
+    else:
+        step = pixels / (stride * photo) if stride else None
+        matrix = bilinear_matrix(photo, cells, step=step)
+    return matrix.float()
+
+
+def bilinear_matrix(size: int, cells: int, *, step: float | None = None) -> Tensor:
+    """Build (size, cells) float64: row i holds the weights of the cells that pixel i reads.
+
+    As F.interpolate with align_corners=False.
+
+    Args:
+        step: cells per pixel; the default, cells / size, spreads the cells over all pixels. A grid
+            that was padded extends beyond the photo: a smaller step.
+    """
+    return linear_weights((_range(size) + 0.5) * (step or cells / size) - 0.5, cells)
+
+
+def mean_on_grid(
+    logits: Tensor, *, input_size: Sequence[int], stride: int | None, windows: Windows
+) -> Tensor:
+    """Average windows at the centres of the input's cells: (Q, m, n) -> (Q, h, w)"""
+    matrices = [
+        _grid_matrix(logits.device, pixels, cells, stride, windows)
+        for cells, pixels in zip(logits.shape[1:], input_size)
+    ]
+    return resize(logits, *matrices)
+
+
+@kept_on_device
+def _grid_matrix(pixels: int, cells: int, stride: int | None, windows: Windows) -> Tensor:
+    """sizes along one axis -> (ceil(pixels / cell), cells) float32"""
+    cell = stride or CELL
+    centres = _range(-(-pixels // cell)) * cell + (cell - 1) / 2
+    return windows.matrix(centres.clamp_max(pixels - 1), pixels, cells, stride).float()
+
+
+def _range(size: int) -> Tensor:
+    return torch.arange(size, dtype=torch.float64)
+
+
+def resize(logits: Tensor, down: Tensor | None = None, across: Tensor | None = None) -> Tensor:
+    """Compute `down @ logits @ across.T`: (Q, h, w), (H, h), (W, w) -> (Q, H, W)
+
+    Without matrices the logits have the photo's size already.
+    """
+    logits = logits.float()
+    if down is None or across is None:
+        return logits
+    return _product(down.to(logits), _product(logits, across.to(logits).T))
+
+
+def row_chunks(
+    logits: Tensor, down: Tensor | None = None, across: Tensor | None = None, rows: int = CPU_ROWS
+) -> Iterator[Tensor]:
+    """Yield the rows of `resize` from the top down, as (R, Q, W).
+
+    Args:
+        down, across: None for logits that have the photo's size already.
+        rows: of the photo in a chunk on CPUs.
+    """
+    logits = logits.float()
+    if down is None or across is None:
+        yield from (part.transpose(0, 1) for part in logits.split(rows, dim=1))
+        return
+    down, across = down.to(logits), across.to(logits)
+    wide = _product(logits, across.T).transpose(0, 1).flatten(1)  # (h, Q * W)
+    for part, cells in matrix_chunks(down, wide.shape[1], rows):
+        yield _product(part, wide[cells]).unflatten(1, (len(logits), len(across)))
+
+
+def matrix_chunks(down: Tensor, width: int, rows: int = CPU_ROWS) -> Iterator[tuple[Tensor, slice]]:
+    """Split the rows of a matrix (H, h): yield (R, cells) and the slice of h that they read.
+
+    Args:
+        width: numbers in a row of the result, Q * W.
+    """
+    on_cpu = down.device.type == 'cpu'
+    for part in down.split(rows if on_cpu else max(1, CHUNK // width)):
+        cells = slice(None)  # an accelerator would wait for the columns
+        if on_cpu:
+            columns = part.any(dim=0).nonzero().flatten()
+            cells = slice(int(columns[0]), int(columns[-1]) + 1)
+        yield part[:, cells], cells
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in their own precision, within autocast too"""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b

@@ -1,0 +1,95 @@
+"""Backbones of students, with their ImageNet weights."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from torch import Tensor, nn
+
+from mmseg.errors import UserError
+from mmseg.utils import Fraction, kind_of, nearest, validated
+from mmseg.utils.checkpoint import create_with_weights, misfit, read_state
+
+from ..build import builds
+from ..checkpoints import to_mmseg
+from .mit import MixVisionTransformer
+from .timm_backbone import TimmBackbone
+
+logger = logging.getLogger(__name__)
+
+
+@builds(MixVisionTransformer)
+@validated
+def build_mit(
+    size: Literal['b0', 'b1', 'b2', 'b3', 'b4', 'b5'],
+    *,
+    pretrained: str | Path | Literal[False] | None = None,
+    drop_path: Fraction = 0.1,
+) -> MixVisionTransformer:
+    """Build a MixVisionTransformer.
+
+    Args:
+        pretrained: a file of weights in any of `to_mmseg`'s layouts; None starts from scratch and
+            says so; False starts from scratch because a checkpoint follows.
+        size, drop_path: see `MixVisionTransformer`.
+    """
+    network = MixVisionTransformer(size, drop_path=drop_path)
+    _load_imagenet(network, pretrained, f'MiT-{size}', rename=to_mmseg)
+    return network
+
+
+@builds(TimmBackbone)
+@validated
+def build_timm_backbone(
+    model: str,
+    *,
+    pretrained: str | Path | bool | None = None,
+    prefix: str = '',
+    out_indices: Sequence[int] | None = None,
+    output_stride: Literal[8, 16, 32] = 32,
+) -> TimmBackbone:
+    """Build a TimmBackbone of a timm model's features.
+
+    Args:
+        pretrained: True for timm's own weights (those in `pretrain`, or else from the network), a
+            file, None to start from scratch, False if a checkpoint follows.
+        prefix: what the names in the file start with; the others are left out.
+        out_indices, output_stride: timm's: outputs to keep, and pixels per cell of the last.
+    """
+    if not timm.is_model(model):
+        raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
+    options: dict[str, Any] = dict(features_only=True)
+    if out_indices is not None:
+        options['out_indices'] = tuple(out_indices)
+    if output_stride != 32:
+        options['output_stride'] = output_stride
+    if pretrained is True:
+        return TimmBackbone(create_with_weights(model, **options))
+    body = timm.create_model(model, **options)
+    _load_imagenet(body, pretrained, model, prefix)
+    return TimmBackbone(body)
+
+
+def _load_imagenet(
+    network: nn.Module,
+    file: str | Path | bool | None,
+    name: str,
+    prefix: str = '',
+    rename: Callable[..., dict[str, Tensor]] | None = None,
+) -> None:
+    """Load a file of ImageNet weights; without one, warn that training starts from scratch"""
+    if isinstance(file, bool):
+        return
+    if file is None:
+        logger.warning('%s starts FROM SCRATCH: no ImageNet weights are named (pretrained)', name)
+        return
+    state = {k.removeprefix(prefix): v for k, v in read_state(file).items() if k.startswith(prefix)}
+    if rename is not None:
+        state = rename(state, file)
+    needed = network.state_dict()
+    reason = misfit(needed, {key: tensor for key, tensor in state.items() if key in needed})
+    if reason:
+        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {reason}')
+    network.load_state_dict({key: state[key] for key in needed})
