@@ -16,22 +16,23 @@ import random
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tools'))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
 import numpy as np
 from PIL import Image
 
-from mmseg.apis import init_model, segment
-from mmseg.apis.command import ConfigOptions, run_command
+from mmseg.apis.command import add_config_options, add_device, run_command
 from mmseg.apis.guard import Guard
-from mmseg.apis.segment_command import default_config
-from mmseg.datasets.miniature import LABELS, MiniatureDataset
-from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.vocabularies import distinct_palette
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+    from mmseg.apis import Segmentation, Segmenter
 
 HERE = Path(__file__).resolve().parent
 SHOWN = 1600  # pixels of the longer side that travel to the browser
@@ -41,8 +42,17 @@ LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 ANY_ADDRESS = ('0.0.0.0', '::', '')
 
 
-def compare(base, student, photo, classes, background, models, tau, threshold):
-    """A PIL photo, words, models to ask -> what `viewer.js` shows, a dict for JSON.
+def compare(
+    base: 'Segmenter',
+    student: 'Segmenter | None',
+    photo: Image.Image,
+    classes: str,
+    background: str,
+    models: Sequence[str],
+    tau: float,
+    threshold: float,
+) -> dict[str, Any]:
+    """Segment a photo by each model that is asked for; return what `viewer.js` shows.
 
     Args:
         base, student: Segmenters; the second may be None.
@@ -51,6 +61,8 @@ def compare(base, student, photo, classes, background, models, tau, threshold):
         tau: temperature of the class weight.
         threshold: probability in 0..1 below which a pixel is none of the classes.
     """
+    from mmseg.apis import segment
+
     if not models:
         raise UserError(f'choose at least one of {", ".join(MODELS)}')
     words = dict(classes=classes, background=background, threshold=threshold)
@@ -66,12 +78,13 @@ def compare(base, student, photo, classes, background, models, tau, threshold):
     return dict(photo=picture, width=size[0], height=size[1], panels=panels)
 
 
-def in_shared_colours(results):
-    """{title: Segmentation} -> the same, each name in one colour: the last one's keeps its own."""
-    colours = {}
+def in_shared_colours(results: 'Mapping[str, Segmentation]') -> 'dict[str, Segmentation]':
+    """Give each class name one colour in all results; the last result keeps its own colours."""
+
+    colours: dict[str, Any] = {}
     owned = [colour for result in results.values() for colour in result.palette]
     spare = (colour for colour in distinct_palette(2 * len(owned)) if colour not in owned)
-    for result in reversed(results.values()):
+    for result in reversed(list(results.values())):
         for name, own in zip(result.names, result.palette, strict=True):
             if name not in colours:
                 colours[name] = next(spare) if own in colours.values() else own
@@ -81,8 +94,8 @@ def in_shared_colours(results):
     }
 
 
-def panel_of(title, result):
-    """A Segmentation -> what one picture of the page needs; names come largest class first.
+def panel_of(title: str, result: 'Segmentation') -> dict[str, Any]:
+    """Describe a result as one panel of the page, the largest class first.
 
     `map` is a picture whose red and green are a pixel's class (low and high byte, 65535 for none)
     and whose blue is its probability.
@@ -104,32 +117,39 @@ def panel_of(title, result):
     )
 
 
-def shown_size(size):
-    """(W, H) -> (W, H) with the longer side at most SHOWN"""
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Scale (W, H) so that the longer side is at most SHOWN."""
     scale = min(1.0, SHOWN / max(size))
-    return tuple(max(1, round(side * scale)) for side in size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def data_url(image, kind, **options):
-    """PIL image -> 'data:image/...;base64,...'"""
+def data_url(image: Image.Image, kind: str, **options: Any) -> str:
+    """Encode a PIL image as 'data:image/...;base64,...'."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 
-def example_scene():
-    """-> (H, W, 3) uint8: a scene of the miniature's world"""
+def example_scene() -> np.ndarray:
+    """Draw a random scene of the miniature's world, (H, W, 3) uint8."""
+    from mmseg.datasets.miniature import MiniatureDataset
+
     dataset = MiniatureDataset(scenes=50, world=1)
     row = dataset.get_data_info(random.randrange(len(dataset)))
     scene = dataset.draw(row['img_path']).image
     return scene.repeat(4, axis=0).repeat(4, axis=1)
 
 
-def build_page(base, student, max_pixels, *, miniature):
-    """Segmenters (the second may be None), a photo's largest number of pixels -> gradio Blocks."""
+def build_page(
+    base: 'Segmenter', student: 'Segmenter | None', max_pixels: int, *, miniature: bool
+) -> 'Blocks':
+    """Build the page; it takes photos of at most `max_pixels` pixels."""
     import gradio as gr
 
-    def answer(path, *settings):
+    from mmseg.datasets.miniature import LABELS
+    from mmseg.datasets.reading import read_photo
+
+    def answer(path: str, *settings: Any) -> str:
         try:
             photo = path and read_photo(path, max_pixels=max_pixels)
             return json.dumps(photo and compare(base, student, photo, *settings))
@@ -172,7 +192,7 @@ def build_page(base, student, max_pixels, *, miniature):
     return page.queue(max_size=WAITING)
 
 
-def _about(base, student, miniature):
+def _about(base: 'Segmenter', student: 'Segmenter | None', miniature: bool) -> str:
     lines = ['Labels by MaskCLIP: CLIP read out densely, no annotation.']
     if miniature:
         lines = [
@@ -184,8 +204,8 @@ def _about(base, student, miniature):
     return ' '.join(lines)
 
 
-def serve(args):
-    """Command line -> serves the page until it is stopped."""
+def serve(args: argparse.Namespace) -> None:
+    """Serve the page until it is stopped."""
     try:
         import gradio  # noqa: F401
     except ImportError as error:
@@ -193,6 +213,9 @@ def serve(args):
     if args.student and not args.student_checkpoint:
         raise UserError('--student needs its --student-checkpoint')
     _check_address(args.host, args.port)
+    from mmseg.apis import init_model
+    from mmseg.apis.segment_files import default_config
+
     config = args.config or default_config()
     base = init_model(config, args.checkpoint, args.device, args.cfg_options)
     if base.is_student or base.config.model.get('class_weight'):
@@ -211,8 +234,8 @@ def serve(args):
     uvicorn.Server(uvicorn.Config(application(page, args), **options)).run()
 
 
-def application(page, args):
-    """gradio Blocks, command line -> the ASGI application that is served"""
+def application(page: 'Blocks', args: argparse.Namespace) -> Guard:
+    """Mount the page in the ASGI application that is served."""
     import gradio as gr
     from fastapi import FastAPI
 
@@ -235,14 +258,14 @@ def application(page, args):
     return Guard(app, names, any_address=everywhere, max_bytes=largest)
 
 
-def _check_address(host, port):
+def _check_address(host: str, port: int) -> None:
     try:
         socket.create_server((host, port)).close()
     except (OSError, OverflowError) as error:
         raise UserError(f'cannot listen on {host}, port {port}: {error}') from error
 
 
-def parse_arguments(argv=None):
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='A web page that segments photos into words.')
     parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
     parser.add_argument('--checkpoint', help='other weights of the CLIP')
@@ -252,12 +275,12 @@ def parse_arguments(argv=None):
     parser.add_argument('--port', type=int, default=7860)
     parser.add_argument('--max-megabytes', type=int, default=20, help='of an upload')
     parser.add_argument('--max-megapixels', type=int, default=50, help='of a photo')
-    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={})
+    add_device(parser)
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # it calls nobody
     with tempfile.TemporaryDirectory(prefix='maskclip_page_') as folder:

@@ -1,22 +1,60 @@
-"""The console script `maskclip`."""
+"""The console script `maskclip segment|test|train|...`: one name for all command lines.
 
+Modules that hold a command line import PyTorch and the like inside the functions that need them,
+so that `--help` answers at once.
+"""
+
+import ast
 import os
-import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmseg.apis.command import run_command
+from mmseg.apis.command_lines import run_segment, run_test, run_train
+from mmseg.errors import UserError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+COMMANDS = {
+    'segment': (run_segment, 'Segment photos into classes named in words.'),
+    'test': (run_test, 'Evaluate, draw or write labels of a test set.'),
+    'train': (run_train, 'Train a student, or a CLIP.'),
+}
 
 
-def main():
-    """Run `mmseg.apis.cli`, whose imports take seconds."""
-    end_on_interrupt()
-    from mmseg.apis.cli import main
-
-    main()
+def main() -> None:
+    """Run the command that `sys.argv` names."""
+    run_command(lambda: dispatch(sys.argv[1:]))
 
 
-def end_on_interrupt():
-    """Let Ctrl-C end the program in one line; `run_command` does so once everything is imported."""
-    signal.signal(signal.SIGINT, _end)
+def dispatch(arguments: Sequence[str]) -> None:
+    """Run one command, such as ['segment', 'photo.jpg'].
+
+    Raises:
+        UserError: no such command.
+    """
+    scripts = checkout_scripts(CHECKOUT)
+    if not arguments or arguments[0] in ('-h', '--help'):
+        print('maskclip COMMAND ... (maskclip COMMAND --help)\n')
+        summaries = {name: summary for name, (_, summary) in COMMANDS.items()}
+        summaries |= {name: _first_line(path) for name, path in scripts.items()}
+        for name, summary in summaries.items():
+            print(f'  {name:17} {summary}')
+        return
+    name, *rest = arguments
+    if name in COMMANDS:
+        COMMANDS[name][0](rest)
+    elif name in scripts:
+        os.execv(sys.executable, [sys.executable, str(scripts[name]), *rest])
+    else:
+        raise UserError(f'no command {name!r}; there are {", ".join([*COMMANDS, *scripts])}')
 
 
-def _end(number, frame):
-    os.write(2, b'\nstopped\n')
-    os._exit(130)
+def checkout_scripts(checkout: Path) -> dict[str, Path]:
+    """Find the other command lines in a checkout, as {name: path}; an installed wheel has none."""
+    paths = [checkout / 'demo' / 'app.py', *sorted((checkout / 'tools').glob('[!_]*.py'))]
+    return {path.stem: path for path in paths if path.is_file() and path.stem not in COMMANDS}
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text())) or '').partition('\n')[0]

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, load_tool, run_script
+from matplotlib.figure import Figure
 from PIL import Image
 from test_tools import run_test
 
@@ -117,7 +118,7 @@ def test_bars_of_one_run_or_several(tmp_path, capsys):
 def test_bars_are_each_runs_own(tmp_path):
     tool = load_tool('analysis/compare_runs')
     rows = [(0.35, dict(sky=sky, dog=0.5)) for sky in (0, 0.2)]
-    axis = tool.plt.figure().add_subplot()
+    axis = Figure().add_subplot()
     tool.draw_bars(axis, rows, ['a', 'b'])
     assert [bar.get_height() for bar in axis.patches] == [50, 0, 50, 20]
     assert [label.get_text() for label in axis.get_xticklabels()] == ['dog', 'sky']

@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, load_tool, run_script
 from test_train import student_config  # noqa: F401
+
+from mmseg.structures import UNLABELED, ignore_label
 
 STAGES = {
     'test': {'decode', 'transform', 'copy', 'network', 'upsample + argmax', 'metric'},
@@ -98,15 +101,12 @@ def test_training_is_measured(tmp_path, student_config):  # noqa: F811
         assert all(value['median'] > 0 for value in record['split_ms'].values())
 
 
-def test_plain_pieces_by_hand():
+def test_plain_pytorch_ends_with_its_block():
     load_tool('benchmark')
-    from _benchmark_plain import plain_confusion, plain_iou, plain_pytorch
+    from _benchmark import plain_pytorch
 
     from mmseg.kernels import is_plain
 
-    areas = plain_confusion(np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 255]), 4, 255)
-    assert areas.tolist() == [[1, 1, 0, 0], [1, 2, 1, 0], [2, 2, 0, 0]]
-    assert plain_iou(areas) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
     with pytest.raises(KeyError), plain_pytorch(torch.nn.Linear(1, 1)):
         assert is_plain()
         raise KeyError
@@ -117,7 +117,7 @@ def test_plain_labels_of_synonyms_are_the_models():
     load_tool('benchmark')
     from types import SimpleNamespace
 
-    from _benchmark_plain import plain_labels
+    from _benchmark import plain_labels
 
     from mmseg.models.postprocess import Scoring
     from mmseg.models.resize import photo_matrices
@@ -127,14 +127,32 @@ def test_plain_labels_of_synonyms_are_the_models():
     model = SimpleNamespace(scoring=scoring, resize_twice=False, score_stride=8)
     matrices = photo_matrices(scores[0], (29, 37), input_size=(29, 37), stride=8)
     expected = scoring.labels(scores[0], *matrices)
-    assert (plain_labels(model, scores, (29, 37), (29, 37)) == expected.numpy()).mean() > 0.999
+    assert (plain_labels(model, scores, (29, 37), (29, 37)) == expected).float().mean() > 0.999
 
 
-def test_plain_labels_and_losses_are_the_models():
-    load_tool('benchmark')
+def plain_pseudo_labels(target, scores, candidates, *, threshold, scale):
+    """Fill unlabelled pixels from scores (N, C, h, w) that are resized as a whole."""
+    ids = list(range(scores.shape[1]) if candidates is None else candidates)
+    full = F.interpolate(scores[:, ids], target.shape[1:], mode='bilinear')
+    probability, label = (full * scale).softmax(dim=1).max(dim=1)
+    label = target.new_tensor(ids)[label]
+    label[probability < threshold] = UNLABELED
+    return torch.where(target == UNLABELED, label, target)
+
+
+def plain_loss(model, scores, target):
+    """Compute loss and agreement from scores (N, C, h, w) that are resized as a whole."""
+    full = F.interpolate(scores, target.shape[1:], mode='bilinear')
+    ignore = ignore_label(scores.shape[1])
+    kept = target != ignore
+    pixels = target.numel() if model.loss_over == 'all' else kept.sum()
+    loss = F.cross_entropy(full, target, ignore_index=ignore, reduction='sum') / pixels
+    agreement = ((full.argmax(dim=1) == target) & kept).sum()
+    return dict(loss_ce=loss, acc_seg=100 * agreement / pixels)
+
+
+def test_labels_and_losses_are_the_plain_ones():
     from types import SimpleNamespace
-
-    from _benchmark_plain import plain_loss, plain_pseudo_labels
 
     from mmseg.models import MaskClipPlus
     from mmseg.models.pseudo_label import fill_unlabeled
@@ -143,37 +161,15 @@ def test_plain_labels_and_losses_are_the_models():
     target = torch.full((2, 16, 16), -1)
     target[0, :4], target[1, :4] = 255, 3
     for candidates, threshold in ((None, 0.0), ([1, 3], 0.9)):
-        model, options = SimpleNamespace(candidates=candidates), dict(threshold=threshold)
-        found, _ = plain_pseudo_labels(model)(target, scores, scale=100.0, **options)
-        expected, _ = fill_unlabeled(target, scores, candidates, scale=100.0, **options)
-        assert torch.equal(found, expected)
+        options = dict(threshold=threshold, scale=100.0)
+        found = plain_pseudo_labels(target, scores, candidates, **options)
+        filled, _ = fill_unlabeled(target, scores, candidates, **options)
+        assert torch.equal(found, filled)
     found[found == -1] = 255
     for over in ('all', 'labelled'):
         model = SimpleNamespace(loss_over=over)
-        plain, own = plain_loss(model), MaskClipPlus.loss_against
-        torch.testing.assert_close(plain(scores, found), own(model, scores, found))
-
-
-def test_operations_are_counted_as_by_hand(tiny_config):
-    counts = load_tool('analysis/count_flops')
-    row = counts.count(tiny_config, 80)
-    tiny = dict(width=64, blocks=3, patch=16, dim=32, classes=3, key_layers=1)
-    assert row['forward']['flop'] == counts.vit_by_hand(80, **tiny)
-    assert row['training_flop'] is None and row['forward']['bytes'] > row['weight_bytes']
-
-
-def test_precision_options(tiny_config, tmp_path):
-    from mmseg import kernels
-    from mmseg.clip import transformer
-
-    out = tmp_path / 'p.json'
-    ways = ['--ways', 'fp32', 'bf16', 'int8', '--number', 2, '--repeats', 1, '--out', out]
-    assert run_script('analysis/precision_options', tiny_config, *ways) == 0
-    found = {r['way']: r['labels_as_plain'] for r in results(out)}
-    assert list(found) == ['plain', 'fp32', 'bf16', 'int8']
-    assert found['plain'] == 1 and found['fp32'] > 0.999 and found['bf16'] > 0.9
-    assert 0.5 < found['int8'] < 1  # it is another product
-    assert transformer.linear is kernels.linear
+        expected = plain_loss(model, scores, found)
+        torch.testing.assert_close(MaskClipPlus.loss_against(model, scores, found), expected)
 
 
 def test_scaling_is_drawn(tmp_path, capsys):
@@ -193,16 +189,28 @@ def test_scaling_is_drawn(tmp_path, capsys):
         for way in ('fast', 'baseline')
         for size in (100, 200, 400)
     ]
-    file, picture = tmp_path / 'r.json', tmp_path / 'p.png'
-    file.write_text(json.dumps(dict(results=records)))
-    files = [x for name in ('--size', '--classes', '--photos') for x in (name, file)]
-    assert run_script('analysis/plot_scaling', *files, '--out', picture) == 0
+    picture, files = tmp_path / 'p.png', ('sizes.json', 'classes_3.json', 'photos_3.json')
+    for file in files:
+        (tmp_path / file).write_text(json.dumps(dict(results=records)))
+    options = ['--results', tmp_path, '--out', picture]
+    assert run_script('analysis/figures', 'scaling', *options) == 0
     drawn = np.asarray(Image.open(picture).convert('RGB')).reshape(-1, 3)
     for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0)):
         assert (drawn == colour).all(axis=1).sum() > 300
-    file.write_text('{"results": []}')
-    assert run_script('analysis/plot_scaling', *files, '--out', picture) == 1
-    assert '--sizes tells a size' in capsys.readouterr().err
+    (tmp_path / files[0]).write_text('{"results": []}')
+    assert run_script('analysis/figures', 'scaling', *options) == 1
+    assert 'holds no record in sizes.json' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name, file', [('scaling', 'scaling'), ('fast_path', 'fast_path')])
+def test_committed_figures_are_drawn_again(name, file, tmp_path):
+    from PIL import Image
+
+    assert run_script('analysis/figures', name, '--out', tmp_path / 'a.png') == 0
+    drawn, kept = Image.open(tmp_path / 'a.png'), Image.open(ROOT / f'docs/images/{file}.png')
+    assert drawn.size == kept.size
+    difference = np.asarray(drawn.convert('RGB')).astype(int) - np.asarray(kept.convert('RGB'))
+    assert np.abs(difference).mean() < 4
 
 
 def test_compiling_is_asked_for(monkeypatch):
@@ -216,7 +224,7 @@ def test_compiling_is_asked_for(monkeypatch):
 
 
 def test_tables_in_markdown():
-    tabulate = load_tool('analysis/tabulate_benchmarks')
+    figures = load_tool('analysis/figures')
     record = dict(
         config='a/b.py',
         way='fast',
@@ -226,6 +234,6 @@ def test_tables_in_markdown():
         split_ms=dict(network=dict(median=7.25)),
         memory=dict(host_mib=100),
     )
-    assert tabulate.table([record]).splitlines()[2] == (
+    assert figures.benchmark_table([record]).splitlines()[2] == (
         '| `b` | - | 3 | fast | 2 (1 to 3) | 7.2 | 100 |'
     )

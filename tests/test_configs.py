@@ -8,7 +8,7 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from mmseg.apis.segment_command import default_config
+from mmseg.apis.segment_files import default_config
 from mmseg.clip import load_clip
 from mmseg.datasets import PascalContextDataset59
 from mmseg.engine import load_config

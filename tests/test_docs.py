@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from mmseg.apis.segment_command import parse_arguments
+from mmseg.apis.command_lines import parse_segment
 from mmseg.datasets.miniature import MiniatureDataset
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -50,7 +50,7 @@ def test_options_of_the_user_guide_exist():
     text = (ROOT / 'docs' / 'user_guide.md').read_text()
     table = re.findall(r'^\| `([^|]+?)`', text.replace('\\|', '/'), re.M)
     options = {o for row in table for o in re.findall(r'--[\w-]+', row)}
-    known = parse_arguments(['photo'])
+    known = parse_segment(['photo'])
     assert options and all(hasattr(known, o[2:].replace('-', '_')) for o in options)
 
 

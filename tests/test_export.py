@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from mmseg.apis import init_model, segment
 from mmseg.apis.export import SIZES, Exported, _agreement, export, resizing
-from mmseg.apis.inference import Words
+from mmseg.apis.words import Words
 from mmseg.datasets import Resize, ResizeShortSide
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
 from mmseg.engine import load_config

@@ -22,7 +22,7 @@ from mmseg.engine import (
 from mmseg.engine.hooks import FiniteScoresHook
 from mmseg.engine.train_loop import StreamTrainLoop
 from mmseg.evaluation import AgreementMetric, IoUMetric
-from mmseg.labelling.views import mean_probabilities
+from mmseg.labelling.labeller import mean_probabilities
 from mmseg.models import (
     PAMR,
     ASPPHeadV2,

@@ -33,7 +33,7 @@ SCRIPT = """
 import torch
 import torch.distributed as dist
 from torch import nn
-from mmseg.apis.train import main
+from mmseg.apis.command_lines import run_train as main
 from mmseg.engine import WeightedOptimWrapper
 
 class Line(nn.Linear):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from mmseg.apis import init_model, segment
 from mmseg.apis.export import _agreement
-from mmseg.apis.inference import Words
+from mmseg.apis.words import Words
 from mmseg.clip import load_clip
 from mmseg.clip.readout import readout_of
 from mmseg.engine.train_hooks import NonFiniteLossHook

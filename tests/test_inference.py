@@ -17,8 +17,9 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment, show_result_pyplot
 from mmseg.apis.command import run_command
-from mmseg.apis.inference import words_of
-from mmseg.apis.segment_command import main, segment_photos
+from mmseg.apis.command_lines import run_segment as main
+from mmseg.apis.segment_files import segment_photos
+from mmseg.apis.words import words_of
 from mmseg.clip.text_encoder import text_embeddings
 from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
@@ -210,12 +211,12 @@ def test_pictures_and_files(model, tmp_path):
         (dict(classes='\N{DOG FACE}'), 'never learned the words \N{DOG FACE};'),
         (dict(classes=' '.join(['moon'] * 200)), 'too long: CLIP reads up to'),
         (dict(classes='moon', templates='fancy'), 'no prompt templates'),
-        (dict(classes='moon', tau=-1), 'tau is a number from 0.0001 to 10000.0'),
+        (dict(classes='moon', tau=-1), 'tau must be a number from 0.0001 to 10000.0'),
         (dict(classes=5), 'classes are names, .* 5 is none'),
         (dict(classes=['moon', 5]), 'classes are names, .* 5 is none'),
         (dict(classes='moon', background=[None]), 'classes are names, .* None is none'),
         (dict(templates=['a {}']), 'templates is a name of templates'),
-        (dict(tau='a'), 'tau is a number from 0.0001 to 10000.0'),
+        (dict(tau='a'), 'tau must be a number from 0.0001 to 10000.0'),
         (dict(threshold=2), 'threshold is a probability'),
         (dict(threshold='a'), "threshold is a probability in 0..1, not 'a'"),
         (dict(window=0), 'window is a number of pixels'),
@@ -305,7 +306,7 @@ def test_a_run_that_is_stopped_keeps_its_results(model, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return segment(model, path, **options)
 
-    monkeypatch.setattr('mmseg.apis.segment_command.segment', stop_at_b)
+    monkeypatch.setattr('mmseg.apis.segment_files.segment', stop_at_b)
     with pytest.raises(KeyboardInterrupt):
         segment_photos(model, photos, tmp_path, {}, False)
     assert list(json.loads((tmp_path / 'results.json').read_text())) == [str(photos[0])]
@@ -375,7 +376,7 @@ def test_command_on_a_video(tmp_path):
 
 def test_command_without_weights_says_what_it_uses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mmseg.apis.segment_command.try_to_load_from_cache', lambda *_: None)
+    monkeypatch.setattr('mmseg.apis.segment_files.try_to_load_from_cache', lambda *_: None)
     Image.fromarray(scene(0)[0]).save(tmp_path / 'a.png')
     code, _, error = run_segment('a.png', '--classes', 'moon, sky', '--out', 'out')
     assert code == 0 and error.startswith('no CLIP is fetched yet')

@@ -17,10 +17,9 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment
 from mmseg.datasets.miniature import MiniatureDataset
-from mmseg.labelling import find_units
 from mmseg.labelling.ray_engine import run_units
 from mmseg.labelling.share import share_of
-from mmseg.labelling.stream import in_order
+from mmseg.labelling.units import find_units, in_order
 from mmseg.utils.files import MACHINE
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'

@@ -13,9 +13,8 @@ from PIL import Image
 
 from mmseg.errors import UserError
 from mmseg.labelling.command import report
-from mmseg.labelling.files import BLOCK, content_of
 from mmseg.labelling.record import RECORD
-from mmseg.labelling.units import PhotoUnit, TarUnit, label_unit
+from mmseg.labelling.units import BLOCK, PhotoUnit, TarUnit, content_of, label_unit
 from mmseg.utils import atomic_path, sweep_parts
 from mmseg.utils.files import MACHINE
 

@@ -11,7 +11,7 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
-from _leaderboard.board import Board
+from _leaderboard.board import Board, of_teacher, students
 from _leaderboard.measure import (
     BASE,
     CONFIGS,
@@ -30,7 +30,6 @@ from _leaderboard.options import (
     proxyclip,
 )
 from _leaderboard.page import gain, page_of_scenes, settings, spread
-from _leaderboard.students import of_teacher, students
 
 TOY = {
     'readout': {'sharp': [{'a': 1}, {'a': 2}], 'flat': [{'a': 3}]},

@@ -1,8 +1,11 @@
 """Runs that are stopped, resumed, read in parts or made longer, on a model of four numbers."""
 
 import itertools
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmseg.apis.train import train
-from mmseg.engine import read_settings, training_settings
+from mmseg.engine import SegRunner, read_settings, training_settings
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
@@ -75,8 +78,8 @@ class RecordHook(Hook):
 
     iteration, rates, losses = 0, {}, {}
 
-    def __init__(self, stop_in=None):
-        self.stop_in = stop_in
+    def __init__(self, stop_in=None, workers_first=()):
+        self.stop_in, self.workers_first = stop_in, workers_first
 
     def before_train(self, runner):
         type(self).rates, type(self).losses = {}, {}
@@ -84,6 +87,11 @@ class RecordHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.rates[runner.iter + 1] = runner.optim_wrapper.get_lr()['lr'][0]
         if runner.iter + 1 == self.stop_in:
+            for number in self.workers_first:
+                for worker in multiprocessing.active_children():
+                    # not by `os.kill`: of its parent's signal a worker ends without an error
+                    subprocess.run(['kill', f'-{int(number)}', str(worker.pid)], check=True)
+                time.sleep(0.3)  # in which a dead worker is noticed
             os.kill(os.getpid(), signal.SIGTERM)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -94,8 +102,8 @@ class RecordHook(Hook):
 OURS = Config.fromfile(ROOT / 'configs' / '_base_' / 'train_runtime.py').default_hooks
 
 
-def settings(iterations=10, *, stop_in=None, average=False, **options):
-    hooks = [dict(type='RecordHook', stop_in=stop_in)]
+def settings(iterations=10, *, stop_in=None, workers_first=(), average=False, **options):
+    hooks = [dict(type='RecordHook', stop_in=stop_in, workers_first=workers_first)]
     if average:
         hooks.append(dict(type='EMAHook', momentum=0.3))
     config = dict(
@@ -361,6 +369,23 @@ def test_deterministic_warns_where_an_operator_is_not(tmp_path):
         torch.use_deterministic_algorithms(before)
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_ends_in_a_checkpoint(tmp_path, number):
+    """`timeout` and Ctrl-C also reach the loader's workers, which leave it to the training."""
+    run(tmp_path, stop_in=3, workers_first=[number], **{'train_dataloader.num_workers': 1})
+    assert (tmp_path / 'iter_3.pth').is_file()
+
+
+def test_workers_end_with_their_loader():
+    config = settings(**{'train_dataloader.num_workers': 1})
+    loader = SegRunner.build_dataloader(config.train_dataloader, seed=0)
+    batches = iter(loader)
+    (worker,) = batches._workers
+    next(batches)
+    del batches
+    assert not worker.is_alive()
+
+
 # The miniature
 
 
@@ -382,7 +407,7 @@ def test_the_miniature_goes_on_with_another_length(tmp_path, monkeypatch):
         miniature.train_student(path, tmp_path / folder, arguments)
         return dict(RecordHook.rates)
 
-    monkeypatch.setattr(miniature, 'train', train_numbers)
+    monkeypatch.setattr('mmseg.apis.train.train', train_numbers)
     path = miniature.CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
     whole = rates('whole', 6)
     rates('run', 4)

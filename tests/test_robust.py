@@ -12,7 +12,7 @@ from mmseg.datasets import LoadPseudoLabels
 from mmseg.datasets.transforms import PackSegInputs, RandomCrop, RandomFlip, RandomResize
 from mmseg.errors import UserError
 from mmseg.evaluation import AgreementMetric
-from mmseg.labelling.views import mean_probabilities
+from mmseg.labelling.labeller import mean_probabilities
 from mmseg.models import (
     ClassBalance,
     MaskClipPlus,

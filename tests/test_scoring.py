@@ -304,12 +304,12 @@ def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
 
 
 def test_the_protocol_stands_beside_the_figures(tiny_config, tmp_path, capsys):
-    import mmseg.apis.test as evaluation
+    from mmseg.apis.test import test
     from mmseg.engine import load_config
 
     options = {'protocol': dict(scale=(2048, 48), windows=dict(size=32, stride=16))}
     config = load_config(tiny_config, options)
-    evaluation.test(config, work_dir=tmp_path / 'work', device='cpu')
+    test(config, work_dir=tmp_path / 'work', device='cpu')
     text = '48-slide: photos short side 48, long side up to 2048, windows of 32 every 16'
     assert f'protocol {text}' in capsys.readouterr().out
     (path,) = (tmp_path / 'work').glob('eval_single_scale_*.json')

@@ -14,7 +14,7 @@ import torch
 from conftest import group_environment, run_script
 from PIL import Image
 
-import mmseg.apis.test as evaluation
+from mmseg.apis import command_lines
 from mmseg.apis.command import parse_value, run_command, settings_of
 from mmseg.engine import load_config
 from mmseg.engine.hooks import LabelWriterHook
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 def run_test(*arguments):
     """`tools/test.py` in this process -> its exit code."""
     try:
-        run_command(lambda: evaluation.main([str(a) for a in arguments]))
+        run_command(lambda: command_lines.run_test([str(a) for a in arguments]))
     except SystemExit as end:
         return end.code
     return 0
@@ -330,19 +330,19 @@ def test_what_the_system_refuses_is_one_line(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    'script', ['tools/print_config.py', 'tools/convert_datasets/voc.py', 'demo/app.py', 'maskclip']
+    'command',
+    [
+        ['tools/print_config.py', 'x'],
+        ['demo/image_demo.py', 'x'],
+        ['-c', 'import mmseg.cli as c; c.main()', 'test', 'x'],
+    ],
 )
-def test_interrupted_while_it_imports(script, tmp_path):
-    command = [ROOT / script, 'x']
-    if script == 'maskclip':
-        command = [
-            '-c',
-            f'import sys; sys.path[0] = {str(ROOT)!r}; import mmseg.cli as c; c.main()',
-        ]
+def test_interrupted_while_it_imports(command, tmp_path):
     (tmp_path / 'torch.py').write_text('import time; print("begun", flush=True); time.sleep(30)')
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    environment = dict(os.environ, PYTHONPATH=f'{tmp_path}{os.pathsep}{ROOT}')
     with subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        [sys.executable, *command],
+        cwd=ROOT,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
@@ -399,7 +399,7 @@ def test_what_would_stop_a_test_late_stops_it_early(tiny_config, tmp_path, capsy
 def test_one_name_for_all_commands(arguments, code, out, error, tmp_path):
     config = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
     arguments = [str(config) if a == 'CONFIG' else a for a in arguments]
-    start = 'from mmseg.apis.cli import main; main()'
+    start = 'from mmseg.cli import main; main()'
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     run = subprocess.run(
         [sys.executable, '-c', start, *arguments],

@@ -16,7 +16,7 @@ import torch
 from conftest import group_environment
 from test_tools import result_of, run_test
 
-import mmseg.apis.train as training
+from mmseg.apis import command_lines
 from mmseg.apis.command import run_command
 from mmseg.apis.publish import publish
 from mmseg.engine import init_processes, load_config
@@ -67,7 +67,7 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3))
 def run_train(*arguments):
     """`tools/train.py` in this process -> its exit code."""
     try:
-        run_command(lambda: training.main([str(a) for a in arguments]))
+        run_command(lambda: command_lines.run_train([str(a) for a in arguments]))
     except SystemExit as end:
         return end.code
     return 0

@@ -5,19 +5,16 @@ python tools/analyze_logs.py WORK_DIR [WORK_DIR ...] --out curves.png
 Reads <work_dir>/<time>/vis_data/scalars.json; a run that was resumed is one curve.
 """
 
-import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-
-from mmseg.apis.command import run_command
-from mmseg.apis.result import write_image
+from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS = {  # keys of the log -> title; the first that a run has is drawn
     ('loss',): 'loss',
@@ -27,15 +24,18 @@ PANELS = {  # keys of the log -> title; the first that a run has is drawn
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = documented_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', type=Path)
     parser.add_argument('--out', default='curves.png', help='a .png')
     args = parser.parse_args()
     runs = {folder: read_run(folder) for folder in args.work_dirs}
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout='constrained')
+    from matplotlib.figure import Figure
+
+    from mmseg.apis.result import write_image
+
+    figure = Figure(figsize=(11, 7), layout='constrained')
+    axes = figure.subplots(2, 2)
     for axis, (keys, title) in zip(axes.flat, PANELS.items()):
         for folder, rows in runs.items():
             draw(axis, rows, keys, label=folder.name)
@@ -47,16 +47,16 @@ def main():
     print(f'written to {args.out}')
 
 
-def read_run(folder):
-    """A work dir -> {step: {key: number}}; where starts overlap, the later one counts.
+def read_run(folder: Path) -> dict[float, dict[str, float]]:
+    """Read a work dir as {step: {key: number}}; where starts overlap, the later one counts.
 
-    Lines that hold no step, such as the last one of a run that was cut off, are passed over.
+    Lines that hold no step, such as the last one of a run that was cut off, are skipped.
 
     Raises:
         UserError: it holds no log of training.
     """
     files = sorted(folder.glob('*/vis_data/scalars.json'))
-    rows = {}
+    rows: dict[float, dict[str, float]] = {}
     for file in files:
         for line in file.read_text(errors='replace').splitlines():
             try:
@@ -71,19 +71,21 @@ def read_run(folder):
     return dict(sorted(rows.items()))
 
 
-def is_number(value):
-    """Whether a value of JSON can be drawn"""
+def is_number(value: Any) -> bool:
+    """Return whether a value of JSON can be drawn."""
     return type(value) in (int, float) and abs(value) < 1e30
 
 
-def draw(axis, rows, keys, *, label):
-    """The first of the keys that a run has; fractions in per cent."""
+def draw(
+    axis: 'Axes', rows: Mapping[float, Mapping[str, float]], keys: Sequence[str], *, label: str
+) -> None:
+    """Draw the first of the keys that a run has; fractions in per cent."""
     for key in keys:
-        at = [step for step, row in rows.items() if key in row]
-        if at:
+        steps = [step for step, row in rows.items() if key in row]
+        if steps:
             factor = 100 if key in ('mIoU', 'R@1') else 1
-            values = [factor * rows[step][key] for step in at]
-            axis.plot(at, values, 'o-' if len(at) < 20 else '-', label=label, markersize=4)
+            values = [factor * rows[step][key] for step in steps]
+            axis.plot(steps, values, 'o-' if len(steps) < 20 else '-', label=label, markersize=4)
             return
 
 

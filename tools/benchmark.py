@@ -5,34 +5,32 @@ python tools/benchmark.py CONFIG ... --train --batch 2 --random-weights --synthe
 python tools/benchmark.py --compare A.json B.json
 
 End to end is the tools' own path (worker processes, batches, metric); the split times its stages
-one after the other in this process. --baseline measures the same weights the plain way of
-mmsegmentation 0.x as well, in turns with the fast way. The photos are the config's, a folder's
+one after the other in this process. --baseline measures the same weights with plain PyTorch in fp32
+as well, one photo at a time, as mmsegmentation 0.x does. The photos are the config's, a folder's
 (--photos), or made up (--synthetic).
 """
 
 import argparse
-import tempfile
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-from _benchmark_report import as_text, compare, ratios, write_report
-from _benchmark_test import benchmark_test
-from _benchmark_train import benchmark_train
-
-from mmseg.apis.command import ConfigOptions, run_command, settings_of
-from mmseg.engine import PRECISIONS, load_config
+from mmseg.apis.command import add_config_options, add_device, documented_parser, run_command
+from mmseg.apis.command_lines import PRECISIONS
 from mmseg.errors import UserError
-from mmseg.utils import output_dir
+from mmseg.utils import atomic_path, output_dir
+
+SAME = ('what', 'config', 'way', 'size', 'batch', 'classes')  # of two records that are compared
+Record = Mapping[str, Any]
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments() -> argparse.Namespace:
+    parser = documented_parser(__doc__)
     parser.add_argument('configs', nargs='*', metavar='CONFIG')
     parser.add_argument('--compare', nargs=2, metavar=('A.json', 'B.json'), help='print ratios')
     parser.add_argument('--train', action='store_true', help='steps of training, not a test')
-    parser.add_argument('--baseline', action='store_true', help='the plain way as well')
+    parser.add_argument('--baseline', action='store_true', help='plain PyTorch as well')
     parser.add_argument(
         '--sizes', nargs='+', type=int, default=[None], help="short sides; default the config's"
     )
@@ -46,35 +44,10 @@ def parse_arguments():
     )
     parser.add_argument('--precision', choices=PRECISIONS, default='auto', help='of the test')
     parser.add_argument('--compile', action='store_true', help='torch.compile, of the test')
-    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={})
+    add_device(parser)
+    add_config_options(parser)
     parser.add_argument('--out', help='a JSON file')
-    return parser.parse_args()
-
-
-def main():
-    args = parse_arguments()
-    check(args)
-    if args.compare:
-        print(compare(*args.compare))
-        return
-    if args.out:
-        output_dir(Path(args.out).parent)
-    for path in args.configs:  # all of them before the first is measured
-        load_config(path, args.cfg_options)
-    records = []
-    for path in args.configs:
-        for size in args.sizes:
-            records += measure(path, args, size)
-            if args.out:
-                write_report(records, args.out)
-
-
-def check(args):
-    """
-    Raises:
-        UserError: options that do not go together, or numbers below 1.
-    """
+    args = parser.parse_args()
     if not args.configs and not args.compare:
         raise UserError('name a CONFIG to measure, or two files to --compare')
     if args.photos and args.synthetic:
@@ -88,18 +61,97 @@ def check(args):
                 raise UserError(f'--{name} is at least 1, not {value}')
     if args.train and (args.compile or args.precision != 'auto'):
         raise UserError('--precision and --compile are of the test; a config says how to train')
+    return args
 
 
-def measure(path, args, size):
-    """One config at one size -> its records, printed"""
-    with tempfile.TemporaryDirectory() as folder, settings_of(load_config(path)):
-        one = benchmark_train if args.train else benchmark_test
-        records = one(path, args, folder, size)
-    for record in records:
-        print(as_text(record), flush=True)
-    if args.baseline:
-        print(f'    against the baseline:\n{ratios(*records[::-1])}', flush=True)
-    return records
+def main() -> None:
+    args = parse_arguments()
+    if args.compare:
+        print(compare(*args.compare))
+        return
+    from _benchmark import machine, measure
+
+    from mmseg.engine import load_config
+
+    if args.out:
+        output_dir(Path(args.out).parent)
+    for path in args.configs:  # all of them before the first is measured
+        load_config(path, args.cfg_options)
+    results: list[Record] = []
+    for path, size in ((path, size) for path in args.configs for size in args.sizes):
+        records = measure(path, args, size)
+        print('\n'.join(map(as_text, records)), flush=True)
+        if args.baseline:
+            print(f'    against the baseline:\n{ratios(*records[::-1])}', flush=True)
+        results += records
+        if args.out:
+            with atomic_path(args.out) as temporary:
+                temporary.write_text(json.dumps(dict(machine=machine(), results=results), indent=1))
+
+
+def read_report(path: str | Path) -> dict[tuple[str, ...], Record]:
+    """Read the records of a file of --out, by what they measure.
+
+    Raises:
+        UserError: no such file, or not one of these.
+    """
+    try:
+        records = json.loads(Path(path).read_text(encoding='utf-8'))['results']
+        return {tuple(str(r.get(k)) for k in SAME): r for r in records if r['rate']['median']}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'{path} is no JSON file of tools/benchmark.py --out') from error
+
+
+def compare(first: str, second: str) -> str:
+    """Describe how many times as fast the second report is, record by record.
+
+    Raises:
+        UserError: they have no record in common.
+    """
+    a, b = read_report(first), read_report(second)
+    lines = [f'{title(a[key])}\n{ratios(a[key], b[key])}' for key in a if key in b]
+    if not lines:
+        raise UserError(f'{first} and {second} measure no config in common')
+    return f'{second} against {first}; above 1 the second is better\n' + '\n'.join(lines)
+
+
+def ratios(a: Record, b: Record) -> str:
+    """Describe the ratios of rate, stages and memory; above 1 the second record is better."""
+    pairs = [(a['rate']['unit'], b['rate']['median'], a['rate']['median'])]
+    for name, value in a['split_ms'].items():
+        if name in b['split_ms']:
+            pairs.append((name, value['median'], b['split_ms'][name]['median']))
+    if 'beside_network_ms' in a and 'beside_network_ms' in b:
+        both = (r['beside_network_ms']['median'] for r in (a, b))
+        pairs.append(('all but the network', *both))
+    for name in ('host_mib', 'device_mib'):
+        if a['memory'].get(name) and b['memory'].get(name):
+            pairs.append((name.replace('_mib', ' memory'), a['memory'][name], b['memory'][name]))
+    return '    ' + '   '.join(f'{name} {n / d:.2f}x' for name, n, d in pairs if d)
+
+
+def title(record: Record) -> str:
+    """Name a record: 'configs/... (test, fast, 520, batch 4)'."""
+    size = f', {record["size"]}' if record['size'] else ''
+    return f'{record["config"]} ({record["what"]}, {record["way"]}{size}, batch {record["batch"]})'
+
+
+def as_text(record: Record) -> str:
+    """Describe a record in a few lines."""
+    rate = record['rate']
+    split = '   '.join(f'{name} {x["median"]:.1f}' for name, x in record['split_ms'].items())
+    if 'beside_network_ms' in record:
+        split += f'   all but the network {record["beside_network_ms"]["median"]:.1f}'
+    memory = (f'{k.removesuffix("_mib")} {v} MiB' for k, v in record['memory'].items() if v)
+    lines = [
+        f'{title(record)} on {record["device"]}: {rate["median"]:.3g} {rate["unit"]} '
+        f'({rate["low"]:.3g} to {rate["high"]:.3g})',
+        f'    ms each: {split}',
+        f'    peak memory: {", ".join(memory)}',
+    ]
+    if 'labels_as_baseline' in record:
+        lines.append(f'    labels as the baseline: {100 * record["labels_as_baseline"]:.3f} %')
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

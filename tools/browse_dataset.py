@@ -4,24 +4,26 @@ python tools/browse_dataset.py CONFIG [--split test|train|val] [--number 24] [--
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.apis.result import write_image
-from mmseg.apis.test import require_data
-from mmseg.engine import load_config
+from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
 from mmseg.visualization import beside, blend, grid, legend, shares_of
 
 UNKNOWN = 65535  # ignored, or not labelled
 
 
-def main():
+def main() -> None:
     args = parse_arguments()
+    from mmseg.apis.result import write_image
+    from mmseg.apis.test import require_data
+    from mmseg.engine import load_config
+
     config = load_config(args.config, args.cfg_options)
     loader = config.get(f'{args.split}_dataloader')
     if not loader:
@@ -42,10 +44,8 @@ def main():
     print(f'{number} of {len(dataset)} photos: {out}')
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments() -> argparse.Namespace:
+    parser = documented_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument('--split', choices=['test', 'train', 'val'], default='test')
     parser.add_argument('--number', type=int, default=24, help='of photos, from all over the set')
@@ -59,20 +59,23 @@ def parse_arguments():
     return args
 
 
-def cell(sample, palette, size):
-    """A sample -> (size, size or 2 * size, 3) uint8: the photo, and where it has labels, they"""
+def cell(sample: Mapping[str, Any], palette: Sequence[Any], size: int) -> np.ndarray:
+    """Draw a sample as (size, size, 3): the photo; (size, 2 * size, 3) with its labels beside."""
+
     photo = sample['inputs'].permute(1, 2, 0).numpy()
     labels = labels_of(sample, len(palette))
     if not (labels != UNKNOWN).any():
         return fitted(photo, size)
-    labels = np.asarray(Image.fromarray(labels).resize(photo.shape[1::-1], Image.NEAREST))
+    labels = np.asarray(
+        Image.fromarray(labels).resize(photo.shape[1::-1], Image.Resampling.NEAREST)
+    )
     return np.concatenate(
         [fitted(photo, size), fitted(blend(photo, labels, palette), size)], axis=1
     )
 
 
-def labels_of(sample, num_classes):
-    """A sample -> (H, W) uint16, UNKNOWN where nothing is known; all of it without a mask"""
+def labels_of(sample: Mapping[str, Any], num_classes: int) -> np.ndarray:
+    """Return a sample's labels (H, W) uint16; UNKNOWN where there are none."""
     if 'gt_sem_seg' not in sample['data_samples']:
         return np.full(sample['inputs'].shape[1:], UNKNOWN, np.uint16)
     labels = sample['data_samples'].gt_sem_seg.numpy().astype(np.int64)
@@ -80,16 +83,16 @@ def labels_of(sample, num_classes):
     return np.where(known, labels, UNKNOWN).astype(np.uint16)
 
 
-def fitted(picture, size):
-    """(H, W, 3) -> (size, size, 3), its shape kept, on grey"""
-    image = ImageOps.contain(Image.fromarray(picture), (size, size), Image.BILINEAR)
+def fitted(picture: np.ndarray, size: int) -> np.ndarray:
+    """Fit (H, W, 3) into (size, size, 3) on grey; its aspect ratio stays."""
+    image = ImageOps.contain(Image.fromarray(picture), (size, size), Image.Resampling.BILINEAR)
     return np.asarray(ImageOps.pad(image, (size, size), color=(128, 128, 128)))
 
 
-def title(sample):
-    """A sample -> its caption, or the name of its photo"""
-    found = sample['data_samples']
-    return found.get('caption') or Path(found.img_path).stem
+def title(sample: Mapping[str, Any]) -> str:
+    """Return a sample's caption, or the name of its photo."""
+    packed = sample['data_samples']
+    return packed.get('caption') or Path(packed.img_path).stem
 
 
 if __name__ == '__main__':

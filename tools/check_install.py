@@ -2,23 +2,29 @@
 
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-def main():
+def main() -> None:
+    spec = find_spec('mmseg')
+    package = Path(spec.origin or '').resolve().parent if spec else None
+    if package != CHECKOUT / 'mmseg':
+        cure = f'python -m pip install -e {CHECKOUT}'
+        if package:
+            cure = f'python -m pip uninstall mmsegmentation; {cure}'
+        stop(f'Python imports {package or "no"} mmseg in place of {CHECKOUT}/mmseg; {cure}')
     try:
         import torch
         import torchvision
     except (ImportError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        print(
-            f'error: torch {installed("torch")} and torchvision {installed("torchvision")} do not '
-            f'work together ({reason}); python -m pip install --force-reinstall torch torchvision',
-            file=sys.stderr,
+        stop(
+            f'torch {installed("torch")} and torchvision {installed("torchvision")} do not '
+            f'work together ({reason}); python -m pip install --force-reinstall torch torchvision'
         )
-        sys.exit(1)
     from mmengine.device import get_device
 
     import mmseg
@@ -29,7 +35,12 @@ def main():
     )
 
 
-def installed(name):
+def stop(message: str) -> None:
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+
+
+def installed(name: str) -> str:
     try:
         return version(name)
     except ImportError:

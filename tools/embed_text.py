@@ -6,30 +6,25 @@ python tools/embed_text.py --model ViT-B-16-quickgelu --pretrained openai \\
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import ConfigOptions, run_command
-from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
-from mmseg.engine import load_config
+from mmseg.apis.command import add_config_options, documented_parser, run_command
 from mmseg.utils import output_dir
-from mmseg.vocabularies import TEMPLATES, list_vocabularies, load_vocabulary
+from mmseg.vocabularies import load_vocabulary
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments() -> argparse.Namespace:
+    parser = documented_parser(__doc__)
     parser.add_argument('--config', help='take CLIP, vocabulary and templates from this config')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={})
+    add_config_options(parser)
     parser.add_argument('--model', help='an open_clip architecture; default ViT-B-16-quickgelu')
     parser.add_argument('--pretrained', help='a tag of open_clip, or a file; default openai')
     parser.add_argument(
         '--vocabulary',
         nargs='+',
-        help=f'{", ".join(list_vocabularies())}; a text file; or the classes',
+        help='a name of mmseg/vocabularies/data, a text file, or the classes',
     )
-    parser.add_argument('--templates', choices=list(TEMPLATES), help='default maskclip85')
+    parser.add_argument('--templates', help='plain, imagenet80, ...; default maskclip85')
     parser.add_argument(
         '--no-renormalize',
         action='store_true',
@@ -39,8 +34,8 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def settings(args):
-    """What the command line says, else the config, else the published ViT-B/16's."""
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Take each setting from the command line, else the config, else the published ViT-B/16."""
     chosen = dict(
         model='ViT-B-16-quickgelu',
         pretrained='openai',
@@ -48,18 +43,26 @@ def settings(args):
         templates='maskclip85',
     )
     if args.config:
+        from mmseg.engine import load_config
+
         config = load_config(args.config, args.cfg_options)
         chosen |= {k: config.model.backbone[k] for k in ('model', 'pretrained')}
         chosen['vocabulary'] = config.model.vocabulary
         chosen['templates'] = config.model.decode_head.text.get('templates', 'maskclip85')
     words = args.vocabulary
-    given = dict(model=args.model, pretrained=args.pretrained, templates=args.templates)
-    given['vocabulary'] = words[0] if words and len(words) == 1 else words
-    return chosen | {key: value for key, value in given.items() if value}
+    overrides = dict(
+        model=args.model,
+        pretrained=args.pretrained,
+        templates=args.templates,
+        vocabulary=words[0] if words and len(words) == 1 else words,
+    )
+    return chosen | {key: value for key, value in overrides.items() if value}
 
 
-def main():
+def main() -> None:
     args = parse_arguments()
+    from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
+
     output_dir(Path(args.out).parent)
     chosen = settings(args)
     vocabulary = load_vocabulary(chosen['vocabulary'])

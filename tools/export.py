@@ -1,4 +1,4 @@
-"""A student, or MaskCLIP with its config's words, as a file that runs without this package.
+"""Write a student, or MaskCLIP with its config's words, as a file that runs without this package.
 
 python tools/export.py CONFIG [CHECKPOINT] --format onnx --out student.onnx
 python demo/run_exported.py student.onnx photo.jpg labels.png
@@ -7,34 +7,28 @@ The file to write may also stand last, without --out. Input and output take any 
 width; the file is checked against the network.
 """
 
-import argparse
+from collections.abc import Sequence
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis import init_model
-from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.apis.export import SUFFIXES, check_format, export
-from mmseg.apis.inference import Words
-from mmseg.engine import load_config
+from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
 from mmseg.utils import output_dir
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = documented_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument(
-        'files',
-        nargs='*',
-        metavar='FILE',
-        help="a student's checkpoint; the file to write",
+        'files', nargs='*', metavar='FILE', help="a student's checkpoint; the file to write"
     )
-    parser.add_argument('--format', choices=SUFFIXES, default='onnx')
+    parser.add_argument('--format', choices=['onnx', 'torch-export'], default='onnx')
     parser.add_argument('--out', help='the file to write: a .onnx, or a .pt2 for torch-export')
     args = parser.parse_intermixed_args()
     checkpoint, out = checkpoint_and_out(args.files, args.out)
+    from mmseg.apis import init_model
+    from mmseg.apis.export import check_format, export
+    from mmseg.apis.words import Words
+    from mmseg.engine import load_config
+
     path = check_format(out, args.format)
     config = load_config(args.config, args.cfg_options)
     model = init_model(config, checkpoint, device='cpu')
@@ -42,14 +36,16 @@ def main():
     network = model.network(Words(model.vocabulary))
     options = dict(kind=args.format, transforms=model.transforms)
     agreement = export(network, model.vocabulary, path, **options)
-    size = path.stat().st_size / 1e6
     print(
-        f'{path}: {size:.1f} MB; {100 * agreement:.2f} % of the pixels labelled as by the network'
+        f'{path}: {path.stat().st_size / 1e6:.1f} MB; {100 * agreement:.2f} % of the pixels '
+        'labelled as by the network'
     )
 
 
-def checkpoint_and_out(files, out=None):
-    """['a.pth', 'a.onnx'], or ['a.pth'] and 'a.onnx' -> ('a.pth', 'a.onnx'); None for no checkpoint
+def checkpoint_and_out(files: Sequence[str], out: str | None = None) -> tuple[str | None, str]:
+    """Split ['a.pth', 'a.onnx'], or ['a.pth'] and 'a.onnx', into ('a.pth', 'a.onnx').
+
+    The checkpoint is None if only one file is named.
 
     Raises:
         UserError: no file to write, or more files than these.
@@ -60,7 +56,7 @@ def checkpoint_and_out(files, out=None):
             f'{" ".join(files) or "CONFIG alone"}: name one file to write, such as '
             '--out student.onnx, and before it a checkpoint at most'
         )
-    return (None, *files)[-2:]
+    return (files[0] if files[1:] else None), files[-1]
 
 
 if __name__ == '__main__':

@@ -11,23 +11,14 @@ seconds, with an empty folder everything is measured anew, and a stopped run goe
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-from _leaderboard.board import Board
-from _leaderboard.measure import measure_photos, measure_scenes, train_student
-from _leaderboard.options import FAMILIES, PHOTO_FAMILIES, PHOTOS, SECOND
-from _leaderboard.page import page_of_photos, page_of_scenes, published
-from _leaderboard.speed import measure_speeds, speeds_of
-from _leaderboard.students import students
-
-from mmseg.apis.command import run_command
+from mmseg.apis.command import documented_parser, run_command
 from mmseg.utils import atomic_path, output_dir
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = documented_parser(__doc__)
     parser.add_argument('--results', default='docs/benchmarks/leaderboard')
     parser.add_argument('--work-dir', default='work_dirs/leaderboard', help='of what is trained')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
@@ -38,49 +29,56 @@ def main():
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
+    from _leaderboard.measure import measure_speeds
+    from _leaderboard.page import published
+
     if args.speeds:
         measure_speeds(output_dir(args.results))
-    parts = [of_scenes(args), of_photos(args), published()]
+    parts = [scenes_part(args), photos_part(args), published()]
     output_dir(Path(args.out).parent)
     with atomic_path(args.out) as temporary:
         temporary.write_text('\n'.join(part for part in parts if part))
     print(f'written: {args.out}')
 
 
-def of_scenes(args):
-    """Command line -> the page's part on the miniature, and on its students"""
+def scenes_part(args: argparse.Namespace) -> str:
+    """Make the page's part on the miniature and its students."""
+    from _leaderboard.board import Board, students
+    from _leaderboard.measure import measure_scenes, speeds_of, train_student
+    from _leaderboard.options import FAMILIES, SECOND
+    from _leaderboard.page import page_of_scenes
+
     scenes, folder = args.scenes, Path(args.work_dir)
-    board = Board(
-        'vit',
-        args.seeds,
-        FAMILIES,
-        lambda *what: measure_scenes(*what, scenes, folder=folder),
-        results=args.results,
-        measured_with=dict(scenes=scenes, iterations=args.iterations),
-    )
-    steps, alone, found = board.combination(without=[SECOND]), board.alone(), {}
-    if not args.no_students:
+    limits = dict(scenes=scenes, iterations=args.iterations)
 
-        def train(seed, settings):
-            limits = dict(scenes=scenes, iterations=args.iterations)
-            return train_student(seed, settings, **limits, folder=folder)
+    def measure(seed: Any, options: dict[str, Any], split: str) -> float:
+        return measure_scenes(seed, options, split, scenes, folder=folder)
 
-        found = students(board, steps, train)
-    return page_of_scenes(board, alone, steps, found, speeds_of(args.results))
+    def train(seed: Any, settings: dict[str, Any]) -> float:
+        return train_student(seed, settings, **limits, folder=folder)
+
+    board = Board('vit', args.seeds, FAMILIES, measure, results=args.results, measured_with=limits)
+    steps, alone = board.combination(without=[SECOND]), board.alone()
+    rows = {} if args.no_students else students(board, steps, train)
+    return page_of_scenes(board, alone, steps, rows, speeds_of(args.results))
 
 
-def of_photos(args):
-    """Command line -> the page's part on real photos, where these or their figures are at hand"""
-    known = Path(args.results, 'photos_voc20.json').is_file()
-    if not known and not Path(PHOTOS).is_dir():
+def photos_part(args: argparse.Namespace) -> str:
+    """Make the page's part on real photos, if these or their figures are at hand."""
+    from _leaderboard.board import Board
+    from _leaderboard.measure import measure_photos
+    from _leaderboard.options import PHOTO_FAMILIES, PHOTOS
+    from _leaderboard.page import page_of_photos
+
+    if not Path(args.results, 'photos_voc20.json').is_file() and not Path(PHOTOS).is_dir():
         return ''
+
+    def measure(_: Any, options: dict[str, Any], split: str) -> float:
+        return measure_photos(options, split, args.photos)
+
+    limits = dict(photos=args.photos)
     board = Board(
-        'photos',
-        ['voc20'],
-        PHOTO_FAMILIES,
-        lambda _, options, split: measure_photos(options, split, args.photos),
-        results=args.results,
-        measured_with=dict(photos=args.photos),
+        'photos', ['voc20'], PHOTO_FAMILIES, measure, results=args.results, measured_with=limits
     )
     return page_of_photos(board)
 

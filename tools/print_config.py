@@ -5,14 +5,10 @@
 The output is a config file too. A comment names the key that a value was filled in from.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.engine import resolve_config
+from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 
 LINE = 88  # characters, without the indentation
 
@@ -58,11 +54,11 @@ def parts_of(value: Any) -> tuple[str, list[tuple[Any, str, Any]], str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = documented_parser(__doc__)
     add_config_arguments(parser)
     args = parser.parse_args()
+    from mmseg.engine import resolve_config
+
     config, sources = resolve_config(args.config, args.cfg_options)
     for key, value in config.to_dict().items():
         print('\n'.join(config_lines(value, sources, key, f'{key} = ')))

@@ -5,8 +5,6 @@ bash tools/dist_pseudo_label.sh CONFIG GPUS PHOTOS --out LABELS
 python tools/pseudo_label.py CONFIG 'shards/*.tar' --out LABELS --engine ray --workers 8
 """
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
 from mmseg.apis.command import run_command
 from mmseg.labelling.command import main
 

@@ -1,30 +1,26 @@
-"""A trained student as one small file: weights, vocabulary, config and metrics, in safetensors.
+"""Write a trained student as one small file: weights, vocabulary, config and metrics.
 
 python tools/publish_model.py CONFIG CHECKPOINT OUT.safetensors [--metrics eval_single_scale_*.json]
 
-It stands wherever a CHECKPOINT does: tools/test.py, demo/image_demo.py, tools/export.py.
+The file replaces a CHECKPOINT in tools/test.py, demo/image_demo.py and tools/export.py.
 """
 
-import argparse
 from pathlib import Path
 
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.apis.publish import publish
-from mmseg.engine import load_config
+from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.utils import output_dir
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = documented_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path, help='a .safetensors')
     parser.add_argument('--metrics', help='what tools/test.py wrote about it')
     args = parser.parse_args()
+    from mmseg.apis.publish import publish
+    from mmseg.engine import load_config
+
     config = load_config(args.config, args.cfg_options)
     output_dir(args.out.parent)
     digest = publish(config, args.checkpoint, args.out, metrics=args.metrics)

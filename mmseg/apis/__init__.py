@@ -1,7 +1,14 @@
-"""What the tools do, from Python: `init_model`, `segment`; `test.test`, `train.train`."""
+"""The Python interface: `init_model`, `segment`; `mmseg.apis.test.test`, `mmseg.apis.train.train`.
 
-from .inference import Segmenter, inference_model, init_model, segment, show_result_pyplot
-from .result import Segmentation
+Names are imported on first use, so that command lines can show their help without PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .inference import Segmenter, inference_model, init_model, segment, show_result_pyplot
+    from .result import Segmentation
 
 __all__ = [
     'Segmentation',
@@ -11,3 +18,14 @@ __all__ = [
     'segment',
     'show_result_pyplot',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = import_module('.result' if name == 'Segmentation' else '.inference', __name__)
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

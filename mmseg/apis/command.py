@@ -1,4 +1,4 @@
-"""What all command lines share."""
+"""What all command lines share: errors in one line, and the arguments of a config."""
 
 import argparse
 import ast
@@ -7,11 +7,16 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmseg.errors import UserError
 from mmseg.utils import reason_of
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # Errors of the operating system that are the user's to mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
@@ -22,24 +27,28 @@ REPORT = (
 )
 
 
-def run_command(main):
+def run_command(main: Callable[[], Any]) -> None:
     """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130.
 
     Any other exception is a bug: its traceback, a line that asks for a report, and exit code 1.
     """
-    signal.signal(signal.SIGTERM, _end)  # an exception, so that nothing half-written is left
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # see `mmseg.cli`
-    if hasattr(sys.stdout, 'reconfigure'):  # names of files need not be UTF-8
+    signal.signal(signal.SIGTERM, _exit_on_signal)  # an exception, so that files are cleaned up
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(sys.stdout, 'reconfigure'):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
+        _require_own_package(Path(sys.argv[0]))
         _call_and_flush(main)
-    except SystemExit:  # of another command inside, or of argparse: said already
+    except SystemExit:  # of argparse, or of a nested command: already reported
         raise
-    except KeyboardInterrupt:
-        print('\nstopped', file=sys.stderr)
-        sys.exit(130)
     except BaseException as error:
-        message = _users_mistake(error)
+        chain = _exception_chain(error)
+        if any(isinstance(link, KeyboardInterrupt) for link in chain):
+            print('\nstopped', file=sys.stderr)
+            sys.exit(130)
+        message = _user_error_text(chain)
+        if message is None and isinstance(error, OSError):
+            message = _refusal_of_the_system(error)
         if message is None:
             traceback.print_exc()
         print(REPORT if message is None else f'error: {message}', file=sys.stderr, flush=True)
@@ -47,12 +56,24 @@ def run_command(main):
         os._exit(1) if 'RANK' in os.environ else sys.exit(1)
 
 
-def _end(number, frame):
+def _exit_on_signal(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _call_and_flush(main):
-    """Call `main()`; what it printed is written before it counts as done."""
+def _require_own_package(script: Path) -> None:
+    """Refuse to run a checkout's tool with the `mmseg` of another checkout."""
+    for folder in script.resolve().parents:
+        if folder.name in ('tools', 'demo') and (folder.parent / 'mmseg' / 'apis').is_dir():
+            own = folder.parent / 'mmseg'
+            if own != PACKAGE:
+                raise UserError(
+                    f'{script} belongs to {own.parent}, but Python imports {PACKAGE}; '
+                    f'run: pip install -e {own.parent}'
+                )
+
+
+def _call_and_flush(main: Callable[[], Any]) -> None:
+    """Call `main()`; its output must be written before it counts as done."""
     try:
         main()
     except SystemExit:
@@ -61,40 +82,51 @@ def _call_and_flush(main):
     sys.stdout.flush()
 
 
-def _users_mistake(error):
-    """The text of the first UserError behind an exception, or of what the system refuses, or None.
+def _exception_chain(error: BaseException) -> list[BaseException]:
+    """List an exception and those that it was raised from, the first cause last."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(link)
+        link = link.__cause__ if isinstance(link.__cause__, UserError) else link.__context__
+    return chain
 
-    Worker processes and registries raise the same type again around a longer text, whose last part
-    is the first one's.
+
+def _user_error_text(chain: Sequence[BaseException]) -> str | None:
+    """Return the text of the first UserError that was raised, or None.
+
+    Worker processes and registries raise the same type again around a longer text, which ends in
+    the first one's.
     """
-    found, first, name = None, error, f'{UserError.__module__}.{UserError.__name__}: '
-    while error is not None:
-        if isinstance(error, UserError):
-            found = str(error)
-        error = error.__cause__ if isinstance(error.__cause__, UserError) else error.__context__
-    if found is None and isinstance(first, OSError):
-        return _systems_refusal(first)
-    return found.rsplit(name, 1)[-1].strip() if found is not None else None
+    texts = [str(error) for error in chain if isinstance(error, UserError)]
+    prefix = f'{UserError.__module__}.{UserError.__name__}: '
+    return texts[-1].rsplit(prefix, 1)[-1].strip() if texts else None
 
 
-def _systems_refusal(error: OSError) -> str | None:
-    """What the user can mend of an operating system's error, or None"""
+def _refusal_of_the_system(error: OSError) -> str | None:
+    """Return what the user can mend of an operating system's error, or None."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again
         return f'cannot write to standard output: {error.strerror}'
-    if errno.errorcode.get(error.errno) not in REFUSALS.split():
+    if errno.errorcode.get(error.errno or 0) not in REFUSALS.split():
         return None
     return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
 
 
 class ConfigOptions(argparse.Action):
-    """KEY=VALUE ... -> {key: value}; blanks stay (mmengine's DictAction drops them)."""
+    """Parse KEY=VALUE ... into {key: value}; spaces stay (mmengine's DictAction drops them)."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
         options = dict(getattr(namespace, self.dest) or {})
-        for value in values:
+        for value in values or ():
             key, equals, text = value.partition('=')
             if not equals or not key:
                 raise UserError(f'{option_string} takes KEY=VALUE, not {value!r}')
@@ -102,8 +134,8 @@ class ConfigOptions(argparse.Action):
         setattr(namespace, self.dest, options)
 
 
-def parse_value(text):
-    """'0.5' -> 0.5, '[dog,potted plant]' -> ['dog', 'potted plant'], 'a, b' -> 'a, b'"""
+def parse_value(text: str) -> Any:
+    """Parse '0.5' -> 0.5, '[dog,potted plant]' -> ['dog', 'potted plant'], 'a, b' -> 'a, b'."""
     text = text.strip()
     try:
         return ast.literal_eval(text)
@@ -117,12 +149,13 @@ def parse_value(text):
 
 
 @contextmanager
-def settings_of(config):
-    """What a library refuses of a config's settings becomes the user's mistake, in one line.
+def settings_of(config: 'Config') -> Iterator[None]:
+    """Turn what a library refuses of a config's settings into a UserError.
 
-    Libraries say so by ValueError, or by an assertion of their own; any other exception, and those
-    that are raised here, are bugs.
+    Libraries raise ValueError, or an AssertionError of their own. Any other exception, and those
+    that this package raises, are bugs and pass through.
     """
+
     try:
         yield
     except (ValueError, AssertionError) as error:
@@ -134,9 +167,21 @@ def settings_of(config):
         ) from error
 
 
-def add_config_arguments(parser):
-    """CONFIG and --cfg-options, the same for every tool."""
+def documented_parser(description: str | None) -> argparse.ArgumentParser:
+    """Create a parser that shows a module's docstring as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG and --cfg-options, the same for every tool."""
     parser.add_argument('config', help='a Python config file below configs/')
+    add_config_options(parser)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cfg-options."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -145,3 +190,14 @@ def add_config_arguments(parser):
         metavar='KEY=VALUE',
         help='override keys of the config, e.g. test_dataloader.batch_size=4',
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add --launcher, and the --local-rank that old launchers pass."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)

@@ -1,7 +1,9 @@
-"""Networks as files that run without this package: ONNX, and PyTorch's own exported programs."""
+"""Export networks as files that run without this package: ONNX, or PyTorch's exported programs."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +14,12 @@ from mmseg.datasets.transforms import Resize
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.utils import atomic_path, reason_of
+from mmseg.vocabularies import Vocabulary
 
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd
 AGREEMENT = 0.999
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
-WITHOUT = {  # what acts beside a network's scores, and how it is left out
+WITHOUT = {  # what acts on labels besides a network's scores, and how to leave it out
     'model.windows': 'model.windows=None protocol.windows=None',
     'model.post': 'model.post=None',
     'model.scoring.prob_thd': 'model.scoring.prob_thd=0',
@@ -24,29 +27,38 @@ WITHOUT = {  # what acts beside a network's scores, and how it is left out
 }
 
 
-def require_scores_alone(network, what):
-    """
+Runner = Callable[[Tensor], np.ndarray]
+
+
+def require_scores_alone(network: Any, what: str) -> None:
+    """Refuse a network whose labels are more than the best of its scores.
+
     Raises:
-        UserError: windows, post-processing or thresholds, which are not part of `what`.
+        UserError: windows, post-processing or thresholds, which `what` cannot have.
     """
     values = (network.windows, network.post, network.scoring.prob_thd, network.scoring.area_thd)
-    found = [key for key, value in zip(WITHOUT, values, strict=True) if value]
-    if found:
+    keys = [key for key, value in zip(WITHOUT, values, strict=True) if value]
+    if keys:
         raise UserError(
-            f'{what} cannot have {", ".join(found)} of this config; leave out what you can do '
-            f'without: --cfg-options {" ".join(WITHOUT[key] for key in found)}'
+            f'{what} cannot have {", ".join(keys)} of this config; leave out what you can do '
+            f'without: --cfg-options {" ".join(WITHOUT[key] for key in keys)}'
         )
 
 
 class Exported(nn.Module):
-    """(N, 3, H, W) RGB in 0..255 -> (N, C, H, W) scores at the input's size.
+    """The scores of a network at its input's size.
+
+    Shapes: (N, 3, H, W) RGB in 0..255 -> (N, C, H, W).
 
     Args:
-        network: a Segmentor without a class weight, windows, post-processing and thresholds; where
+        network: a Segmentor without a class weight, windows, post-processing and thresholds. Where
             it resizes twice (Q15), so does this, to a photo of the input's size.
+
+    Raises:
+        UserError: a network with one of these.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: Any) -> None:
         super().__init__()
         if network.prior_crop is not None:
             raise UserError(
@@ -57,20 +69,20 @@ class Exported(nn.Module):
         self.network = network
         self.stride = None if network.resize_twice else network.score_stride
 
-    def forward(self, image) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
         scores = self.network.batch_logits(image)
-        size = (height, width)
+        size = [height, width]
         if self.stride is not None:
-            size = tuple(cells * self.stride for cells in scores.shape[2:])
+            size = [cells * self.stride for cells in scores.shape[2:]]
         scores = F.interpolate(scores, size, mode='bilinear', align_corners=False)
         for axis, pixels in ((2, height), (3, width)):  # a slice holds for multiples of the stride
             scores = scores.index_select(axis, torch.arange(pixels, device=scores.device))
         return self.network.scoring.by_class(scores)
 
 
-def resizing(transforms) -> list[dict]:
-    """Resizing steps of a test pipeline -> what `demo/run_exported.py` reads of them
+def resizing(transforms: Sequence[Any]) -> list[dict[str, Any]]:
+    """Describe the resizing steps of a test pipeline for `demo/run_exported.py`.
 
     {'fit': (long, short)} is as large as fits, {'short_side': n, 'multiple': m} is rounded.
     """
@@ -82,15 +94,25 @@ def resizing(transforms) -> list[dict]:
     ]
 
 
-def export(network, vocabulary, path, *, kind, transforms=()):
-    """Segmentor on the CPU, Vocabulary -> a file, checked against the network on two sizes.
+def export(
+    network: Any,
+    vocabulary: Vocabulary,
+    path: str | Path,
+    *,
+    kind: str,
+    transforms: Sequence[Any] = (),
+) -> float:
+    """Write a network as a file, and check the file against the network on two sizes.
 
     Args:
+        network: a Segmentor on the CPU.
+        vocabulary: its classes.
+        path: the file.
         kind: 'onnx' or 'torch-export'.
         transforms: `Resize` and `ResizeShortSide` that make a photo the network's input.
 
     Returns:
-        The least share of pixels on which file and network agree.
+        The smallest share of pixels on which file and network agree.
 
     Raises:
         UserError: what a file cannot have (a class weight, windows, post-processing, thresholds),
@@ -114,20 +136,24 @@ def export(network, vocabulary, path, *, kind, transforms=()):
     return agreement
 
 
-def check_format(path, kind):
-    """A file's name and a format -> Path, if they fit."""
+def check_format(path: str | Path, kind: str) -> Path:
+    """Return a file's path if its suffix is that of the format.
+
+    Raises:
+        UserError: it is not, or the format is unknown.
+    """
     if kind not in SUFFIXES or Path(path).suffix != SUFFIXES[kind]:
         wanted = ' or '.join(f'--format {k} with a {s} file' for k, s in SUFFIXES.items())
         raise UserError(f'{path} cannot be written as {kind}; use {wanted}')
     return Path(path)
 
 
-def _example():
+def _example() -> Tensor:
     return torch.rand(2, 3, 128, 160) * 255
 
 
-def _dynamic():
-    """Any batch, height and width."""
+def _dynamic() -> dict[str, dict[int, Any]]:
+    """Allow any batch, height and width."""
     return {
         'image': {
             0: torch.export.Dim('batch', min=1, max=256),
@@ -137,7 +163,7 @@ def _dynamic():
     }
 
 
-def _write_onnx(module, path, described):
+def _write_onnx(module: nn.Module, path: Path, described: dict[str, str]) -> None:
     try:
         import onnx
         import onnxscript  # noqa: F401  torch.onnx needs it
@@ -154,12 +180,13 @@ def _write_onnx(module, path, described):
         output_names=['scores'],
         verbose=False,
     )
+    assert program is not None  # it is for dynamo=True
     model = program.model_proto
     onnx.helper.set_model_props(model, described)
     onnx.save(model, path)
 
 
-def _onnx_runner(path):
+def _onnx_runner(path: Path) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -168,7 +195,7 @@ def _onnx_runner(path):
     return lambda image: session.run(None, {'image': image.numpy()})[0]
 
 
-def _write_program(module, path, described):
+def _write_program(module: nn.Module, path: Path, described: dict[str, str]) -> None:
     try:
         program = torch.export.export(
             module,
@@ -184,19 +211,19 @@ def _write_program(module, path, described):
         ) from error
 
 
-def _program_runner(path):
+def _program_runner(path: Path) -> Runner:
     module = torch.export.load(path).module()
     return lambda image: module(image).numpy()
 
 
 @torch.no_grad()
-def _agreement(network, run, size):
-    """Share of pixels with the network's label, on smooth noise of this (batch, height, width)."""
+def _agreement(network: Any, run: Runner, size: tuple[int, int, int]) -> float:
+    """Return the share of pixels with the network's label, on smooth noise of this size."""
     batch, height, width = size
     coarse = torch.rand(batch, 3, 6, 8, generator=torch.Generator().manual_seed(0)) * 255
     image = F.interpolate(coarse, (height, width), mode='bilinear', align_corners=False)
-    maps = network.query_logits(list(image))
-    require_finite_scores(checksum(torch.stack(maps)), 'the photos that the file is checked with')
-    ours = [network.labels(found, (height, width), one) for found, one in zip(maps, image)]
+    logits = network.query_logits(list(image))
+    require_finite_scores(checksum(torch.stack(logits)), 'the photos that the file is checked with')
+    ours = [network.labels(x, (height, width), photo) for x, photo in zip(logits, image)]
     theirs = np.asarray(run(image)).argmax(axis=1)
     return float((torch.stack(ours).numpy() == theirs).mean())

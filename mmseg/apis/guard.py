@@ -2,13 +2,15 @@
 
 import ipaddress
 import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 WINDOW = 600  # seconds over which a client's share counts
 REQUESTS, BODIES = 3000, 20  # a client's share: requests with a body, bodies of the largest size
 
 
 class Guard:
-    """An ASGI application that answers only requests which are meant for it.
+    """An ASGI application that refuses requests from foreign pages, and clients that send a lot.
 
     Refusals:
         403: another host name, as a foreign page sends whose name was made to resolve to this
@@ -24,12 +26,22 @@ class Guard:
         max_bytes: most bytes of a request's body.
     """
 
-    def __init__(self, app, names, *, max_bytes: int, any_address: bool = False):
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        names: Iterable[str],
+        *,
+        max_bytes: int,
+        any_address: bool = False,
+    ) -> None:
         self.app, self.names = app, {name.lower() for name in names}
         self.any_address, self.max_bytes = any_address, max_bytes
-        self.window, self.used = None, {}
+        self.window: float | None = None
+        self.used: dict[str, tuple[int, int]] = {}
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(
+        self, scope: Mapping[str, Any], receive: Any, send: Callable[..., Awaitable[None]]
+    ) -> None:
         refused = self.refusal(scope) if scope['type'] in ('http', 'websocket') else None
         if refused is None:
             await self.app(scope, receive, send)
@@ -41,8 +53,8 @@ class Guard:
             await send(dict(type='http.response.start', status=status, headers=headers))
             await send(dict(type='http.response.body', body=text.encode()))
 
-    def refusal(self, scope) -> tuple[int, str] | None:
-        """An ASGI scope -> (status, text) where it is refused"""
+    def refusal(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
+        """Return (status, text) if an ASGI scope is refused, else None."""
         headers = [(name.lower(), value.decode('latin-1')) for name, value in scope['headers']]
         hosts, origins, sizes, codings = (
             [value for name, value in headers if name == wanted]

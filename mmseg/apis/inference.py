@@ -1,51 +1,57 @@
-"""Photos and words in, label maps out: `init_model` and `segment`."""
+"""Segment images into classes named in words: `init_model` and `segment`."""
 
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from PIL import Image
+from torch import Tensor
 
 from mmseg.clip import CLIPDenseExtractor
-from mmseg.datasets.reading import crop_for_prior
+from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models.build import build, build_maskclip, without_type
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.resize import Windows
 from mmseg.registry import MODELS, TRANSFORMS
-from mmseg.structures import ignore_label
 from mmseg.utils import CHECKOUT
 from mmseg.vocabularies import load_vocabulary
 
-from .photo import as_photo
-from .result import Segmentation
+from .result import Segmentation, erase_uncertain
 from .test import use_checkpoint
-from .words import Words, classes_of, words_of
+from .words import Words, words_of
 
 CONFIGS = CHECKOUT / 'configs'
 KEPT = 8  # vocabularies whose embeddings a model keeps
 RESIZING = ('Resize', 'ResizeShortSide')
+Photo = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class Segmenter:
-    """A model and all that is needed to ask it for other words; made by `init_model`.
+    """A model that can be asked for any words; `init_model` makes one.
 
-    Any number of threads may segment with it: what a call needs is its own.
+    It is thread-safe: calls share nothing that they change, but the cache of `network`.
 
     Attributes:
         vocabulary: the config's classes.
         device: where it computes.
+        is_student: it knows the classes of its training alone.
+        transforms: the test pipeline's resizing; photos keep their size where it has none.
     """
 
-    def __init__(self, config, device, checkpoint=None):
+    def __init__(self, config: Config, device: str, checkpoint: str | Path | None = None) -> None:
         self.config, self.device = config, device
         self.is_student = config.model.type == 'MaskClipPlus'
         self.vocabulary = load_vocabulary(config.model.vocabulary)
-        self.transforms = _resizing(config)
-        self.lock, self.networks = threading.Lock(), {}
+        steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
+        self.transforms = [TRANSFORMS.build(step) for step in steps if step['type'] in RESIZING]
+        self.lock, self.networks = threading.Lock(), dict[Words, Any]()
         if checkpoint is not None:
             use_checkpoint(config, checkpoint)
         if self.is_student:
@@ -63,12 +69,16 @@ class Segmenter:
             prior_encoder = (config.model.get('class_weight') or {}).get('prior_encoder')
             self.prior_encoder = self._load(prior_encoder) if prior_encoder else None
 
-    def _load(self, backbone):
+    def _load(self, backbone: Mapping[str, Any]) -> tuple[Any, Any]:
         clip, extractor = build(backbone, default=CLIPDenseExtractor, where='backbone')
         return clip, extractor.to(self.device)
 
-    def network(self, words):
-        """Words -> the Segmentor that looks for them; only text is computed anew."""
+    def network(self, words: Words) -> Any:
+        """Return the Segmentor that looks for these words; only text is computed anew.
+
+        Raises:
+            UserError: other words than those of a student's training, or unknown templates.
+        """
         with self.lock:
             if words not in self.networks:
                 if self.is_student:
@@ -81,18 +91,20 @@ class Segmenter:
                 self.networks[words] = self._assemble(words).to(self.device)
             return self.networks[words]
 
-    def _assemble(self, words):
+    def _assemble(self, words: Words) -> Any:
         config = self.config.model.to_dict()
         head, weight = dict(config['decode_head']), dict(config.get('class_weight') or {})
-        own = words.vocabulary == self.vocabulary and words.templates is None
-        if not own:
+        unchanged = words.vocabulary == self.vocabulary and words.templates is None
+        if not unchanged:
             head['text'] = _new_text(head['text'], words.templates)
         if words.tau is not None:
             weight = weight or dict(text=head['text'])
             weight['tau'] = words.tau
         if weight:
             weight = without_type(weight)
-            weight['text'] = weight['text'] if own else _new_text(weight['text'], words.templates)
+            if not unchanged:
+                weight['text'] = _new_text(weight['text'], words.templates)
+        scoring = config.get('scoring')
         return build_maskclip(
             (self.clip, self.extractor),
             self.prior_encoder,
@@ -103,37 +115,58 @@ class Segmenter:
             class_weight=weight or None,
             resize_twice=config.get('resize_twice', False),
             windows=config.get('windows'),
-            scoring=_new_scoring(config.get('scoring'), own, words),
+            scoring=scoring if unchanged else _new_scoring(scoring, words),
             post=config.get('post'),
         )
 
+    def network_input(self, network: Any, photo: Image.Image) -> tuple[Tensor, Tensor | None]:
+        """Resize a photo to (3, H, W) float on the device, and crop it for the class weight.
 
-def _new_text(text, templates):
-    """How the config makes its text, with other templates if some are named, without its file."""
-    text = {k: v for k, v in text.items() if k != 'file'}
-    return text if templates is None else dict(text, templates=templates)
+        The crop (3, S, S) is None for a network that needs none.
+        """
+        results: dict[str, Any] = dict(img=np.asarray(photo))
+        for transform in self.transforms:
+            results = transform(results)
+        image = torch.from_numpy(np.array(results['img'])).permute(2, 0, 1)
+        image = image.to(self.device).float()
+        if network.prior_crop != 'clip':
+            return image, None
+        weight = self.config.model.get('class_weight') or {}
+        crop = torch.from_numpy(np.array(crop_for_prior(photo, weight.get('crop_size', 224))))
+        return image, crop.permute(2, 0, 1).to(self.device)
 
 
-def _new_scoring(scoring, own, words):
-    """The config's scoring; its thresholds only for words that have a background"""
-    if scoring is None or own or words.background or 'background' in words.vocabulary.labels:
+def _new_text(text: Mapping[str, Any], templates: str | None) -> dict[str, Any]:
+    """Return the config's settings of text without its file, and with templates that are named."""
+    settings = {k: v for k, v in text.items() if k != 'file'}
+    return settings if templates is None else dict(settings, templates=templates)
+
+
+def _new_scoring(scoring: Mapping[str, Any] | None, words: Words) -> Mapping[str, Any] | None:
+    """Return the config's scoring; its thresholds only for words that have a background."""
+    if scoring is None or words.background or 'background' in words.vocabulary.labels:
         return scoring
     return {k: v for k, v in scoring.items() if k not in ('prob_thd', 'area_thd')}
 
 
-def _resizing(config):
-    """The test pipeline's own resizing; photos keep their size where it has none."""
-    steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
-    return [TRANSFORMS.build(step) for step in steps if step['type'] in RESIZING]
-
-
-def init_model(config, checkpoint=None, device=None, cfg_options=None) -> Segmenter:
-    """A config (file or Config), weights in place of the config's, a device -> Segmenter.
+def init_model(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+) -> Segmenter:
+    """Load a model.
 
     In this process fp32 becomes IEEE's on GPUs, see `mmseg.engine.allow_tf32`.
 
+    Args:
+        config: a config file, or a Config.
+        checkpoint: weights in place of the config's; a student needs them.
+        device: 'cpu', an accelerator's name, or None for the best there is.
+        cfg_options: {key: value} of a config file to override.
+
     Raises:
-        UserError: whatever the user can mend, named.
+        UserError: a setting or file that cannot be used.
     """
     if isinstance(config, (str, Path)):
         config = load_config(config, cfg_options)
@@ -142,17 +175,17 @@ def init_model(config, checkpoint=None, device=None, cfg_options=None) -> Segmen
 
 
 def segment(
-    model,
-    images,
-    classes=None,
+    model: Segmenter,
+    images: Photo | Sequence[Photo],
+    classes: str | Iterable[str] | None = None,
     *,
-    background=(),
-    templates=None,
-    tau=None,
-    threshold=0.0,
-    window=None,
-    stride=None,
-):
+    background: str | Iterable[str] = (),
+    templates: str | None = None,
+    tau: float | None = None,
+    threshold: float = 0.0,
+    window: int | None = None,
+    stride: int | None = None,
+) -> Any:
     """Segment one image or many into classes named in words.
 
     Args:
@@ -170,20 +203,22 @@ def segment(
 
     Returns:
         A Segmentation, or a list of them for a list.
+
+    Raises:
+        UserError: words, settings or an image that cannot be used.
     """
     words = words_of(model, classes, background, templates, tau)
     if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise UserError(f'threshold is a probability in 0..1, not {threshold!r}')
-    window = _windows(window, stride)
-    if window is not None:
-        model.network(words).check_windows(window)  # before any photo is read
+    windows, network = _windows(window, stride), model.network(words)
+    if windows is not None:
+        network.check_windows(windows)  # checked before any photo is read
     if isinstance(images, (list, tuple)):
-        return [_segment_one(model, image, words, threshold, window) for image in images]
-    return _segment_one(model, images, words, threshold, window)
+        return [_segment_one(model, image, words, threshold, windows) for image in images]
+    return _segment_one(model, images, words, threshold, windows)
 
 
-def _windows(window, stride):
-    """Pixels of windows and between them, or None -> Windows or None"""
+def _windows(window: int | None, stride: int | None) -> Windows | None:
     if stride is not None and window is None:
         raise UserError('stride needs a window')
     for name, pixels in (('window', window), ('stride', stride)):
@@ -196,59 +231,59 @@ def _windows(window, stride):
 
 
 @torch.inference_mode()
-def _segment_one(model, image, words, threshold, window):
-    photo = as_photo(image)
-    network = model.network(words)
-    tensor, view = network_input(model, network, photo)
-    (maps,) = network.query_logits([tensor], None if view is None else [view], window)
-    return _result(photo, maps, tensor, network, words, threshold, window)
-
-
-def network_input(model, network, photo):
-    """PIL RGB -> (3, H, W) float on the model's device, and the class weight's view or None"""
-    results = dict(img=np.asarray(photo))
-    for transform in model.transforms:
-        results = transform(results)
-    tensor = torch.from_numpy(np.array(results['img'])).permute(2, 0, 1).to(model.device).float()
-    if network.prior_crop != 'clip':
-        return tensor, None
-    weight = model.config.model.get('class_weight') or {}
-    view = torch.from_numpy(np.array(crop_for_prior(photo, weight.get('crop_size', 224))))
-    return tensor, view.permute(2, 0, 1).to(model.device)
-
-
-def _result(photo, maps, tensor, network, words, threshold, window):
-    """(Q, m, n) of `Segmentor.query_logits` of one photo -> Segmentation"""
-    labels, palette = classes_of(words)
-    size = photo.size[::-1]
-    scores = network.to_input_grid(maps, tensor.shape[1:], window).float()
-    found, sure = network.labels_and_confidence(maps, size, tensor, window)
-    found, sure = found.cpu().numpy(), sure.cpu().numpy()
+def _segment_one(
+    model: Segmenter, image: Photo, words: Words, threshold: float, windows: Windows | None
+) -> Segmentation:
+    photo, network = as_photo(image), model.network(words)
+    tensor, crop = model.network_input(network, photo)
+    (logits,) = network.query_logits([tensor], None if crop is None else [crop], windows)
+    scores = network.to_input_grid(logits, tensor.shape[1:], windows).float()
+    labels, best = network.labels_and_confidence(logits, photo.size[::-1], tensor, windows)
+    probability = best.cpu().numpy()
     require_finite_scores(checksum(scores))
-    found = above_threshold(found, sure, threshold, len(labels))
-    return Segmentation(np.asarray(photo), found, scores.cpu(), sure, labels, palette)
+    names, palette = words.classes()
+    found = erase_uncertain(labels.cpu().numpy(), probability, threshold, len(names))
+    return Segmentation(np.asarray(photo), found, scores.cpu(), probability, names, palette)
 
 
-def above_threshold(labels, probability, threshold, num_classes):
-    """(H, W), (H, W) -> (H, W) labels, the ignored one where the probability is lower"""
-    if not threshold:
-        return labels
-    none = ignore_label(num_classes)
-    kind = labels.dtype if none == 255 else np.int32
-    return np.where(probability < threshold, none, labels).astype(kind)
+def as_photo(image: Photo) -> Image.Image:
+    """Read a path, PIL image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor as PIL RGB image.
 
-
-def scale_of(network):
-    """What scores are multiplied by to be logits; None where they are probabilities already."""
-    return network.scoring.scale
+    Raises:
+        UserError: none of these, or unreadable.
+    """
+    if isinstance(image, (str, Path)):
+        return read_photo(image)
+    if isinstance(image, Image.Image) and all(image.size):
+        try:
+            return to_rgb(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            name = getattr(image, 'filename', '') or 'that was passed'
+            raise UserError(f'the image {name} cannot be read: {error}') from error
+    if isinstance(image, Tensor):
+        image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else image
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
+        if image.shape[2] == 3 and image.size:
+            return Image.fromarray(np.ascontiguousarray(image))
+    shape, kind = tuple(getattr(image, 'shape', ())), getattr(image, 'dtype', '')
+    raise UserError(
+        'an image is a path, a PIL image, a (H, W, 3) uint8 RGB array or a (3, H, W) uint8 '
+        f'tensor, not {type(image).__name__} {kind} {shape}'
+    )
 
 
 # The names that mmsegmentation's users know.
 inference_model = segment
 
 
-def show_result_pyplot(model, image, result, show=True, out_file=None):
-    """Draw a result with matplotlib, or to a file; as mmsegmentation's of this name.
+def show_result_pyplot(
+    model: Segmenter,
+    image: Photo,
+    result: Segmentation,
+    show: bool = True,
+    out_file: str | Path | None = None,
+) -> np.ndarray:
+    """Draw a result with matplotlib, or to a file; as mmsegmentation's function of this name.
 
     Returns:
         The overlay with its legend, (H, W, 3) uint8.

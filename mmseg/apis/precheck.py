@@ -4,6 +4,9 @@ Those of data and metrics are found before any weights are read, those of the op
 first step.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import DefaultScope
@@ -27,11 +30,12 @@ CURES = dict(
 )
 
 
-def try_pipeline(dataset, loader: str, readers: list[str]) -> None:
+def try_pipeline(dataset: Any, loader: str, readers: Sequence[str | None]) -> None:
     """Run a data set's pipeline on one sample.
 
     Args:
-        loader: where it stands in the config, 'train_dataloader'.
+        dataset: the data set.
+        loader: its key in the config, such as 'train_dataloader'.
         readers: types of model and metrics that read its samples.
 
     Raises:
@@ -51,13 +55,13 @@ def try_pipeline(dataset, loader: str, readers: list[str]) -> None:
             raise UserError(f'{where} makes no {name}: {CURES[name]}')
 
 
-def types_of(evaluator) -> list[str]:
-    """An evaluator's config, a dict or a list of them -> the types of its metrics"""
+def types_of(evaluator: Any) -> list[str | None]:
+    """List the types of the metrics of an evaluator's config, a dict or a list of them."""
     metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator or {}]
     return [metric.get('type') for metric in metrics]
 
 
-def metrics_of(evaluator, dataset) -> list[BaseMetric]:
+def metrics_of(evaluator: Any, dataset: Any) -> list[BaseMetric]:
     """Build the metrics of an evaluator's config for a data set; no weights are read."""
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator = evaluator['metrics']
@@ -74,8 +78,8 @@ def require_table(metrics: list[BaseMetric]) -> None:
         UserError: the first metric gives no scores per class to print and keep.
     """
     if not hasattr(next(iter(metrics), None), 'scores'):
-        found = ', '.join(type(metric).__name__ for metric in metrics) or 'none'
-        raise UserError(f'test_evaluator begins with IoUMetric, not {found}')
+        names = ', '.join(type(metric).__name__ for metric in metrics) or 'none'
+        raise UserError(f'test_evaluator begins with IoUMetric, not {names}')
 
 
 def build_optimizer(runner: Runner) -> None:

@@ -1,9 +1,11 @@
-"""A student's weights alone, in safetensors, with all that says what they are."""
+"""Write a student's weights alone, in safetensors, with metadata that describe them."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mmengine
+from mmengine.config import Config
 from safetensors.torch import save_file
 
 import mmseg
@@ -13,10 +15,22 @@ from mmseg.utils import atomic_path, digest_file, read_json
 from mmseg.vocabularies import load_vocabulary
 
 
-def publish(config, checkpoint, path, *, metrics=None):
-    """Config and checkpoint of a student -> a .safetensors without optimizer, teacher or counters.
+def publish(
+    config: Config,
+    checkpoint: str | Path,
+    path: str | Path,
+    *,
+    metrics: str | Path | None = None,
+) -> str:
+    """Write a student's checkpoint as a .safetensors without optimizer, teacher or counters.
 
     Its metadata hold vocabulary, config and version, and the metrics of a file of tools/test.py.
+
+    Args:
+        config: the student's.
+        checkpoint: of tools/train.py.
+        path: the file to write.
+        metrics: an eval_single_scale_*.json of tools/test.py.
 
     Returns:
         sha256 of the file.
@@ -30,7 +44,7 @@ def publish(config, checkpoint, path, *, metrics=None):
     if config.model.type != 'MaskClipPlus':
         raise UserError(f'{config.filename} is no student; only students are published')
     (state, meta), vocabulary = read_student(checkpoint), load_vocabulary(config.model.vocabulary)
-    require_same_training(checkpoint, meta, vocabulary, config.model.get('class_weight'))
+    require_same_training(str(checkpoint), meta, vocabulary, config.model.get('class_weight'))
     rows = len(state['decode_head.conv_seg.embeddings'])
     if rows != len(vocabulary):
         raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')
@@ -48,8 +62,7 @@ def publish(config, checkpoint, path, *, metrics=None):
     return digest_file(path)
 
 
-def _read_metrics(path):
-    """A file of tools/test.py, or None -> its figures"""
+def _read_metrics(path: str | Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     content = read_json(path)

@@ -1,34 +1,46 @@
-"""What a run was made of, beside its log: settings, machine, weights."""
+"""Record what a run was made of, beside its log: settings, machine, weights."""
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.runner import Runner
 from mmengine.utils.dl_utils import collect_env
+from torch import nn
 
 from mmseg.utils import atomic_path
 from mmseg.utils.tensors import digest_state
 
 
-def bare(model):
-    """The model behind a DistributedDataParallel, or the model itself."""
+def bare(model: nn.Module) -> Any:
+    """Return the model inside a DistributedDataParallel, or the model itself."""
     return getattr(model, 'module', model)
 
 
-def environment(device):
-    """-> {'device': ..., 'PyTorch': ...} of this machine"""
+def environment(device: object) -> dict[str, str]:
+    """Describe this machine: {'device': ..., 'PyTorch': ...}."""
     return dict(device=str(device), **{key: str(value) for key, value in collect_env().items()})
 
 
-def weights_digest(model):
-    """A model -> sha256 of its parameters and buffers, those outside checkpoints included."""
+def weights_digest(model: nn.Module) -> str:
+    """Return the sha256 of all parameters and buffers, those outside checkpoints included."""
     return digest_state({**dict(model.named_parameters()), **dict(model.named_buffers())})
 
 
-def write_record(runner, config, started=None):
-    """Write run.json beside the log -> its content; with what it held at the start, add the end."""
+def write_record(
+    runner: Runner, config: Config, started: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write run.json beside the log, and return its content.
+
+    Args:
+        runner, config: the run.
+        started: the content at the start, to add the end to; None at the start.
+    """
     now, model = datetime.now().isoformat(timespec='seconds'), bare(runner.model)
     frozen = getattr(model, 'frozen', {})
     if started is None:

@@ -1,88 +1,109 @@
-"""What was found in a photo: labels, scores, pictures, files."""
+"""The result of segmenting one photo: labels, scores, pictures, files."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from mmseg.errors import UserError
+from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, reason_of
 from mmseg.visualization import blend, overlay_with_legend, shares_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Attributes:
-    photo: (H, W, 3) uint8 RGB.
-    labels: (H, W) places in `names`; 255 (or 65535 where that is a class) for none of them.
-    scores: (C, h, w) float tensor at the network's resolution.
-    probability: (H, W) float32, of each pixel's class; where `labels` says none, of the class that
-        a threshold took from the pixel.
-    names: (C) classes.
-    palette: (C) RGB triples.
+    """The classes of a photo's pixels.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        labels: (H, W) indices into `names`; 255 (or 65535 where that is a class) for none of them.
+        scores: (C, h, w) float at the network's resolution.
+        probability: (H, W) float32, of each pixel's class; where a threshold erased the label, of
+            the class that it erased.
+        names: (C) classes.
+        palette: (C) RGB triples.
     """
 
     photo: np.ndarray
     labels: np.ndarray
-    scores: object
+    scores: Tensor
     probability: np.ndarray
-    names: tuple
-    palette: tuple
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
 
-    def summary(self):
-        """-> {name: {'share': of the photo's pixels, 'confidence': mean probability there}}"""
-        found = {}
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return {name: {'share': of the photo's pixels, 'confidence': mean probability there}}."""
+        summary = {}
         for i, name in enumerate(self.names):
-            here = self.labels == i
-            if here.any():
-                share, sure = here.mean(), self.probability[here].mean()
-                found[name] = dict(share=round(float(share), 4), confidence=round(float(sure), 4))
-        return dict(sorted(found.items(), key=lambda item: -item[1]['share']))
+            mask = self.labels == i
+            if mask.any():
+                share, confidence = float(mask.mean()), float(self.probability[mask].mean())
+                summary[name] = dict(share=round(share, 4), confidence=round(confidence, 4))
+        return dict(sorted(summary.items(), key=lambda item: -item[1]['share']))
 
-    def tinted(self):
-        """-> (H, W, 3) uint8: the photo in the colours of its classes"""
+    def tinted(self) -> np.ndarray:
+        """Tint the photo in the colours of its classes, (H, W, 3) uint8."""
         return blend(self.photo, self.labels, self.palette)
 
-    def overlay(self):
-        """-> (H', W', 3) uint8: the tinted photo and a legend"""
+    def overlay(self) -> np.ndarray:
+        """Draw the tinted photo and a legend, (H', W', 3) uint8."""
         return overlay_with_legend(self.photo, self.labels, self.names, self.palette)
 
-    def label_image(self):
-        """-> a PIL image of the labels, in the palette's colours where there are up to 255"""
+    def label_image(self) -> Image.Image:
+        """Return the labels as a PIL image, in the palette's colours for up to 255 classes."""
         return label_image(self.labels, self.palette)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the overlay (.png, .jpg ...)."""
         write_image(Image.fromarray(self.overlay()), path)
 
-    def save_labels(self, path):
+    def save_labels(self, path: str | Path) -> None:
         """Write the label PNG."""
         write_image(self.label_image(), path)
 
-    def save_scores(self, path):
+    def save_scores(self, path: str | Path) -> None:
         """Write `scores` (C, h, w) float16 and `names` as .npz."""
         with atomic_path(path) as temporary:
             np.savez_compressed(
                 temporary, scores=self.scores.half().numpy(), names=np.array(self.names)
             )
 
-    def _repr_png_(self):
-        """For notebooks."""
+    def _repr_png_(self) -> bytes:
+        """Return the overlay as PNG, for notebooks."""
         buffer = io.BytesIO()
         Image.fromarray(self.overlay()).save(buffer, format='png')
         return buffer.getvalue()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shares = shares_of(self.labels, len(self.names))
         most = sorted(shares, key=lambda i: -shares[i])[:4]
-        found = ', '.join(f'{self.names[i]} {100 * shares[i]:.0f} %' for i in most)
+        listed = ', '.join(f'{self.names[i]} {100 * shares[i]:.0f} %' for i in most)
         height, width = self.labels.shape
-        return f'Segmentation({width}x{height}: {found or "nothing"})'
+        return f'Segmentation({width}x{height}: {listed or "nothing"})'
 
 
-def label_image(labels, palette):
-    """(H, W), (C) RGB -> a PIL image with a palette, or of 16 bits for more than 255 classes"""
+def erase_uncertain(
+    labels: np.ndarray, probability: np.ndarray, threshold: float, num_classes: int
+) -> np.ndarray:
+    """Set (H, W) labels whose probability (H, W) is below the threshold to the ignored label."""
+    if not threshold:
+        return labels
+    ignored = ignore_label(num_classes)
+    dtype = labels.dtype if ignored == 255 else np.dtype(np.int32)
+    return np.where(probability < threshold, ignored, labels).astype(dtype)
+
+
+def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
+    """Make a PIL image of (H, W) labels, with a palette, or of 16 bits for over 255 classes."""
     if labels.dtype != np.uint8:
         return Image.fromarray(labels.astype(np.uint16))
     colours = np.full((256, 3), 255, np.uint8)
@@ -92,7 +113,7 @@ def label_image(labels, palette):
     return image
 
 
-def write_image(image, path, **options):
+def write_image(image: 'Image.Image | Figure', path: str | Path, **options: Any) -> None:
     """Write a PIL image or a matplotlib figure, whole or not at all.
 
     Raises:

@@ -1,10 +1,12 @@
 """Train a config's student, from the start or from where a run stopped."""
 
-import argparse
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
@@ -14,9 +16,7 @@ from mmseg.engine import (
     accumulate_gradients,
     changes,
     device_of,
-    end_processes,
     init_processes,
-    load_config,
     read_settings,
     training_settings,
 )
@@ -25,26 +25,26 @@ from mmseg.models import MaskClipPlus, count_parameters
 from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
-from .command import add_config_arguments, settings_of
+from .command import settings_of
 from .precheck import build_optimizer, metrics_of, require_best, try_pipeline, types_of
 from .record import bare, write_record
-from .test import require_data
+from .test import default_work_dir, require_data
 
 
 def train(
-    config,
+    config: Config,
     *,
-    work_dir=None,
-    resume=None,
-    load_from=None,
-    amp=False,
-    accumulate=None,
-    seed=None,
-    deterministic=False,
-    validate=True,
-    device=None,
-    launcher='none',
-):
+    work_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    load_from: str | Path | None = None,
+    amp: bool = False,
+    accumulate: int | None = None,
+    seed: int | None = None,
+    deterministic: bool = False,
+    validate: bool = True,
+    device: str | None = None,
+    launcher: str = 'none',
+) -> SegRunner:
     """Train the model of a config.
 
     Args:
@@ -53,8 +53,8 @@ def train(
         resume: a checkpoint to go on from, 'auto' for the newest whole one, None for a new run.
         load_from: weights to start a new run from.
         amp: autocast (float16 with loss scaling on accelerators, bfloat16 on the CPU).
-        accumulate: parts that a batch is read in, one after the other; the recipe stays the same.
-            None keeps the config's `train_cfg.parts`, by default 1.
+        accumulate: number of parts that a batch is read in, one after the other; the recipe stays
+            the same. None keeps the config's `train_cfg.parts`, by default 1.
         seed: of everything random; None keeps the config's.
         deterministic: ask PyTorch for repeatable operators.
         validate: run the validation of the config.
@@ -62,16 +62,37 @@ def train(
 
     Returns:
         The runner, after the last iteration or after a signal.
+
+    Raises:
+        UserError: a setting or file that cannot be used.
     """
-    _set_folders(config, work_dir)
+    config.work_dir = str(work_dir or config.get('work_dir') or default_work_dir(config))
+    output_dir(config.work_dir)
     config.device = init_processes(launcher, device_of(device))
     config.launcher = launcher
     _set_randomness(config, seed, deterministic)
     _set_validation(config, validate)
     _keep_average(config)
     _set_step(config, accumulate, amp)
-    settings = training_settings(config, load_from)
+    settings = training_settings(config, None if load_from is None else str(load_from))
     _set_start(config, resume, load_from, settings)
+    _check_data(config)
+    runner = _build_runner(config)
+    runner.register_hook(CheckpointContentHook(settings))
+    record = {}
+    if is_main_process():
+        print(_parameters_line(bare(runner.model)))
+        record = write_record(runner, config)
+    with _stopping_on_signals(runner):
+        runner.train()
+    _save_if_stopped(runner, config)
+    if is_main_process():
+        write_record(runner, config, record)
+    return runner
+
+
+def _check_data(config: Config) -> None:
+    """Build data sets and metrics, and read one sample of each, before any weights are read."""
     for name in ('train_dataloader', 'val_dataloader'):
         if config.get(name):
             config[name].setdefault('pin_memory', config.device != 'cpu')
@@ -82,29 +103,20 @@ def train(
             if name == 'val_dataloader':
                 with settings_of(config):
                     require_best(metrics_of(config.get('val_evaluator'), dataset), config)
+
+
+def _build_runner(config: Config) -> SegRunner:
+    """Build the runner, its optimizer and its schedules."""
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
-    if launcher != 'none':
+    if config.launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
         build_optimizer(runner)
-    runner.register_hook(CheckpointContentHook(settings))
-    _say_what_trains(runner)
-    record = write_record(runner, config) if is_main_process() else {}
-    with _stopping_on_signals(runner):
-        runner.train()
-    _save_if_stopped(runner, config)
-    if is_main_process():
-        write_record(runner, config, record)
     return runner
 
 
-def _set_folders(config, work_dir):
-    name = Path(config.filename).stem
-    config.work_dir = str(output_dir(work_dir or config.get('work_dir') or f'work_dirs/{name}'))
-
-
-def _set_randomness(config, seed, deterministic):
+def _set_randomness(config: Config, seed: int | None, deterministic: bool) -> None:
     randomness = config.setdefault('randomness', dict(seed=0))
     if seed is not None:
         randomness.seed = seed
@@ -113,7 +125,13 @@ def _set_randomness(config, seed, deterministic):
     config.train_dataloader.sampler.seed = randomness.seed
 
 
-def _set_start(config, resume, load_from, settings):
+def _set_start(
+    config: Config,
+    resume: str | Path | None,
+    load_from: str | Path | None,
+    settings: dict[str, Any],
+) -> None:
+    """Set the checkpoint to start from; refuse a folder that holds another run."""
     folder = Path(config.work_dir)
     if resume == 'auto':
         resume = newest_checkpoint(folder)
@@ -136,7 +154,7 @@ def _set_start(config, resume, load_from, settings):
         config.model.checkpoint = str(load_from)
 
 
-def _set_validation(config, validate):
+def _set_validation(config: Config, validate: bool) -> None:
     if not validate:
         config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
     elif not config.get('val_dataloader') and 'val_interval' in config.train_cfg:
@@ -144,8 +162,8 @@ def _set_validation(config, validate):
             print('train_cfg.val_interval is ignored: the config has no val_dataloader')
 
 
-def _keep_average(config):
-    """The hook of the running average, where the model says that it labels."""
+def _keep_average(config: Config) -> None:
+    """Add the hook of the running average, where the model labels by it."""
     momentum, hooks = config.model.get('ema_momentum'), config.get('custom_hooks', [])
     if momentum and not any(hook['type'] == 'AverageStudentHook' for hook in hooks):
         if any(hook['type'] == 'EMAHook' for hook in hooks):
@@ -153,7 +171,7 @@ def _keep_average(config):
         config.custom_hooks = [*hooks, dict(type='AverageStudentHook', momentum=momentum)]
 
 
-def _set_step(config, accumulate, amp):
+def _set_step(config: Config, accumulate: int | None, amp: bool) -> None:
     parts = config.train_cfg.get('parts', 1) if accumulate is None else accumulate
     accumulate_gradients(config, parts)
     if amp and config.device == 'cpu':
@@ -162,44 +180,41 @@ def _set_step(config, accumulate, amp):
         config.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
-def _say_what_trains(runner):
-    model = bare(runner.model)
+def _parameters_line(model: Any) -> str:
+    """Describe how many parameters a model has, and how many are trained."""
     if not isinstance(model, MaskClipPlus):
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        if is_main_process():
-            print(f'parameters: {trained / 1e6:.2f}M to train')
-        return
+        return f'parameters: {trained / 1e6:.2f}M to train'
     counts = count_parameters(model)
     parts = [f'{counts.trained / 1e6:.2f}M to train', f'{counts.teacher / 1e6:.2f}M in the teacher']
     if counts.prior_encoder:
         parts.append(f'{counts.prior_encoder / 1e6:.2f}M in the prior_encoder')
-    if is_main_process():
-        print(
-            f'parameters: {", ".join(parts)}; student and teacher as the original counts them: '
-            f'{counts.original / 1e6:.2f}M'
-        )
+    return (
+        f'parameters: {", ".join(parts)}; student and teacher as the original counts them: '
+        f'{counts.original / 1e6:.2f}M'
+    )
 
 
 class _stopping_on_signals:
     """End the loop after the current iteration at SIGTERM and Ctrl-C, not in its middle."""
 
-    def __init__(self, runner):
-        self.runner, self.before = runner, {}
+    def __init__(self, runner: SegRunner) -> None:
+        self.runner, self.before = runner, dict[int, Any]()
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             self.before[number] = signal.signal(number, self._stop)
 
-    def _stop(self, number, frame):
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         self.runner.train_loop.stop_training = True
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
-def _save_if_stopped(runner, config):
-    """Save a run that was stopped, by the hook that counts which checkpoints to keep."""
+def _save_if_stopped(runner: SegRunner, config: Config) -> None:
+    """Save a run that was stopped, by the hook that counts the checkpoints to keep."""
     done, last = runner.iter, runner.max_iters
     if done >= last:
         return
@@ -210,55 +225,3 @@ def _save_if_stopped(runner, config):
         what_next = f'the same command with --resume goes on from {config.work_dir}'
     if is_main_process():
         print(f'stopped after iteration {done} of {last}; {what_next}', file=sys.stderr)
-
-
-def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description='Train a student on labels that nobody drew.')
-    add_config_arguments(parser)
-    parser.add_argument('--work-dir', help='where log and checkpoints go')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from the newest checkpoint, or from this one',
-    )
-    parser.add_argument(
-        '--load-from', metavar='CHECKPOINT', help='start a new run from its weights'
-    )
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--accumulate', type=int, metavar='N', help='read each batch in N parts')
-    parser.add_argument('--seed', type=int)
-    parser.add_argument('--deterministic', action='store_true')
-    parser.add_argument('--no-validate', action='store_true')
-    parser.add_argument('--skip-bad', action='store_true', help='leave out photos that are damaged')
-    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    """The command line `tools/train.py`."""
-    args = parse_arguments(argv)
-    config = load_config(args.config, args.cfg_options)
-    if 'train_dataloader' not in config:
-        raise UserError(
-            f'{args.config} has nothing to train (no train_dataloader); the configs of '
-            'students are below configs/maskclip_plus/'
-        )
-    config.train_dataloader.dataset.skip_bad = args.skip_bad
-    train(
-        config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        load_from=args.load_from,
-        amp=args.amp,
-        accumulate=args.accumulate,
-        seed=args.seed,
-        deterministic=args.deterministic,
-        validate=not args.no_validate,
-        device=args.device,
-        launcher=args.launcher,
-    )
-    end_processes()

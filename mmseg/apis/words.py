@@ -1,19 +1,21 @@
 """What a user names in words: classes, a background, prompt templates, a class weight."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmseg.errors import UserError
 from mmseg.models.class_weight import Tau
 from mmseg.utils import require_setting
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
+Colour = tuple[int, int, int]
+
 
 class Words(NamedTuple):
-    """What to look for: hashable, so that a model remembers it.
+    """What to look for; hashable, so that a model can remember it.
 
     Attributes:
-        vocabulary: the classes, and behind them those that together are the background.
+        vocabulary: the classes, and after them those that together are the background.
         background: how many of them are.
         templates: name of the prompt templates, None for the config's.
         tau: temperature of the class weight, None for the config's.
@@ -24,12 +26,26 @@ class Words(NamedTuple):
     templates: str | None = None
     tau: float | None = None
 
+    def classes(self) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+        """Return (C) names and (C) colours, the background as one class."""
+        labels, palette = tuple(self.vocabulary.labels), tuple(self.vocabulary.palette)
+        if not self.background:
+            return labels, palette
+        first = len(labels) - self.background
+        return (*labels[:first], 'background'), (*palette[:first], (128, 128, 128))
 
-def words_of(model, classes=None, background=(), templates=None, tau=None) -> Words:
-    """What a user names -> Words.
+
+def words_of(
+    model: Any,
+    classes: str | Iterable[str] | None = None,
+    background: str | Iterable[str] = (),
+    templates: str | None = None,
+    tau: float | None = None,
+) -> Words:
+    """Parse what a user names; see `mmseg.apis.segment`.
 
     Raises:
-        UserError: no class, an empty one, one that is named twice; no words at all.
+        UserError: no class, an empty one, or one that is named twice.
     """
     if templates is not None and not isinstance(templates, str):
         raise UserError(f"templates is a name of templates, such as 'plain', not {templates!r}")
@@ -37,22 +53,19 @@ def words_of(model, classes=None, background=(), templates=None, tau=None) -> Wo
         require_setting('tau', tau, Tau)
     if classes is None and not background:
         return Words(model.vocabulary, 0, templates, tau)
-    classes, background = _lines(model, classes), _names(background)
-    if not classes:
+    if classes is None:
+        vocabulary = model.vocabulary
+        names = [f'{x}: {" | ".join(p)}' for x, p in zip(vocabulary.labels, vocabulary.prompts)]
+    else:
+        names = _names(classes)
+    others = _names(background)
+    if not names:
         raise UserError('no class is named; give one or more words, such as "dog, grass, sky"')
-    return Words(load_vocabulary([*classes, *background]), len(background), templates, tau)
+    return Words(load_vocabulary([*names, *others]), len(others), templates, tau)
 
 
-def _lines(model, classes):
-    """What a user names, or the config's classes -> lines of a vocabulary"""
-    if classes is not None:
-        return _names(classes)
-    own = model.vocabulary
-    return [f'{label}: {" | ".join(prompts)}' for label, prompts in zip(own.labels, own.prompts)]
-
-
-def _names(classes):
-    """'dog, grass' or ['dog', 'grass'] -> ['dog', 'grass']"""
+def _names(classes: str | Iterable[str]) -> list[str]:
+    """Split 'dog, grass' or ['dog', 'grass'] into ['dog', 'grass']."""
     if isinstance(classes, str):
         classes = classes.split(',') if classes.strip() else []
     names = list(classes) if isinstance(classes, Iterable) else [classes]
@@ -66,12 +79,3 @@ def _names(classes):
     if '' in names:
         raise UserError(f'an empty class name in {", ".join(map(repr, names))}')
     return names
-
-
-def classes_of(words):
-    """Words -> their (C) names and (C) colours, the background as one"""
-    labels, palette = words.vocabulary.labels, words.vocabulary.palette
-    if not words.background:
-        return tuple(labels), tuple(palette)
-    first = len(labels) - words.background
-    return (*labels[:first], 'background'), (*palette[:first], (128, 128, 128))

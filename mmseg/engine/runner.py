@@ -1,8 +1,12 @@
 """mmengine's Runner on any device, with a quiet console and safe checkpoints."""
 
 import logging
+import signal
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -12,6 +16,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, Runner
 from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
 from mmseg.models.checkpoints import require_same_run
@@ -34,6 +39,22 @@ def _is_for_users(record: logging.LogRecord) -> bool:
     return not any(name in record.getMessage() for name in ('HardDiskBackend', 'FileClient'))
 
 
+def _start_worker(initialise: Callable[..., None] | None, worker: int) -> None:
+    """Let a worker of a data loader leave signals to its parent, which ends it.
+
+    `timeout` and Ctrl-C signal the whole process group; a worker that died first would end a
+    training before it can save. SIGTERM is ignored once: the second is the parent's own.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_at_the_next)
+    if initialise is not None:
+        initialise(worker)
+
+
+def _end_at_the_next(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
 class SegRunner(Runner):
     """Run mmengine's Runner on the device of the config; keep the console for results.
 
@@ -53,6 +74,18 @@ class SegRunner(Runner):
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model by `mmseg.models.build`."""
         return model if isinstance(model, nn.Module) else MODELS.build(model)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict[str, Any],
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Build a loader as mmengine does, whose workers leave signals to this process."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if loader is not dataloader:
+            loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Move to the device; wrap in DistributedDataParallel where there is something to train."""

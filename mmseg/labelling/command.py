@@ -2,24 +2,29 @@
 
 import argparse
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mmseg.apis.command import add_config_arguments
-from mmseg.apis.inference import init_model, words_of
-from mmseg.apis.test import require_data
-from mmseg.datasets.reading import read_photo
-from mmseg.engine import device_of, load_config
+from mmseg.apis.command import add_config_arguments, add_device, add_launcher
 from mmseg.errors import UserError
 from mmseg.utils import Progress, output_dir, sweep_parts
 
-from .find import find_units, photo_units
-from .labeller import Labeller
-from .record import keep_record, record_of, source_of, text_of
 from .share import rank_of, share_of, wait_for_others
-from .units import label_unit
+
+if TYPE_CHECKING:
+    from .labeller import Labeller
+    from .units import Unit
+
+DEFAULTS: dict[str, Any] = dict(scales=[1.0], flip=False, confidence=False)
 
 
-def parse_arguments(argv=None):
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        UserError: a number out of its range, or not exactly one source of photos.
+    """
     parser = argparse.ArgumentParser(
         description='Label PNGs of a folder, or of tar shards; what is there already stays.'
     )
@@ -34,13 +39,9 @@ def parse_arguments(argv=None):
     parser.add_argument('--classes', help="other words than the config's, separated by commas")
     parser.add_argument('--threshold', type=float, default=0.0, help='less probable: no class')
     parser.add_argument(
-        '--scales',
-        type=float,
-        nargs='+',
-        default=[1.0],
-        help='mean over these multiples of the size',
+        '--scales', type=float, nargs='+', default=[1.0], help='average these multiples of the size'
     )
-    parser.add_argument('--flip', action='store_true', help='and over mirror images')
+    parser.add_argument('--flip', action='store_true', help='and mirror images')
     parser.add_argument('--confidence', action='store_true', help='write x.conf.png beside x.png')
     parser.add_argument('--batch', type=int, default=8, help='photos of one size at a time')
     parser.add_argument(
@@ -48,9 +49,8 @@ def parse_arguments(argv=None):
     )
     parser.add_argument('--engine', choices=['local', 'ray'], default='local')
     parser.add_argument('--workers', type=int, default=2, help='of the Ray engine')
-    parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+    add_device(parser)
+    add_launcher(parser)
     args = parser.parse_args(argv)
     if args.batch < 1 or args.workers < 1:
         raise UserError('--batch and --workers are numbers from 1 on')
@@ -63,34 +63,47 @@ def parse_arguments(argv=None):
     return args
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Raises:
+        UserError: at the end, if photos or shards could not be read; other mistakes at once.
+    """
     args = parse_arguments(argv)
+
+    from .record import keep_record, record_of, source_of, text_of
+    from .units import label_unit
+
     share, shares = share_of(args.part, args.launcher)
     rank, _ = rank_of(args.launcher)
     out = output_dir(args.out)
-    root, units = units_of(args, out)
+    root, units = _find_units(args, out)
     labeller = make_labeller(args, rank)
-    record = record_of(labeller, unusual(args)) | dict(source=source_of(root, units[0].pairs[0][0]))
+    changed = {k: getattr(args, k) for k, v in DEFAULTS.items() if getattr(args, k) != v}
+    record = record_of(labeller, changed) | dict(source=source_of(root, units[0].pairs[0][0]))
     keep_record(out, record, text_of(labeller))
-    own = units[share::shares]
+    shared = units[share::shares]
+    results: Iterable[dict[str, Any]]
     if args.engine == 'ray':
         from .ray_engine import run_units
 
         del labeller
-        results = run_units(own, vars(args) | dict(out=str(out.absolute())), args.workers)
+        results = run_units(shared, vars(args) | dict(out=str(out.absolute())), args.workers)
     else:
-        results = (label_unit(unit, labeller) for unit in own)
-    wrong = report(results, units, own, out, quiet=rank > 0)
+        results = (label_unit(unit, labeller) for unit in shared)
+    complaint = report(results, units, shared, out, quiet=rank > 0)
     if args.launcher == 'pytorch':
-        wait_for_others(failed=bool(wrong))
-    if wrong:
-        raise UserError(wrong)
+        wait_for_others(failed=bool(complaint))
+    if complaint:
+        raise UserError(complaint)
 
 
-def units_of(args, out):
-    """Command line -> the folder of the photos that it names, units of them"""
+def _find_units(args: argparse.Namespace, out: Path) -> tuple[str | Path, list['Unit']]:
+    """Return the folder of the photos that the command line names, and units of them."""
+    from .units import find_units, photo_units
+
     if args.photos_of is not None:
-        data = dataset_of(args)
+        data = _dataset_of(args)
         paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
         pairs = [(path, data.label_path(path, out.absolute())) for path in paths]
         return data.photo_root, photo_units(pairs)
@@ -101,8 +114,11 @@ def units_of(args, out):
     return source if source.is_dir() else Path(units[0].pairs[0][0]).parent, units
 
 
-def dataset_of(args):
-    """The data set of `--photos-of`, which needs no labels yet."""
+def _dataset_of(args: argparse.Namespace) -> Any:
+    """Build the data set of `--photos-of`, which needs no labels yet."""
+    from mmseg.apis.test import require_data
+    from mmseg.engine import load_config
+
     loader = load_config(args.photos_of).get(f'{args.set}_dataloader')
     if not loader:
         raise UserError(f'{args.photos_of} has no {args.set}_dataloader')
@@ -110,8 +126,15 @@ def dataset_of(args):
     return require_data(loader)
 
 
-def make_labeller(args, rank=0):
-    """Command line -> Labeller; processes of one machine share out its accelerators."""
+def make_labeller(args: argparse.Namespace, rank: int = 0) -> 'Labeller':
+    """Load the model; processes of one machine share out its accelerators."""
+    from mmseg.apis.inference import init_model
+    from mmseg.apis.words import words_of
+    from mmseg.datasets.reading import read_photo
+    from mmseg.engine import device_of, load_config
+
+    from .labeller import Labeller
+
     device = device_of(args.device)
     if device != 'cpu' and args.launcher != 'none':
         local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', rank))
@@ -126,38 +149,46 @@ def make_labeller(args, rank=0):
         scales=args.scales,
         flip=args.flip,
         confidence=args.confidence,
-        read=dataset_of(args).read if args.photos_of else read_photo,
+        read=_dataset_of(args).read if args.photos_of else read_photo,
     )
 
 
-def unusual(args):
-    """-> the options that decide labels, where they are not the usual ones"""
-    usual = dict(scales=[1.0], flip=False, confidence=False)
-    return {key: getattr(args, key) for key, value in usual.items() if getattr(args, key) != value}
+def report(
+    results: Iterable[dict[str, Any]],
+    units: Sequence['Unit'],
+    shared: Sequence['Unit'],
+    out: Path,
+    *,
+    quiet: bool,
+) -> str:
+    """Draw the results with a progress bar, tidy up, print counts.
 
+    Args:
+        results: of `label_unit`.
+        units: of all processes.
+        shared: of this process.
+        out: the folder of the labels.
+        quiet: draw no bar.
 
-def report(results, units, own, out, *, quiet):
-    """Draw the results, with a bar, tidy up, print the count -> what was wrong, or ''"""
+    Returns:
+        One line on the photos and shards that could not be read, or ''.
+    """
+
     photos, errors, shards = 0, [], []
-    with Progress(len(own), 'label', unit='unit', quiet=quiet) as progress:
+    with Progress(len(shared), 'label', unit='unit', quiet=quiet) as progress:
         for result in results:
             photos += result['photos']
             errors += result['errors']
             shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
-    for folder in {out, *(Path(label).parent for unit in own for _, label in unit.pairs)}:
+    for folder in {out, *(Path(label).parent for unit in shared for _, label in unit.pairs)}:
         if folder.is_dir():
             sweep_parts(folder)
     done = sum(all(Path(label).exists() for _, label in unit.pairs) for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
-    return complaint(errors, shards)
-
-
-def complaint(errors, shards):
-    """Texts of bad photos, paths of damaged shards -> the line that ends the run, '' for none"""
-    bad = [f'{len(errors)} photos'] if errors else []
+    unread = [f'{len(errors)} photos'] if errors else []
     if shards:
         more = ', ...' if shards[3:] else ''
-        bad.append(f'{len(shards)} shards ({", ".join(shards[:3])}{more})')
-    return f'{" and ".join(bad)} could not be read; see above' if bad else ''
+        unread.append(f'{len(shards)} shards ({", ".join(shards[:3])}{more})')
+    return f'{" and ".join(unread)} could not be read; see above' if unread else ''

@@ -2,20 +2,26 @@
 
 import dataclasses
 from collections import defaultdict
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from mmseg.apis.inference import above_threshold, classes_of, network_input
-from mmseg.apis.result import label_image
+from mmseg.apis.inference import Segmenter
+from mmseg.apis.result import erase_uncertain, label_image
+from mmseg.apis.words import Words
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, require_finite_scores
-from mmseg.models.resize import photo_matrices
+from mmseg.models.resize import CELL as WINDOW_CELL
+from mmseg.models.resize import photo_matrices, resize
 
-from .views import mean_probabilities
+CELL = 4  # pixels of the input per cell of the mean over views
+Key = TypeVar('Key')
 
 
 class Labelled(NamedTuple):
@@ -26,98 +32,145 @@ class Labelled(NamedTuple):
 
 
 class Labeller:
-    """Photos -> label PNGs of one model and one set of words.
+    """Label photos by one model and one set of words.
 
     Args:
         model: a Segmenter.
-        words: a Words.
+        words: what to look for.
         threshold: probability in 0..1 below which a pixel is of no class (255, or 65535).
         batch: photos of equal size that go through the network together.
         scales, flip: see `mean_probabilities`; (1.0,) without mirror images is the network's own.
         confidence: also give the probability of each label.
-        read: path -> PIL RGB image.
+        read: reads a path as a PIL RGB image.
+
+    Raises:
+        UserError: post-processing and more than one view.
     """
 
     def __init__(
         self,
-        model,
-        words,
+        model: Segmenter,
+        words: Words,
         *,
-        threshold=0.0,
-        batch=8,
-        scales=(1.0,),
-        flip=False,
-        confidence=False,
-        read=read_photo,
-    ):
+        threshold: float = 0.0,
+        batch: int = 8,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        confidence: bool = False,
+        read: Callable[..., Image.Image] = read_photo,
+    ) -> None:
         self.scales, self.flip, self.confidence, self.read = tuple(scales), flip, confidence, read
         self.model, self.words, self.network = model, words, model.network(words)
-        self.names, self.palette = classes_of(words)
+        self.names, self.palette = words.classes()
         self.threshold, self.batch = threshold, batch
+        self.one_view = self.scales == (1.0,) and not flip
         if self.network.post and not self.one_view:
             raise UserError('labels of several views are not post-processed: leave out model.post')
 
-    def stream(self, photos):
+    def stream(self, photos: Iterable[tuple[Key, Image.Image]]) -> Iterator[tuple[Key, Labelled]]:
         """Yield (key, Labelled) of (key, PIL photo) pairs, in the order of full batches.
 
         Photos wait until a batch of their size is full; no more than four batches wait.
         """
-        waiting = defaultdict(list)
+        waiting: dict[tuple[int, int], list[tuple[Key, Image.Image]]] = defaultdict(list)
         for key, photo in photos:
-            sized = waiting[photo.size]
-            sized.append((key, photo))
-            if len(sized) == self.batch:
+            group = waiting[photo.size]
+            group.append((key, photo))
+            if len(group) == self.batch:
                 yield from self.label(waiting.pop(photo.size))
-            elif sum(map(len, waiting.values())) >= 4 * self.batch:
+            elif sum(len(group) for group in waiting.values()) >= 4 * self.batch:
                 fullest = max(waiting, key=lambda size: len(waiting[size]))
                 yield from self.label(waiting.pop(fullest))
         for group in waiting.values():
             yield from self.label(group)
 
-    @property
-    def one_view(self):
-        """Each photo is seen once, as the network sees it."""
-        return self.scales == (1.0,) and not self.flip
-
     @torch.inference_mode()
-    def label(self, pairs):
-        """[(key, photo)] of one size -> [(key, Labelled)]"""
-        inputs = [network_input(self.model, self.network, photo) for _, photo in pairs]
+    def label(self, pairs: Sequence[tuple[Key, Image.Image]]) -> list[tuple[Key, Labelled]]:
+        """Label (key, photo) pairs of one size."""
+        inputs = [self.model.network_input(self.network, photo) for _, photo in pairs]
         images = [image for image, _ in inputs]
-        views = None if inputs[0][1] is None else [view for _, view in inputs]
+        crops = [crop for _, crop in inputs if crop is not None] or None
         if self.one_view:
-            found = self.network.query_logits(images, views)
+            outputs = self.network.query_logits(images, crops)
         else:
-            found = mean_probabilities(
-                self.network, images, views, scales=self.scales, flip=self.flip
+            outputs = mean_probabilities(
+                self.network, images, crops, scales=self.scales, flip=self.flip
             )
-        size = pairs[0][1].size[::-1]
+        width, height = pairs[0][1].size
         return [
-            (key, self._labelled(maps, size, image))
-            for (key, _), maps, image in zip(pairs, found, images)
+            (key, self._labelled(output, (height, width), image))
+            for (key, _), output, image in zip(pairs, outputs, images)
         ]
 
-    def _labelled(self, maps, size, image):
-        """(Q, m, n) of the network or (C, h, w) mean probabilities, (H, W), input -> Labelled"""
-        answer = self._of_network if self.one_view else self._of_views
-        labels, best = (x if x is None else x.cpu().numpy() for x in answer(maps, size, image))
-        require_finite_scores(checksum(maps))
-        if self.threshold:
-            labels = above_threshold(labels, best, self.threshold, len(self.names))
-        confidence = None
-        if self.confidence:
-            confidence = Image.fromarray(np.rint(255 * best.clip(0, 1)).astype(np.uint8))
-        return Labelled(label_image(labels, self.palette), confidence)
+    def _labelled(self, output: Tensor, size: tuple[int, int], image: Tensor) -> Labelled:
+        """Label a photo from (Q, m, n) query logits, or from (C, h, w) mean probabilities."""
+        best = None
+        if not self.one_view:
+            scoring = dataclasses.replace(self.network.scoring, groups=None, scale=None)
+            matrices = photo_matrices(output, size, input_size=tuple(image.shape[1:]), stride=None)
+            labels = scoring.labels(output, *matrices)
+            best = scoring.confidence(labels, output, *matrices)
+        elif self.threshold or self.confidence:
+            labels, best = self.network.labels_and_confidence(output, size, image)
+        else:
+            labels = self.network.labels(output, size, image)
+        require_finite_scores(checksum(output))
+        found, grey = labels.cpu().numpy(), None
+        if best is not None:
+            probability = best.cpu().numpy()
+            found = erase_uncertain(found, probability, self.threshold, len(self.names))
+            if self.confidence:
+                grey = Image.fromarray(np.rint(255 * probability.clip(0, 1)).astype(np.uint8))
+        return Labelled(label_image(found, self.palette), grey)
 
-    def _of_network(self, maps, size, image):
-        """-> (H, W) labels, and their probability where it is asked for, or None"""
-        if self.threshold or self.confidence:
-            return self.network.labels_and_confidence(maps, size, image)
-        return self.network.labels(maps, size, image), None
 
-    def _of_views(self, probabilities, size, image):
-        """The same, of (C, h, w)"""
-        rule = dataclasses.replace(self.network.scoring, groups=None, scale=None)
-        across = photo_matrices(probabilities, size, input_size=tuple(image.shape[1:]), stride=None)
-        labels = rule.labels(probabilities, *across)
-        return labels, rule.confidence(labels, probabilities, *across)
+def mean_probabilities(
+    network: Any,
+    images: Sequence[Tensor],
+    prior_crops: Sequence[Tensor] | None = None,
+    *,
+    scales: Sequence[float],
+    flip: bool,
+) -> Tensor:
+    """Average a network's probabilities over scales and mirror images.
+
+    Args:
+        network: a Segmentor.
+        images: (3, H, W) each, RGB in 0..255.
+        prior_crops: (3, S, S) each, what a class weight looks at, the same for all scales.
+        scales: multiples of the input's size.
+        flip: also average over the mirror image at each scale.
+
+    Returns:
+        (N, C, H / 4, W / 4) over the input.
+    """
+    batch = torch.stack(list(images))
+    height, width = batch.shape[2:]
+    grid = (-(-height // CELL), -(-width // CELL))
+    total, count = torch.zeros((), device=batch.device), 0
+    for scale in scales:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        scaled = batch
+        if size != (height, width):
+            scaled = F.interpolate(batch, size, mode='bilinear', antialias=True)
+        total, count = total + _probabilities(network, scaled, prior_crops, grid), count + 1
+        if flip:
+            mirrored = _probabilities(network, scaled.flip(3), prior_crops, grid)
+            total, count = total + mirrored.flip(3), count + 1
+    return total / count
+
+
+def _probabilities(
+    network: Any, images: Tensor, prior_crops: Sequence[Tensor] | None, grid: tuple[int, int]
+) -> Tensor:
+    """Return (N, C, *grid) over the input without its padding."""
+    height, width = images.shape[2:]
+    stride = network.score_stride or (WINDOW_CELL if network.windows else None)
+    probabilities = []
+    for logits in network.query_logits(list(images), prior_crops):
+        scores = network.to_input_grid(logits, (height, width)).float()
+        if network.scoring.scale is not None:  # else they are probabilities already
+            scores = (scores * network.scoring.scale).softmax(dim=0)
+        matrices = photo_matrices(scores, grid, input_size=(height, width), stride=stride)
+        probabilities.append(resize(scores, *matrices))
+    return torch.stack(probabilities)

@@ -2,20 +2,31 @@
 
 import json
 import os
-import sys
 from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mmseg.errors import UserError
 from mmseg.utils import CHECKOUT
 
-from .units import PhotoUnit, TarUnit, label_unit
+from .units import PhotoUnit, TarUnit, Unit, label_unit
 
 
-def run_units(units, arguments, workers):
-    """Units, the command line as a dict, how many actors -> yields what `label_unit` returns
+def run_units(
+    units: Sequence[Unit], arguments: Mapping[str, Any], workers: int
+) -> Iterator[dict[str, Any]]:
+    """Label units by Ray actors; yield the results of `label_unit`.
 
-    An actor loads the model once; Ray gives it another unit when it is ready for one, and starts
-    another actor in place of one that is lost. A cluster is found by RAY_ADDRESS.
+    An actor loads the model once. Ray gives it another unit when it is ready for one, and starts
+    another actor in place of one that is lost. RAY_ADDRESS names a cluster.
+
+    Args:
+        units: the units.
+        arguments: the command line of tools/pseudo_label.py.
+        workers: the number of actors.
+
+    Raises:
+        UserError: Ray is not installed.
     """
     if not units:  # Ray Data has no job of no rows
         return
@@ -29,7 +40,7 @@ def run_units(units, arguments, workers):
         ray.init(runtime_env=dict(env_vars=dict(PYTHONPATH=path)), include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = 1 if ray.cluster_resources().get('GPU') and arguments['device'] != 'cpu' else 0
-    rows = [dict(unit=json.dumps(as_row(unit))) for unit in units]
+    rows = [dict(kind=type(unit).__name__, unit=json.dumps(unit)) for unit in units]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
         fn_constructor_args=[arguments, os.getcwd()],
@@ -41,28 +52,23 @@ def run_units(units, arguments, workers):
         yield json.loads(row['result'])
 
 
-def as_row(unit):
-    """A unit -> what JSON can hold"""
-    return dict(kind=type(unit).__name__, fields=unit)
-
-
-def from_row(row):
-    """The inverse of `as_row`, behind JSON"""
-    if row['kind'] == 'TarUnit':
-        return TarUnit(*row['fields'])
-    return PhotoUnit(tuple(map(tuple, row['fields'][0])))
-
-
 class Worker:
     """An actor: a loaded model that labels unit after unit."""
 
-    def __init__(self, arguments, folder):
+    def __init__(self, arguments: Mapping[str, Any], folder: str) -> None:
         from .command import make_labeller
 
         os.chdir(folder)
-        sys.path.insert(0, str(CHECKOUT))
         self.labeller = make_labeller(Namespace(**arguments))
 
-    def __call__(self, batch):
-        results = [label_unit(from_row(json.loads(unit)), self.labeller) for unit in batch['unit']]
-        return dict(result=[json.dumps(result) for result in results])
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        units = [_parse_unit(*row) for row in zip(batch['kind'], batch['unit'])]
+        return dict(result=[json.dumps(label_unit(unit, self.labeller)) for unit in units])
+
+
+def _parse_unit(kind: str, fields: str) -> Unit:
+    """Rebuild a unit from JSON."""
+    if kind == 'TarUnit':
+        return TarUnit(*json.loads(fields))
+    (pairs,) = json.loads(fields)
+    return PhotoUnit(tuple((photo, target) for photo, target in pairs))

@@ -1,12 +1,15 @@
-"""What decides the labels of a folder, kept beside them: no folder mixes those of two models."""
+"""Record what decides the labels of a folder, so that no folder mixes those of two models."""
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine.config import Config
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg.apis.inference import RESIZING
 from mmseg.clip.text_files import stored_text
@@ -17,16 +20,19 @@ from mmseg.models.text_classifier import class_rows
 from mmseg.utils import atomic_path, digest_file
 from mmseg.utils.tensors import digest_state
 
-from .files import content_of
+from .units import content_of
+
+if TYPE_CHECKING:
+    from .labeller import Labeller
 
 WEIGHTS = ('pretrained', 'checkpoint')  # settings whose files are compared by what is loaded
 CLOSE = 1e-4  # of text rows of norm 1: computed on other hardware, they differ by some 1e-6
 
 
-def record_of(labeller, options):
-    """A Labeller, {option: value} that differ from the usual -> what JSON can hold
+def record_of(labeller: 'Labeller', options: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a Labeller, and options that differ from the defaults, in JSON's types.
 
-    The hardware and the places of files are not part of it: any machine may add to a folder.
+    Hardware and paths of files are not part of it: any machine may add to a folder.
     """
     network, words = labeller.network, labeller.words
     record = dict(
@@ -42,18 +48,17 @@ def record_of(labeller, options):
     return json.loads(json.dumps(record, default=str))
 
 
-def source_of(root, path):
-    """The folder of all photos or shards, one of them -> what JSON can hold
+def source_of(root: str | Path, path: str | Path) -> dict[str, str]:
+    """Describe the folder of all photos or shards by one of them, in JSON's types.
 
-    The one stands for the folder: where it is found again, unchanged, below another path, the
-    folder has moved or is another machine's.
+    If that one lies unchanged below another path, the folder has moved or is another machine's.
     """
     folder = os.path.realpath(root) if os.path.exists(root) else str(root)  # of scenes: a name
     return dict(folder=folder, one=os.path.relpath(path, root), content=content_of(path))
 
 
-def settings_of(config):
-    """A Config -> settings of the model and of the photo's size, files by their content"""
+def settings_of(config: Config) -> dict[str, Any]:
+    """Return the settings of the model and of the photo's size, files by their content."""
     model = config.model.to_dict()
     for key in ('vocabulary', 'text'):  # the words are compared by themselves
         model.pop(key, None)
@@ -62,8 +67,8 @@ def settings_of(config):
     return dict(model=_without_paths(model), resizing=resizing)
 
 
-def _without_paths(value, key=None):
-    """The same settings; a file's name becomes the digest of what is in it."""
+def _without_paths(value: Any, key: str | None = None) -> Any:
+    """Replace the names of files in settings by digests of their content."""
     if isinstance(value, dict):
         return {name: _without_paths(item, name) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -73,8 +78,8 @@ def _without_paths(value, key=None):
     return value
 
 
-def loaded_digest(network):
-    """A Segmentor -> sha256 of what was loaded: not of text that was computed from words"""
+def loaded_digest(network: nn.Module) -> str:
+    """Return the sha256 of the weights that were loaded, without text computed from words."""
     modules = nn.ModuleDict(dict(network=network))
     for name, module in network.named_modules():
         frozen = getattr(module, 'frozen', {})
@@ -85,19 +90,19 @@ def loaded_digest(network):
     return digest_state({k: v for k, v in tensors.items() if k in stored or not k.endswith(text)})
 
 
-def text_of(labeller):
-    """-> (C, D): the rows that a student of these labels compares its features with"""
+def text_of(labeller: 'Labeller') -> Tensor:
+    """Return the text (C, D) that a student of these labels compares its features with."""
     network = labeller.network
     rows = class_rows(network.decode_head.conv_seg.rows(), network.scoring.groups)
     return rows.detach().cpu().contiguous()
 
 
-def keep_record(out, record, text):
-    """Write labels.json and the (C, D) text, or find there what agrees with them.
+def keep_record(out: Path, record: Mapping[str, Any], text: Tensor) -> None:
+    """Write labels.json and the (C, D) text, or compare with those that are there.
 
     Raises:
-        UserError: the folder's labels are of another folder's photos, another model's, or of other
-            words; which keys differ.
+        UserError: the labels there are of another folder's photos, another model or other words;
+            it names the keys that differ.
     """
     old, rows = _read_record(out / RECORD), stored_text(out / TEXT)
     if old is not None:
@@ -119,8 +124,8 @@ def keep_record(out, record, text):
             temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
 
 
-def _require_source(out, old, folder):
-    """Refuse photos of another folder than the one that is recorded"""
+def _require_source(out: Path, old: Mapping[str, Any], folder: str) -> None:
+    """Refuse photos of another folder than the recorded one."""
     one = Path(folder, old.get('one', ''))
     if old.get('folder') != folder and old.get('content') != content_of(one):
         known = old.get('folder', 'an unknown folder')
@@ -130,20 +135,20 @@ def _require_source(out, old, folder):
         )
 
 
-def differing(old, new, where=()):
-    """Two values of JSON -> the keys, such as 'settings.model.windows', in which they differ"""
+def differing(old: Any, new: Any, where: tuple[str, ...] = ()) -> list[str]:
+    """List the keys, such as 'settings.model.windows', in which two values of JSON differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*new, *old])
         return [d for key in keys for d in differing(old.get(key), new.get(key), (*where, key))]
     return [] if old == new else ['.'.join(where)]
 
 
-def alike(rows, others):
-    """(C, D), (C, D) of any hardware -> whether they are the same text"""
+def alike(rows: Tensor, others: Tensor) -> bool:
+    """Return whether two (C, D), computed on any hardware, are the same text."""
     return rows.shape == others.shape and torch.allclose(rows, others, rtol=0, atol=CLOSE)
 
 
-def _read_record(path):
+def _read_record(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text())
         return record | dict(source=dict(record.get('source') or {}))

@@ -1,7 +1,9 @@
 """The photos of a tar shard, compressed or not, as a stream: all of them, or an error."""
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from mmseg.datasets.reading import SUFFIXES
 from mmseg.errors import UserError
@@ -16,11 +18,11 @@ class _Header(tarfile.TarInfo):
     """A member's header. Python takes a file's end, or a broken header, for the archive's end."""
 
     @classmethod
-    def fromtarfile(cls, archive):
-        """-> the next header; only the block of zeros that ends an archive is its end."""
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> '_Header':
+        """Read the next header; only the block of zeros that ends an archive is its end."""
         try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(
@@ -28,7 +30,7 @@ class _Header(tarfile.TarInfo):
             ) from error
 
 
-def photos_of(path):
+def photos_of(path: str | Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield (key, name, bytes) of each key's first photo; a key ends at the first dot.
 
     Raises:
@@ -44,7 +46,7 @@ def photos_of(path):
                 if member.isfile() and photo and key not in keys:
                     path_below('', member.name, path)
                     keys.add(key)
-                    yield key, member.name, shard.extractfile(member).read()
+                    yield key, member.name, cast(IO[bytes], shard.extractfile(member)).read()
     except UserError as error:
         raise DamagedShard(str(error)) from error
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:

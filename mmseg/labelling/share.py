@@ -1,27 +1,25 @@
-"""Which units are this process's: of --part on this machine, of the launcher's processes in it."""
+"""Share units out: among the parts of --part, and in each part among a launcher's processes."""
 
 import os
 import time
 
-import torch.distributed as dist
-
 from mmseg.errors import UserError
 
-NAMES = {'pytorch': ('RANK', 'WORLD_SIZE'), 'slurm': ('SLURM_PROCID', 'SLURM_NTASKS')}
+VARIABLES = {'pytorch': ('RANK', 'WORLD_SIZE'), 'slurm': ('SLURM_PROCID', 'SLURM_NTASKS')}
 
 
-def share_of(part, launcher):
-    """'2/8' or '', a launcher -> (this process's share, of how many)
+def share_of(part: str, launcher: str) -> tuple[int, int]:
+    """Return (index of this process's share, number of shares) for a part such as '2/8' or ''.
 
     Raises:
-        UserError: a part that is none, or a launcher that did not start this process.
+        UserError: a malformed part, or a launcher that did not start this process.
     """
-    (place, parts), (rank, world) = part_of(part), rank_of(launcher)
-    return place * world + rank, parts * world
+    (index, parts), (rank, world) = _parse_part(part), rank_of(launcher)
+    return index * world + rank, parts * world
 
 
-def part_of(part):
-    """'2/8' -> (1, 8); '' -> (0, 1)"""
+def _parse_part(part: str) -> tuple[int, int]:
+    """Parse '2/8' -> (1, 8), '' -> (0, 1)."""
     if not part:
         return 0, 1
     first, slash, parts = part.partition('/')
@@ -30,18 +28,25 @@ def part_of(part):
     return int(first) - 1, int(parts)
 
 
-def rank_of(launcher):
-    """-> (which of the launcher's processes this is, of how many)"""
+def rank_of(launcher: str) -> tuple[int, int]:
+    """Return (rank, number) of the launcher's processes.
+
+    Raises:
+        UserError: the launcher did not start this process.
+    """
     if launcher == 'none':
         return 0, 1
-    names = NAMES[launcher]
+    names = VARIABLES[launcher]
     if not all(name in os.environ for name in names):
         raise UserError(f'--launcher {launcher} needs {" and ".join(names)}')
-    return tuple(int(os.environ[name]) for name in names)
+    rank, world = (int(os.environ[name]) for name in names)
+    return rank, world
 
 
-def wait_for_others(failed):
-    """torchrun stops all processes when one fails: one that will waits until all are through."""
+def wait_for_others(failed: bool) -> None:
+    """Let a process that will fail wait until all are done: torchrun stops all when one fails."""
+    import torch.distributed as dist
+
     if not dist.is_torchelastic_launched():
         return
     store, rank, world = next(dist.rendezvous('env://'))

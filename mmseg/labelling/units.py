@@ -1,59 +1,72 @@
-"""Units of work: some photos of a folder, or a tar of photos. A unit is done, or done again.
+"""Units of work: some photos of a folder, or a tar of photos. A unit is done whole or done again.
 
-What is there already is whole (written beside, then renamed) and says of which photo or shard it
-is, by content. So a run that was killed goes on with what is missing or has changed. Processes
-share the units out; if two are given one after all, both write it.
+Labels are written under a temporary name and renamed, and name the content of their photo or
+shard. So a run that was killed goes on with what is missing or has changed. If two processes get
+the same unit, both write it.
 """
 
+import hashlib
 import io
+import os
 import sys
 import tarfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mmseg.datasets.pseudo_labels import CONFIDENCE
-from mmseg.datasets.reading import read_photo
+from mmseg.datasets.reading import list_photos, read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
 
-from .files import content_of
 from .shards import DamagedShard, photos_of
-from .stream import in_order
+
+if TYPE_CHECKING:
+    from .labeller import Labelled, Labeller
 
 THREADS, AHEAD = 4, 16  # that read and write, and how far they may be ahead of the network
 CONTENT = 'comment'  # the entry of a PNG, or of a tar's global header, that holds `content_of`
+CHUNK = 64  # photos of a folder's unit
+BLOCK, BLOCKS = 4096, 5  # bytes of a sample, samples of a file
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
 class PhotoUnit(NamedTuple):
     """Photos of a folder: (photo, label PNG) paths."""
 
-    pairs: tuple
+    pairs: tuple[tuple[str, str], ...]
 
-    def missing(self):
-        """-> the pairs whose labels are not written yet, or are of what the photo was before"""
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return the pairs whose labels are missing, or are of another content of the photo."""
         return _missing(self.pairs)
 
-    def label(self, labeller, pairs):
-        """Some of its pairs -> (photos labelled, errors)"""
-        errors = []
+    def label(
+        self, labeller: 'Labeller', pairs: Iterable[tuple[str, str]]
+    ) -> tuple[int, list[str]]:
+        """Label some of the pairs; return the number of photos labelled, and errors."""
+        errors: list[str] = []
 
-        def load(pair):
+        def load(pair: tuple[str, str]) -> tuple[Any, Image.Image | UserError]:
             photo, target = pair
             return (target, content_of(photo)), _read_or_error(labeller.read, photo)
 
-        def save(item):
-            (target, content), found = item
-            about = PngInfo()
-            about.add_text(CONTENT, content)
-            for name, image in _files(Path(target), found):
+        def save(item: tuple[Any, 'Labelled']) -> None:
+            (target, content), labelled = item
+            info = PngInfo()
+            info.add_text(CONTENT, content)
+            for name, image in _output_files(Path(target), labelled):
                 with atomic_path(name) as temporary:
-                    image.save(temporary, pnginfo=about)
+                    image.save(temporary, pnginfo=info)
 
         loaded = in_order(load, pairs, threads=THREADS, ahead=AHEAD)
-        saved = in_order(save, labeller.stream(_good(loaded, errors)), threads=THREADS, ahead=AHEAD)
+        stream = labeller.stream(_readable(loaded, errors))
+        saved = in_order(save, stream, threads=THREADS, ahead=AHEAD)
         return sum(1 for _ in saved), errors
 
 
@@ -64,24 +77,24 @@ class TarUnit(NamedTuple):
     target: str
 
     @property
-    def pairs(self):
-        return (tuple(self),)
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        return ((self.source, self.target),)
 
-    def missing(self):
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return its pair unless its labels are of the shard's content."""
         return _missing(self.pairs)
 
-    def label(self, labeller, _):
-        """-> (photos labelled, errors); the photos are streamed, in no more memory than a few"""
-        errors, count = [], 0
-        about = {CONTENT: content_of(self.source)}
+    def label(self, labeller: 'Labeller', _: object) -> tuple[int, list[str]]:
+        """Label all photos, a few in memory at a time; return their number, and errors."""
+        errors: list[str] = []
+        count = 0
+        headers = {CONTENT: content_of(self.source)}
         with atomic_path(self.target) as temporary:
-            with tarfile.open(temporary, 'w', pax_headers=about) as out:
-                loaded = in_order(
-                    self._decode, photos_of(self.source), threads=THREADS, ahead=AHEAD
-                )
-                labelled = labeller.stream(_good(loaded, errors))
-                encoded = in_order(_as_png, labelled, threads=THREADS, ahead=AHEAD)
-                for files in encoded:
+            with tarfile.open(temporary, 'w', pax_headers=headers) as out:
+                photos = photos_of(self.source)
+                loaded = in_order(self._decode, photos, threads=THREADS, ahead=AHEAD)
+                labelled = labeller.stream(_readable(loaded, errors))
+                for files in in_order(_as_png, labelled, threads=THREADS, ahead=AHEAD):
                     for name, data in files:
                         member = tarfile.TarInfo(name)
                         member.size = len(data)
@@ -89,18 +102,128 @@ class TarUnit(NamedTuple):
                     count += 1
         return count, errors
 
-    def _decode(self, member):
+    def _decode(self, member: tuple[str, str, bytes]) -> tuple[str, Image.Image | UserError]:
         key, name, data = member
         return key, _read_or_error(read_photo, f'{self.source}/{name}', file=io.BytesIO(data))
 
 
-def _missing(pairs):
-    looked = in_order(_is_labelled, pairs, threads=THREADS, ahead=AHEAD)
-    return tuple(pair for pair, done in zip(pairs, looked) if not done)
+Unit = PhotoUnit | TarUnit
 
 
-def _is_labelled(pair):
-    """(source, target) -> whether the labels say that they are of what the source is now"""
+def find_units(source: str | Path, out: str | Path) -> list[Unit]:
+    """Split a folder, a photo, a tar, a pattern of tars or a list of them into units, in order.
+
+    Labels of `folder/a/b.jpg` go to `out/a/b.png`, those of a shard `x.tar` to `out/x.tar`. A list
+    is a .txt with a path per line.
+
+    Raises:
+        UserError: no such file, or two inputs whose labels would have one name.
+    """
+    tars = _tars(Path(source))
+    if tars:
+        pairs = [(str(tar), str(Path(out, f'{tar.name.partition(".")[0]}.tar'))) for tar in tars]
+        _require_unique(pairs)
+        return [TarUnit(*pair) for pair in pairs]
+    photos = list_photos(source)
+    root = Path(source) if Path(source).is_dir() else Path(source).parent
+    return photo_units((p, Path(out, p.relative_to(root).with_suffix('.png'))) for p in photos)
+
+
+def photo_units(pairs: Iterable[tuple[str | Path, str | Path]]) -> list[Unit]:
+    """Split (photo, label PNG) paths into PhotoUnits.
+
+    Raises:
+        UserError: two photos whose labels would have one name.
+    """
+    names = [(str(photo), str(target)) for photo, target in pairs]
+    _require_unique(names)
+    return [PhotoUnit(tuple(names[i : i + CHUNK])) for i in range(0, len(names), CHUNK)]
+
+
+def _tars(source: Path) -> list[Path]:
+    if source.suffix == '.txt' and source.is_file():
+        paths = [Path(line.strip()) for line in source.read_text().splitlines() if line.strip()]
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f'{source} names {path}, which does not exist')
+        return paths
+    if '.tar' in source.suffixes or source.suffix == '.tgz':
+        paths = [source] if source.is_file() else sorted(source.parent.glob(source.name))
+        if not paths:
+            raise UserError(f'no such tar: {source}')
+        return paths
+    return sorted(source.glob('*.tar')) if source.is_dir() else []
+
+
+def _require_unique(pairs: Iterable[tuple[str, str]]) -> None:
+    sources: dict[str, str] = {}
+    for source, target in pairs:
+        if target in sources:
+            raise UserError(
+                f'the labels of {sources[target]} and {source} would both be {target}; rename one'
+            )
+        sources[target] = source
+
+
+def label_unit(unit: Unit, labeller: 'Labeller') -> dict[str, Any]:
+    """Label what is missing of a unit; a damaged shard is reported and left out.
+
+    Returns:
+        {'photos': their number, 'errors': texts, 'shards': paths of damaged ones}.
+    """
+    result: dict[str, Any] = dict(photos=0, errors=[], shards=[])
+    try:
+        missing = unit.missing()
+        if missing:
+            result['photos'], result['errors'] = unit.label(labeller, missing)
+    except DamagedShard as error:
+        print(f'skipped: {error}', file=sys.stderr)
+        result['shards'] += [source for source, _ in unit.pairs]
+    return result
+
+
+def content_of(path: str | Path) -> str:
+    """Identify a photo or a shard as 'size-digest', by evenly spaced samples of its bytes.
+
+    A run that goes on asks for this of every photo, so at most 20 KB are read, both ends included.
+    Modification times do not count: copies of a data set have others. A path without a file, such
+    as a scene of the miniature, is identified by itself.
+    """
+    try:
+        with open(path, 'rb') as file:
+            size, sha = os.fstat(file.fileno()).st_size, hashlib.sha256()
+            for i in range(BLOCKS):
+                file.seek(max(0, size - BLOCK) * i // (BLOCKS - 1))
+                sha.update(file.read(BLOCK))
+    except OSError:  # its reader says what is wrong
+        return str(path)
+    return f'{size}-{sha.hexdigest()[:32]}'
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Iterator[Result]:
+    """Yield function(item) in the order of the items, computed by threads up to `ahead` before.
+
+    The items are drawn in the caller's thread, so one such stream may feed another.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _missing(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    labelled = in_order(_is_labelled, pairs, threads=THREADS, ahead=AHEAD)
+    return tuple(pair for pair, done in zip(pairs, labelled) if not done)
+
+
+def _is_labelled(pair: tuple[str, str]) -> bool:
+    """Return whether a (source, target) pair's labels name the source's present content."""
     source, target = pair
     try:
         if target.endswith('.tar'):
@@ -114,23 +237,27 @@ def _is_labelled(pair):
     return content is not None and content == content_of(source)
 
 
-def _files(target, found):
-    """Where the labels go, Labelled -> [(path, image)]; the labels last: they say that all is."""
-    images = [(target, found.labels)]
-    if found.confidence is not None:
-        images.insert(0, (target.with_suffix(CONFIDENCE), found.confidence))
+def _output_files(target: Path, labelled: 'Labelled') -> list[tuple[Path, Image.Image]]:
+    """List (path, image) to write; the labels last, since they mark the photo as done."""
+    images = [(target, labelled.labels)]
+    if labelled.confidence is not None:
+        images.insert(0, (target.with_suffix(CONFIDENCE), labelled.confidence))
     return images
 
 
-def _read_or_error(read, path, **options):
+def _read_or_error(
+    read: Callable[..., Image.Image], path: str, **options: Any
+) -> Image.Image | UserError:
     try:
         return read(path, **options)
     except UserError as error:
         return error
 
 
-def _good(loaded, errors):
-    """(key, image or UserError) items -> those with an image; the errors are said and kept"""
+def _readable(
+    loaded: Iterable[tuple[Any, Image.Image | UserError]], errors: list[str]
+) -> Iterator[tuple[Any, Image.Image]]:
+    """Yield the items that are images; print errors and append them to `errors`."""
     for key, image in loaded:
         if isinstance(image, Image.Image):
             yield key, image
@@ -139,28 +266,12 @@ def _good(loaded, errors):
             errors.append(str(image))
 
 
-def _as_png(item):
-    """(key, Labelled) -> [(name, bytes)]"""
-    key, found = item
+def _as_png(item: tuple[str, 'Labelled']) -> list[tuple[str, bytes]]:
+    """Encode a (key, Labelled) as [(name, bytes)]."""
+    key, labelled = item
     encoded = []
-    for name, image in _files(Path(f'{key}.png'), found):
+    for name, image in _output_files(Path(f'{key}.png'), labelled):
         buffer = io.BytesIO()
         image.save(buffer, 'png')
         encoded.append((str(name), buffer.getvalue()))
     return encoded
-
-
-def label_unit(unit, labeller):
-    """What every engine calls -> {'photos': number, 'errors': texts, 'shards': damaged ones}.
-
-    A unit that is done costs nothing. A damaged shard is said and left out; it stays missing.
-    """
-    result = dict(photos=0, errors=[], shards=[])
-    try:
-        missing = unit.missing()
-        if missing:
-            result['photos'], result['errors'] = unit.label(labeller, missing)
-    except DamagedShard as error:
-        print(f'skipped: {error}', file=sys.stderr)
-        result['shards'].append(unit.source)
-    return result

@@ -1,46 +1,53 @@
-"""One figure of the leaderboard: a tower under some options, or a student of it."""
+"""Measure one figure of the leaderboard: a tower under some options, or a student of it."""
 
 import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from safetensors.torch import save_file
 
 from mmseg.apis.record import bare
 from mmseg.apis.test import require_data
 from mmseg.apis.train import train
+from mmseg.clip.state_dict import prune_vocabulary
+from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.engine import load_config
+from mmseg.errors import UserError
 from mmseg.evaluation import confusion_matrix, scores_of
 from mmseg.labelling.command import main as label
 from mmseg.registry import MODELS
-from mmseg.utils import atomic_path
+from mmseg.utils import atomic_path, read_json
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis'))
-from miniature_study import CONFIGS, Scenes, trained_tower
+from .options import PROXY, SPEEDS, USUAL, VIEWS
 
-from .options import PROXY, USUAL, VIEWS
-
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / 'configs' / 'miniature'
 BASE = CONFIGS / 'maskclip_vit.py'
 STUDENT = CONFIGS / 'maskclip_plus_vit_segformer_b0.py'
-AUTOENCODER = CONFIGS / 'proxy_vit.py'
 WORLDS = dict(test=1, validation=3)  # of scenes; the towers saw those of 0, the students of 2
-UNLABELLED = 2
-PHOTO_BASE = Path(__file__).resolve().parents[2] / 'tests' / 'configs' / 'real_photos_base.py'
+UNLABELLED, UNLABELLED_SCENES = 2, 500  # for mean cosines
+CAPTIONS = 2000  # whose words a tower's vocabulary keeps
+PHOTO_BASE = ROOT / 'tests' / 'configs' / 'real_photos_base.py'
 SPLITS = dict(test='val', validation='train')  # of photos: no student and no tower sees a mask
 BATCH = 50
+Options = dict[str, Any]
 
 
-def measure_scenes(seed, options, split, scenes, *, folder):
-    """A seed, {key: value}, a key of WORLDS -> mIoU in per cent"""
+def measure_scenes(seed: int, options: Options, split: str, scenes: int, *, folder: Path) -> float:
+    """Return the mIoU in per cent of a seed's MaskCLIP on scenes of a split of WORLDS."""
     config = config_of(seed, options, folder)
     return miou(MODELS.build(config.model).eval(), scenes_of(config, split, scenes))
 
 
-def config_of(seed, options, folder):
-    """A seed, {key: value} -> Config of its MaskCLIP, with the files that are its own"""
+def config_of(seed: int, options: Options, folder: Path) -> Config:
+    """Load the config of a seed's MaskCLIP, with the seed's own files."""
     options = with_proxy(seed, options, folder)
     config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
     weight = config.get('class_weight') or {}
@@ -49,19 +56,27 @@ def config_of(seed, options, folder):
     return config
 
 
-def measure_photos(options, split, photos):
-    """{key: value}, a key of SPLITS -> mIoU in per cent on the first photos of the split"""
+def measure_photos(options: Options, split: str, photos: int) -> float:
+    """Return the mIoU in per cent on the first photos of a split of SPLITS."""
     config = load_config(PHOTO_BASE, options)
     dataset = config.test_dataloader.dataset
     dataset.update(split=f'ImageSets/Segmentation/{SPLITS[split]}.txt', indices=photos)
     return miou(MODELS.build(config.model).eval(), require_data(config.test_dataloader))
 
 
-def train_student(seed, settings, *, scenes, iterations, folder, split='test'):
-    """A seed, {key: value} of a student's config -> mIoU of the student
+def train_student(
+    seed: int,
+    settings: Options,
+    *,
+    scenes: int,
+    iterations: int,
+    folder: Path,
+    split: str = 'test',
+) -> float:
+    """Train a student; return its mIoU in per cent.
 
-    Two keys are the leaderboard's own: `student` names the config, where it is another one, and
-    `pseudo_labels` says who writes the labels once, see `labels_written`.
+    Two keys of `settings` are the leaderboard's own: `student` names the config, if it is another
+    one, and `pseudo_labels` says who writes the labels once, see `labels_written`.
     """
     settings = {'train_cfg.max_iters': iterations, **settings}
     leaf = CONFIGS / settings.pop('student', STUDENT.name)
@@ -80,11 +95,11 @@ def train_student(seed, settings, *, scenes, iterations, folder, split='test'):
     return miou(student, scenes_of(load_config(leaf), split, scenes))
 
 
-def labels_written(seed, settings, folder):
-    """A seed, {key: value} of a student's config -> folder of its teacher's labels, now written
+def labels_written(seed: int, settings: Options, folder: Path) -> Path:
+    """Write the labels of a student's teacher; return their folder.
 
-    `pseudo_labels` is {key: value} of the teacher's config; or VIEWS: six views of the teacher that
-    the student's config has.
+    `pseudo_labels` of the settings holds options of the teacher's config; or it is VIEWS: six views
+    of the teacher in the student's config.
     """
     teacher, views = settings['pseudo_labels'], []
     if teacher == VIEWS:
@@ -92,7 +107,8 @@ def labels_written(seed, settings, folder):
         if 'model.class_weight' in teacher:
             teacher['class_weight'] = teacher.pop('model.class_weight')
         views = ['--scales', '0.75', '1', '1.25', '--flip', '--confidence']
-    name = f'{"views" if views else "once"}_{seed}_{digest_of(teacher)}'
+    digest = crc32(json.dumps(teacher, sort_keys=True).encode())
+    name = f'{"views" if views else "once"}_{seed}_{digest:08x}'
     config, out = folder / f'{name}.py', folder / name
     config_of(seed, teacher, folder).dump(str(config))
     common = ['--photos-of', str(STUDENT), '--batch', str(BATCH), '--out', str(out)]
@@ -100,31 +116,37 @@ def labels_written(seed, settings, folder):
     return out
 
 
-def digest_of(options):
-    """{key: value} -> eight hexadecimal digits"""
-    return f'{crc32(json.dumps(options, sort_keys=True).encode()):08x}'
+def tower(seed: int, folder: Path) -> str:
+    """Return the weights of a seed's CLIP, trained if missing; those of seed 0 are shipped."""
+    if not seed:
+        return 'miniature'
+    path = folder / f'clip_vit_{seed}.safetensors'
+    if not path.exists():
+        config = load_config(CONFIGS / 'clip_vit.py')
+        data = require_data(config.train_dataloader)
+        captions = [data[i]['data_samples'].caption for i in range(CAPTIONS)]
+        with torch.enable_grad():
+            runner = train(config, work_dir=path.with_suffix(''), seed=seed)
+        with atomic_path(path) as temporary:
+            save_file(prune_vocabulary(bare(runner.model).clip.state_dict(), captions), temporary)
+    return str(path)
 
 
-def tower(seed, folder):
-    """A seed -> the weights of its CLIP, trained if they are not there; of 0, the shipped ones"""
-    return str(trained_tower('vit', seed, folder)[0]) if seed else 'miniature'
-
-
-def with_proxy(seed, options, folder):
-    """A seed, {key: value} -> the same, with the weights of the seed's proxy where it has one"""
-    found = dict(options)
+def with_proxy(seed: int, options: Options, folder: Path) -> Options:
+    """Return options with the weights of the seed's proxy, where they have a proxy."""
+    changed = dict(options)
     for key, value in options.items():
         if key.endswith('.proxy') and value['pretrained'] == PROXY:
-            found[key] = {**value, 'pretrained': trained_proxy(seed, folder)}
-    return found
+            changed[key] = {**value, 'pretrained': trained_proxy(seed, folder)}
+    return changed
 
 
-def trained_proxy(seed, folder, **options):
-    """A seed -> the weights of its proxy in timm's names, trained if they are not there"""
+def trained_proxy(seed: int, folder: Path, **options: Any) -> str:
+    """Return the weights of a seed's proxy in timm's names, trained if they are not there."""
     path = Path(folder) / f'proxy_{seed}.safetensors'
     if not path.exists():
         with torch.enable_grad():
-            config = load_config(AUTOENCODER, options)
+            config = load_config(CONFIGS / 'proxy_vit.py', options)
             runner = train(config, work_dir=path.with_suffix(''), seed=seed, validate=False)
         state = bare(runner.model).proxy.vit.cpu().state_dict()
         with atomic_path(path) as temporary:
@@ -132,16 +154,16 @@ def trained_proxy(seed, folder, **options):
     return str(path)
 
 
-def scenes_of(config, split, scenes):
-    """-> the data set of the config's tests with scenes of this split"""
+def scenes_of(config: Config, split: str, scenes: int) -> Any:
+    """Build the data set of the config's tests with scenes of a split."""
     config.test_dataloader.dataset.update(world=WORLDS[split], scenes=scenes)
     return require_data(config.test_dataloader)
 
 
 @torch.inference_mode()
-def miou(model, data):
-    """A Segmentor, a data set -> mIoU in per cent, by the path of `tools/test.py`"""
-    total = 0
+def miou(model: Any, data: Any) -> float:
+    """Return the mIoU in per cent of a Segmentor, by the path of tools/test.py."""
+    total = torch.zeros(())
     for first in range(0, len(data), BATCH):
         rows = [data[i] for i in range(first, min(first + BATCH, len(data)))]
         samples = [row['data_samples'] for row in rows]
@@ -152,13 +174,43 @@ def miou(model, data):
 
 
 @torch.inference_mode()
-def mean_similarity(seed, folder):
-    """A seed -> the file of each class's mean cosine with unlabelled scenes"""
+def mean_similarity(seed: int, folder: Path) -> str:
+    """Return the file of each class's mean cosine with unlabelled scenes, for a seed's tower."""
     path = Path(folder) / f'usual_{seed}.npy'
     if not path.exists():
         config = load_config(BASE, {'model.backbone.pretrained': tower(seed, folder)})
         model = MODELS.build(config.model)
-        seen = model.backbone.embed(Scenes(UNLABELLED).images)
+        data = MiniatureDataset(scenes=UNLABELLED_SCENES, world=UNLABELLED)
+        names = [data.get_data_info(i)['img_path'] for i in range(UNLABELLED_SCENES)]
+        images = torch.from_numpy(np.stack([data.draw(name).image for name in names]))
+        embeddings = model.backbone.embed(images.permute(0, 3, 1, 2).float())
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, (seen @ model.decode_head.conv_seg.embeddings.T).mean(dim=0).numpy())
+        text = model.decode_head.conv_seg.embeddings
+        np.save(path, (embeddings @ text.T).mean(dim=0).numpy())
     return str(path)
+
+
+def speeds_of(results: str | Path) -> dict[str, Any]:
+    """Read {option: photos/s}, and a date under 'when'; {} if not measured."""
+    path = Path(results) / 'speed.json'
+    return read_json(path) if path.is_file() else {}
+
+
+def measure_speeds(results: Path) -> None:
+    """Write speed.json: the photos/s of each option by tools/benchmark.py, inputs of 520 x 390."""
+    speeds: dict[str, Any] = {}
+    for name, (config, options) in SPEEDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, 'speed.json')
+            command = [sys.executable, ROOT / 'tools' / 'benchmark.py', ROOT / 'configs' / config]
+            command += ['--random-weights', '--synthetic', '--number', 2, '--repeats', 2]
+            command += ['--out', out, *(['--cfg-options', *options] if options else [])]
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f'tools/benchmark.py {config}: {done.stderr.strip()[-200:]}')
+            report = json.loads(out.read_text())
+        speeds[name] = report['results'][0]['rate']['median']
+        speeds['when'] = f'{report["machine"]["date"]}, torch {report["machine"]["torch"]}'
+        print(f'{name}: {speeds[name]:.2f} photos/s', flush=True)
+    with atomic_path(results / 'speed.json') as temporary:
+        temporary.write_text(json.dumps(speeds, indent=1) + '\n')

@@ -1,5 +1,7 @@
 """What the leaderboard compares, and what others published: data only."""
 
+from typing import Any
+
 USUAL = 'usual'  # stands for a seed's own file
 PROXY = 'proxy'  # stands for the weights of a seed's own proxy
 VIEWS = 'views'  # stands for the folder of labels that a seed's teacher wrote
@@ -10,26 +12,29 @@ TAUS = (0.25, 0.5, 1.0, 2.0)
 THRESHOLDS = (0.3, 0.6, 0.9)
 
 
-def readout(name, **switches):
+Options = dict[str, Any]
+
+
+def readout(name: str, **switches: Any) -> Options:
     return {'model.backbone.readout': dict(preset=name, **switches) if switches else name}
 
 
-def proxyclip(**switches):
+def proxyclip(**switches: Any) -> Options:
     proxy = dict(model='test_vit', pretrained=PROXY, parts=2)
     return readout('proxyclip', **switches) | {'model.backbone.proxy': proxy}
 
 
-def prior(**settings):
+def prior(**settings: Any) -> Options:
     weight = dict(type='ClassWeight', crop_size=64, text=dict(templates='miniature'), **settings)
     return {'class_weight': weight}
 
 
-def prior_of_photos(**settings):
+def prior_of_photos(**settings: Any) -> Options:
     text = dict(file=f'{PHOTOS}/text_voc20.npy')
     return {'class_weight': dict(type='ClassWeight', crop='image', text=text, **settings)}
 
 
-def shown_at(size):
+def shown_at(size: int) -> Options:
     pipeline = [
         dict(type='RenderScene'),
         dict(type='Resize', scale=(size, size)),
@@ -38,11 +43,11 @@ def shown_at(size):
     return {'test_dataloader.dataset.pipeline': pipeline}
 
 
-def pamr(steps, *dilations):
+def pamr(steps: int, *dilations: int) -> Options:
     return {'model.post': dict(type='PAMR', steps=steps, dilations=dilations)}
 
 
-def superpixels(segments):
+def superpixels(segments: int) -> Options:
     return {'model.post': dict(type='Superpixels', segments=segments)}
 
 

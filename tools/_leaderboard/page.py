@@ -1,9 +1,11 @@
-"""The leaderboard as a page of Markdown."""
+"""Write the leaderboard as a page of Markdown."""
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from .board import MASKCLIP
+from .board import MASKCLIP, Board, Options, Steps
 from .options import COMBINATION, PUBLISHED, SECOND
 
 INTRODUCTION = """\
@@ -48,12 +50,19 @@ weights and the data set are at hand.
 """
 
 
-def page_of_scenes(board, alone, steps, students, speeds):
-    """-> Markdown.
+def page_of_scenes(
+    board: Board,
+    alone: Mapping[str, Mapping[str, Options]],
+    steps: Steps,
+    students: Mapping[tuple[str, str], tuple[list[float], list[float]]],
+    speeds: Mapping[str, Any],
+) -> str:
+    """Write the part on scenes and students.
 
     Args:
-        board: a Board; alone, steps: its `alone()` and `combination()`.
-        students: of `students.students`; {} for none.
+        board: the figures.
+        alone, steps: its `alone()` and `combination()`.
+        students: of `board.students`; {} for none.
         speeds: {option: photos/s}, and under 'when' a date.
     """
     head = INTRODUCTION.format(
@@ -77,84 +86,87 @@ def page_of_scenes(board, alone, steps, students, speeds):
     return '\n'.join(parts)
 
 
-def page_of_photos(board):
-    """Board -> Markdown"""
+def page_of_photos(board: Board) -> str:
+    """Write the part on real photos."""
     head = PHOTOS.format(photos=board.measured_with['photos'])
     steps = _steps(board, board.combination())
     return '\n'.join([head, _options(board, board.alone(), {}), 'The best combination:\n', steps])
 
 
-def published():
-    """-> Markdown"""
+def published() -> str:
+    """Write the part on published figures."""
     rows = [f'| {" | ".join(row)} | | |' for row in PUBLISHED]
     head = '| method | published, 59 | published, 60 | here, 59 | here, 60 |'
     return f'{PUBLISHED_TEXT}\n{_table(head, rows)}'
 
 
-def _options(board, alone, speeds):
+def _options(
+    board: Board, alone: Mapping[str, Mapping[str, Options]], speeds: Mapping[str, Any]
+) -> str:
     base = board.figures({}, 'test')
     rows = [[MASKCLIP, '', spread(base), '', _speed(speeds, MASKCLIP)]]
     for options in alone.values():
         for name, chosen in options.items():
-            found = board.figures(chosen, 'test')
+            values = board.figures(chosen, 'test')
             speed = _speed(speeds, name)
-            rows.append([name, settings(chosen), spread(found), gain(found, base), speed])
+            rows.append([name, settings(chosen), spread(values), gain(values, base), speed])
     head = '| option | chosen | mIoU | over MaskCLIP (better in) | photos/s |'
     if not speeds:
         head, rows = head.replace(' photos/s |', ''), [row[:-1] for row in rows]
     return _table(head, [f'| {" | ".join(row)} |' for row in rows])
 
 
-def _steps(board, steps, instead=()):
-    """`instead`: {option: its best variant}, shown in place of the last step's readout"""
-    rows, before = [], None
+def _steps(board: Board, steps: Steps, instead: Mapping[str, Options] | None = None) -> str:
+    """List the steps, and then each option of `instead` in place of the last step's readout."""
+    rows: list[str] = []
+    before: list[float] = []
     for name, options in steps:
-        found = board.figures(options, 'test')
-        more = gain(found, before) if before else ''
-        rows.append(f'| {"+ " if before else ""}{name} | {spread(found)} | {more} |')
-        before = found
-    for name in instead:
-        found = board.figures({**steps[-1][1], **instead[name]}, 'test')
+        values = board.figures(options, 'test')
+        more = gain(values, before) if before else ''
+        rows.append(f'| {"+ " if before else ""}{name} | {spread(values)} | {more} |')
+        before = values
+    for name, options in (instead or {}).items():
+        values = board.figures({**steps[-1][1], **options}, 'test')
         row = f'all of these, {name} in place of the readout'
-        rows.append(f'| {row} | {spread(found)} | {gain(found, before)} |')
+        rows.append(f'| {row} | {spread(values)} | {gain(values, before)} |')
     text = 'Family by family, the option that helped most in validation, where one did.\n\n'
     table = _table('| | mIoU | over the line above (better in) |', rows)
     return f'{text}{table}\nAs options: `{json.dumps(steps[-1][1])}`\n'
 
 
-def _students(students):
+def _students(students: Mapping[tuple[str, str], tuple[list[float], list[float]]]) -> str:
     rows = []
-    for (teacher, switch), (taught, found) in students.items():
-        cells = [teacher, spread(taught), switch, spread(found), gain(found, taught)]
+    for (teacher, switch), (teachers, values) in students.items():
+        cells = [teacher, spread(teachers), switch, spread(values), gain(values, teachers)]
         rows.append(f'| {" | ".join(cells)} |')
     head = '| teacher | its mIoU | training | student | over its teacher (better in) |'
     return _table(head, rows)
 
 
-def _table(head, rows):
+def _table(head: str, rows: Sequence[str]) -> str:
     rule = '|---' * (head.count('|') - 1) + '|'
     return '\n'.join([head, rule, *rows]) + '\n'
 
 
-def _speed(speeds, name):
+def _speed(speeds: Mapping[str, Any], name: str) -> str:
     return f'{speeds[name]:.2f}' if name in speeds else ''
 
 
-def spread(values):
-    """[27, 29] -> '28.0 ± 1.4'"""
+def spread(values: Sequence[float]) -> str:
+    """Format mean and deviation: [27, 29] -> '28.0 ± 1.4'."""
     deviation = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
     return f'{statistics.mean(values):.1f}{deviation}'
 
 
-def gain(values, base):
-    """[28, 30], [27, 31] -> '+0.0 (1 of 2)'"""
+def gain(values: Sequence[float], base: Sequence[float]) -> str:
+    """Format the mean gain, and in how many: [28, 30], [27, 31] -> '+0.0 (1 of 2)'."""
     differences = [value - before for value, before in zip(values, base, strict=True)]
     better = sum(difference > 0 for difference in differences)
     return f'{statistics.mean(differences):+.1f} ({better} of {len(differences)})'
 
 
-def settings(options):
-    """{'model.backbone.readout': 'sclip'} -> '`readout=sclip`', without what all of them share"""
+def settings(options: Options) -> str:
+    """Format {'model.backbone.readout': 'sclip'} as '`readout=sclip`', without shared keys."""
     shown = []
     for key, value in options.items():
         name = key.rpartition('.')[2]

@@ -6,30 +6,24 @@ python tools/analysis/compare_runs.py WORK_DIR_A WORK_DIR_B --names MaskCLIP '+ 
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import run_command
-from mmseg.apis.result import write_image
+from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
 from mmseg.utils import read_image, read_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ('#9aa5b1', '#1f6fb2', '#e08a1e', '#3c8d5a', '#8a5fbf')
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments() -> argparse.Namespace:
+    parser = documented_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', help='folders with an eval_single_scale_*.json')
     parser.add_argument('--names', nargs='+', help="of the runs; default the folders'")
     parser.add_argument('--labels', nargs='+', default=[], help="the runs' --out folders")
@@ -41,7 +35,7 @@ def parse_arguments():
     return args
 
 
-def _check_numbers(args):
+def _check_numbers(args: argparse.Namespace) -> None:
     runs = len(args.work_dirs)
     if runs > len(COLOURS):
         raise UserError(f'at most {len(COLOURS)} runs go into one picture, not {runs}')
@@ -51,11 +45,15 @@ def _check_numbers(args):
         raise UserError('--labels and --photos go together, with one folder of labels a run')
 
 
-def main():
+def main() -> None:
     args = parse_arguments()
+    from matplotlib.figure import Figure
+
+    from mmseg.apis.result import write_image
+
     runs = [newest_result(folder) for folder in args.work_dirs]
     rows = len(args.labels)
-    figure = plt.figure(figsize=(11, 3.5 + 2 * rows), layout='constrained')
+    figure = Figure(figsize=(11, 3.5 + 2 * rows), layout='constrained')
     grid = figure.add_gridspec(rows + 1, max(len(args.photos), 1), height_ratios=[*[1] * rows, 1.6])
     for row, folder in enumerate(args.labels):
         for column, photo in enumerate(args.photos):
@@ -68,16 +66,22 @@ def main():
     print(f'written to {args.out}')
 
 
-def label_map(folder, photo):
-    """-> (H, W, 3): the label PNG of a photo in its palette's colours"""
+def label_map(folder: str, photo: str) -> np.ndarray:
+    """Read the label PNG of a photo as (H, W, 3), in its palette's colours."""
+
     path = Path(folder) / f'{photo}.png'
     if not path.is_file():
         raise UserError(f'no such labels: {path}; tools/test.py --out writes them')
     return np.asarray(read_image(path, lambda image: image.convert('RGB')))
 
 
-def newest_result(folder):
-    """The newest eval_single_scale_*.json of a work dir -> mIoU, {class: IoU}."""
+def newest_result(folder: str | Path) -> tuple[float, dict[str, float]]:
+    """Read mIoU and {class: IoU} of the newest eval_single_scale_*.json of a work dir.
+
+    Raises:
+        UserError: there is none, or it is not a result of tools/test.py.
+    """
+
     files = sorted(Path(folder).glob('eval_single_scale_*.json'))
     if not files:
         raise UserError(f'{folder} has no eval_single_scale_*.json; run tools/test.py --eval mIoU')
@@ -90,8 +94,10 @@ def newest_result(folder):
         raise UserError(f'{files[-1]} is no result of tools/test.py: {error!r}') from error
 
 
-def draw_bars(axis, runs, names):
-    """IoU per class of all runs, ordered by the last's, and their means in the legend."""
+def draw_bars(
+    axis: 'Axes', runs: Sequence[tuple[float, dict[str, float]]], names: Sequence[str]
+) -> None:
+    """Draw the IoU per class of all runs, ordered by the last's, their means in the legend."""
     order = sorted(runs[-1][1], key=lambda name: -runs[-1][1][name])
     width = 0.8 / len(runs)
     for i, ((miou, table), name) in enumerate(zip(runs, names, strict=True)):

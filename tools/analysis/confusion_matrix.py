@@ -7,40 +7,28 @@ Rows are the truth, in per cent of its pixels, the most frequent class on top; t
 .npy beside the picture.
 """
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.apis.result import write_image
-from mmseg.apis.test import require_data
-from mmseg.datasets.reading import read_mask
-from mmseg.engine import load_config
+from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.evaluation import confusion_matrix
 from mmseg.utils import atomic_path, output_dir, unique_names
 
 WRITTEN_UP_TO = 25  # classes whose cells hold their numbers
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = documented_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument('labels', type=Path, help="tools/test.py's --out folder")
     parser.add_argument('--out', default='confusion.png', help='a .png')
     args = parser.parse_args()
+    from mmseg.apis.test import require_data
+    from mmseg.engine import load_config
+
     dataset = require_data(load_config(args.config, args.cfg_options).get('test_dataloader'))
     counts = count(dataset, args.labels)
     output_dir(Path(args.out).parent)
@@ -50,22 +38,27 @@ def main():
     print(f'written to {args.out}')
 
 
-def count(dataset, folder):
-    """Data set with masks, folder of label PNGs -> (C, C) pixels, truth x prediction.
+def count(dataset: Any, folder: Path) -> np.ndarray:
+    """Count (C, C) pixels, truth x prediction, of a data set's masks and a folder of label PNGs.
 
     Raises:
         UserError: a label map is missing, of another size than the mask, or with pixels of no
             class; no masks at all.
     """
+    import torch
+
+    from mmseg.datasets.reading import read_mask
+    from mmseg.evaluation import confusion_matrix
+
     size = len(dataset.metainfo['classes'])
     total = np.zeros((size, size), np.int64)
     paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
     names = unique_names(paths)
     for i, path in enumerate(paths):
-        found = dataset[i]['data_samples']
-        if 'gt_sem_seg' not in found:
+        sample = dataset[i]['data_samples']
+        if 'gt_sem_seg' not in sample:
             raise UserError('the data set has no masks to compare with')
-        file, truth = folder / f'{names[str(path)]}.png', found.gt_sem_seg
+        file, truth = folder / f'{names[str(path)]}.png', sample.gt_sem_seg
         labels = read_mask(file, truth.shape, num_classes=size, reduce_zero_label=False)
         if labels.max() >= size:
             raise UserError(f'{file} has pixels of no class; compare labels without a threshold')
@@ -73,14 +66,19 @@ def count(dataset, folder):
     return total
 
 
-def draw(counts, names, out):
-    """(C, C), names -> a picture of the classes that occur"""
+def draw(counts: np.ndarray, names: Sequence[str], out: str) -> None:
+    """Draw the classes that occur in (C, C) pixels."""
+    from matplotlib.figure import Figure
+
+    from mmseg.apis.result import write_image
+
     order = [i for i in np.argsort(-counts.sum(axis=1), kind='stable') if counts[i].sum()]
     if not order:
         raise UserError('no pixel of the data set is labelled')
     shares = 100 * counts[np.ix_(order, order)] / counts[order].sum(axis=1, keepdims=True)
     side = 2.5 + 0.36 * len(order)
-    figure, axis = plt.subplots(figsize=(side, side), layout='constrained')
+    figure = Figure(figsize=(side, side), layout='constrained')
+    axis = figure.subplots()
     image = axis.imshow(shares, cmap='Blues', vmin=0, vmax=100)
     ticks = [names[i] for i in order]
     axis.set_xticks(range(len(order)), ticks, rotation=90)

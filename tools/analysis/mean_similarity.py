@@ -8,26 +8,31 @@ subtracted (`class_weight.mean_similarity`) lifts what is seen more than usual. 
 `class_weight`, whose text and view they are of.
 """
 
-import argparse
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-from mmengine.registry import DefaultScope
-
-from mmseg.apis.command import add_config_arguments, run_command
-from mmseg.engine import allow_tf32, device_of, load_config
+from mmseg.apis.command import add_config_arguments, add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.registry import DATASETS, MODELS, SCOPE
 from mmseg.utils import Progress, atomic_path, output_dir
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def main():
-    args = parse_arguments()
+
+def main() -> None:
+    parser = documented_parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('--out', required=True, help='.npy')
+    parser.add_argument('--loader', default='test_dataloader', help='whose photos')
+    add_device(parser)
+    args = parser.parse_args()
+    from mmengine.registry import DefaultScope
+
+    from mmseg.engine import allow_tf32, device_of, load_config
+    from mmseg.registry import DATASETS, MODELS, SCOPE
+
     config = load_config(args.config, args.cfg_options)
     if not config.get('class_weight'):
         raise UserError(f'{args.config} has no class_weight that the cosines could be of')
@@ -43,11 +48,12 @@ def main():
     print(f'{len(usual)} mean cosines over {len(dataset)} photos written to {args.out}')
 
 
-@torch.inference_mode()
-def mean_cosines(model, dataset):
-    """A Segmentor with a class weight, a data set -> (C)"""
-    device, total = next(model.buffers()).device, 0
-    with Progress(len(dataset), 'photos', unit='photo') as progress:
+def mean_cosines(model: Any, dataset: Any) -> 'Tensor':
+    """Return each class's mean cosine (C) with the photos of a data set."""
+    import torch
+
+    device, total = next(model.buffers()).device, torch.zeros(())
+    with torch.inference_mode(), Progress(len(dataset), 'photos', unit='photo') as progress:
         for i in range(len(dataset)):
             packed = dataset[i]
             image = packed['inputs'].to(device)
@@ -57,20 +63,9 @@ def mean_cosines(model, dataset):
             embedding = model.class_weight.embed(
                 image[None] if view is None else view, model.backbone
             )
-            total = total + model.class_weight.cosines(embedding)[0]
+            total = total.to(device) + model.class_weight.cosines(embedding)[0]
             progress.update()
     return total / len(dataset)
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument('--out', required=True, help='.npy')
-    parser.add_argument('--loader', default='test_dataloader', help='whose photos')
-    parser.add_argument('--device')
-    return parser.parse_args()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test train_b5
-# train_deeplabv2 sizes classes photos windows options), JSONs into docs/benchmarks. On an idle machine.
+# train_deeplabv2 sizes classes photos windows), JSONs into docs/benchmarks. On an idle machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${OUT:-docs/benchmarks}
@@ -40,10 +40,6 @@ for part in "$@"; do
                 measure windows_$batch configs/beyond/vit16_336_slide_pascal_context_59.py \
                     --number 3 --repeats 3 --cfg-options protocol.windows.batch=$batch
             done ;;
-        options)
-            python tools/analysis/count_flops.py --measure --out "$OUT/flops.json"
-            python tools/analysis/precision_options.py $TEST "${MADE_UP[@]}" --number 3 \
-                --repeats 2 --ways fp32 bf16 int8 compile --out "$OUT/options.json" ;;
         *)
             echo "error: no part is called $part" >&2
             exit 1 ;;

@@ -5,20 +5,11 @@ python tools/analysis/model_zoo.py > docs/model_zoo.md
 Parameters are counted on networks of random weights; figures stand in PUBLISHED and MEASURED below.
 """
 
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import run_command
-from mmseg.engine import load_config
-from mmseg.models import count_parameters
-from mmseg.registry import MODELS
+from mmseg.apis.command import documented_parser, run_command
 from mmseg.vocabularies import load_vocabulary
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -62,7 +53,10 @@ have the published figures' ([quirks.md](quirks.md)). The miniature's leaves are
 """
 
 
-def main():
+def main() -> None:
+    documented_parser(__doc__).parse_args()
+    import torch
+
     print(HEAD)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,8 +70,12 @@ def main():
             print()
 
 
-def parameters(path, folder):
-    """A leaf -> millions to train, millions in all"""
+def parameters(path: Path, folder: Path) -> tuple[str, str]:
+    """Count the parameters of a leaf in millions: to train, and in all."""
+    from mmseg.engine import load_config
+    from mmseg.models import count_parameters
+    from mmseg.registry import MODELS
+
     config = load_config(path)
     model = config.model
     text = str(text_file(folder, config, path.stem))
@@ -99,8 +97,11 @@ def parameters(path, folder):
     return '0', f'{sum(p.numel() for p in MODELS.build(model).parameters()) / 1e6:.2f}'
 
 
-def text_file(folder, config, name):
-    """Random unit rows for the leaf's classes, as wide as its CLIP's text."""
+def text_file(folder: Path, config: Any, name: str) -> Path:
+    """Write random unit rows for the leaf's classes, as wide as its CLIP's text."""
+    import torch
+    import torch.nn.functional as F
+
     rows = len(load_vocabulary(config.get('vocabulary', 'voc_20')))
     width = next(width for tower, width in WIDTHS.items() if tower in name)
     path = folder / f'{rows}x{width}.pth'

@@ -1,18 +1,15 @@
 """What the converters of data sets share."""
 
 import argparse
-import sys
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
+from mmseg.apis.command import documented_parser
 
 
-def parser_of(description, root):
-    """A parser with what every converter takes."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser_of(description: str | None, root: str) -> argparse.ArgumentParser:
+    """Create a parser with the arguments of every converter."""
+    parser = documented_parser(description)
     parser.add_argument('root', nargs='?', type=Path, default=Path(root), help=f'default {root}')
     parser.add_argument('--verify', action='store_true', help='only check what is there')
     parser.add_argument(
@@ -23,11 +20,19 @@ def parser_of(description, root):
     return parser
 
 
-def settings(args):
-    """-> what `prepare` takes besides the root"""
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `mmseg.preparation`'s functions."""
     return dict(
         only_verify=args.verify,
         partial=args.partial,
         overwrite=args.overwrite,
         processes=args.processes,
     )
+
+
+def prepare_release(description: str | None, name: str, root: str) -> None:
+    """Run the converter of a release of `mmseg.preparation.releases`."""
+    args = parser_of(description, root).parse_args()
+    from mmseg.preparation.releases import prepare
+
+    prepare(name, args.root, **settings(args))

@@ -3,15 +3,13 @@
 python tools/convert_datasets/ade20k.py [data/ade/ADEChallengeData2016] [--verify]
 """
 
-import _options  # first: it decides which mmseg is found
+from _options import prepare_release
 
 from mmseg.apis.command import run_command
-from mmseg.preparation.releases import prepare
 
 
-def main():
-    args = _options.parser_of(__doc__, 'data/ade/ADEChallengeData2016').parse_args()
-    prepare('ade20k', args.root, **_options.settings(args))
+def main() -> None:
+    prepare_release(__doc__, 'ade20k', 'data/ade/ADEChallengeData2016')
 
 
 if __name__ == '__main__':

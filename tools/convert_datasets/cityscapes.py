@@ -3,15 +3,13 @@
 python tools/convert_datasets/cityscapes.py [data/cityscapes] [--verify]
 """
 
-import _options  # first: it decides which mmseg is found
+from _options import prepare_release
 
 from mmseg.apis.command import run_command
-from mmseg.preparation.releases import prepare
 
 
-def main():
-    args = _options.parser_of(__doc__, 'data/cityscapes').parse_args()
-    prepare('cityscapes', args.root, **_options.settings(args))
+def main() -> None:
+    prepare_release(__doc__, 'cityscapes', 'data/cityscapes')
 
 
 if __name__ == '__main__':

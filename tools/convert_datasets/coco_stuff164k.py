@@ -3,15 +3,13 @@
 python tools/convert_datasets/coco_stuff164k.py [data/coco_stuff164k] [--verify]
 """
 
-import _options  # first: it decides which mmseg is found
+from _options import prepare_release
 
 from mmseg.apis.command import run_command
-from mmseg.preparation.releases import prepare
 
 
-def main():
-    args = _options.parser_of(__doc__, 'data/coco_stuff164k').parse_args()
-    prepare('coco_stuff164k', args.root, **_options.settings(args))
+def main() -> None:
+    prepare_release(__doc__, 'coco_stuff164k', 'data/coco_stuff164k')
 
 
 if __name__ == '__main__':

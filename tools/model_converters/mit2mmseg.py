@@ -5,26 +5,15 @@ python tools/model_converters/mit2mmseg.py SRC DST
 Training reads all three layouts by itself; this writes files for other programs.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import _checkout  # noqa: F401  first: it decides which mmseg is found
-
-from mmseg.apis.command import run_command
+from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.models.checkpoints import read_mit
 from mmseg.utils import atomic_path, output_dir
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = documented_parser(__doc__)
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path, help='.pth or .safetensors')
     args = parser.parse_args()
@@ -32,6 +21,11 @@ def main():
         raise UserError(f'{args.dst} ends neither in .pth nor in .safetensors')
     if args.src.resolve() == args.dst.resolve():
         raise UserError(f'SRC and DST are both {args.src}')
+    import torch
+    from safetensors.torch import save_file
+
+    from mmseg.models.checkpoints import read_mit
+
     state = read_mit(args.src)
     output_dir(args.dst.parent)
     with atomic_path(args.dst) as temporary:

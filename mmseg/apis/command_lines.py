@@ -1,0 +1,167 @@
+"""The command lines `segment`, `test` and `train`, of `maskclip` and of the scripts in tools/."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmseg.errors import UserError
+
+from .command import add_config_arguments, add_config_options, add_device, add_launcher
+
+METRICS = ('mIoU',)
+PRECISIONS = ('auto', 'fp32', 'tf32', 'bf16', 'fp16')  # those of `mmseg.engine.PRECISIONS`
+SHORT_TEMPLATES = dict(plain='plain', imagenet='imagenet80')
+
+
+def parse_segment(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of `maskclip segment` and `demo/image_demo.py`."""
+    parser = argparse.ArgumentParser(
+        prog='segment', description='Segment photos into classes named in words.'
+    )
+    parser.add_argument('source', help='a photo, a folder of photos, or a video')
+    parser.add_argument(
+        '--classes', help="'dog, grass, person|people': | names synonyms; default the config's"
+    )
+    parser.add_argument('--background', default='', help="'wall|floor': together one class more")
+    parser.add_argument('--out', default='segmented', help='where the files go')
+    parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
+    parser.add_argument('--checkpoint', help="a student's, or other weights of the CLIP")
+    parser.add_argument('--templates', help='prompt templates: plain, imagenet, maskclip85, ...')
+    parser.add_argument('--tau', type=float, help='temperature of a class weight')
+    parser.add_argument(
+        '--threshold', type=float, default=0.0, help='less probable pixels are none of the classes'
+    )
+    parser.add_argument('--window', type=int, help='slide windows of that many pixels')
+    parser.add_argument('--stride', type=int, help='pixels between them; default a third')
+    parser.add_argument('--save-scores', action='store_true', help='class scores too (npz)')
+    add_device(parser)
+    add_config_options(parser)
+    return parser.parse_args(argv)
+
+
+def run_segment(argv: Sequence[str] | None = None) -> None:
+    """Run `maskclip segment`."""
+    args = parse_segment(argv)
+    from .segment_files import segment_source
+
+    segment_source(
+        args.source,
+        args.out,
+        config=args.config,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        cfg_options=args.cfg_options,
+        save_scores=args.save_scores,
+        classes=args.classes,
+        background=[name for name in args.background.split('|') if name.strip()],
+        templates=SHORT_TEMPLATES.get(args.templates, args.templates),
+        tau=args.tau,
+        threshold=args.threshold,
+        window=args.window,
+        stride=args.stride,
+    )
+
+
+def parse_test(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of `maskclip test` and `tools/test.py`."""
+    parser = argparse.ArgumentParser(description='Evaluate, draw or write labels of a test set.')
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', nargs='?', help="weights in place of the config's")
+    parser.add_argument(
+        '--eval',
+        nargs='+',
+        choices=METRICS,
+        metavar='METRIC',
+        help='mIoU: the table per class; the default unless --show-dir or --out',
+    )
+    parser.add_argument('--show-dir', help='draw photo | truth | prediction there')
+    parser.add_argument('--out', help='write label PNGs there')
+    parser.add_argument('--save-scores', action='store_true', help='with --out: class scores too')
+    parser.add_argument('--work-dir', help='where the log and the result go')
+    add_device(parser)
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, help="of the network; default the config's, fp32"
+    )
+    add_launcher(parser)
+    args = parser.parse_args(argv)
+    if args.save_scores and not args.out:
+        raise UserError('--save-scores needs --out DIR, where the scores go beside the labels')
+    return args
+
+
+def run_test(argv: Sequence[str] | None = None) -> None:
+    """Run `tools/test.py`."""
+    args = parse_test(argv)
+    from mmseg.engine import end_processes, load_config
+
+    from .test import test
+
+    default = () if args.show_dir or args.out else ('mIoU',)
+    test(
+        load_config(args.config, args.cfg_options),
+        args.checkpoint,
+        metrics=args.eval or default,
+        work_dir=args.work_dir,
+        show_dir=args.show_dir,
+        out_dir=args.out,
+        save_scores=args.save_scores,
+        device=args.device,
+        launcher=args.launcher,
+        precision=args.precision,
+    )
+    end_processes()
+
+
+def parse_train(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of `maskclip train` and `tools/train.py`."""
+    parser = argparse.ArgumentParser(description='Train a student without annotations, or a CLIP.')
+    add_config_arguments(parser)
+    parser.add_argument('--work-dir', help='where log and checkpoints go')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from the newest checkpoint, or from this one',
+    )
+    parser.add_argument(
+        '--load-from', metavar='CHECKPOINT', help='start a new run from its weights'
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--accumulate', type=int, metavar='N', help='read each batch in N parts')
+    parser.add_argument('--seed', type=int)
+    parser.add_argument('--deterministic', action='store_true')
+    parser.add_argument('--no-validate', action='store_true')
+    parser.add_argument('--skip-bad', action='store_true', help='leave out photos that are damaged')
+    add_device(parser)
+    add_launcher(parser)
+    return parser.parse_args(argv)
+
+
+def run_train(argv: Sequence[str] | None = None) -> None:
+    """Run `tools/train.py`."""
+    args = parse_train(argv)
+    from mmseg.engine import end_processes, load_config
+
+    from .train import train
+
+    config = load_config(args.config, args.cfg_options)
+    if 'train_dataloader' not in config:
+        raise UserError(
+            f'{args.config} has nothing to train (no train_dataloader); the configs of '
+            'students are below configs/maskclip_plus/'
+        )
+    config.train_dataloader.dataset.skip_bad = args.skip_bad
+    train(
+        config,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        load_from=args.load_from,
+        amp=args.amp,
+        accumulate=args.accumulate,
+        seed=args.seed,
+        deterministic=args.deterministic,
+        validate=not args.no_validate,
+        device=args.device,
+        launcher=args.launcher,
+    )
+    end_processes()

@@ -1,0 +1,189 @@
+"""Segment photos and videos into files."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from huggingface_hub import try_to_load_from_cache
+
+from mmseg.clip import fetched_names
+from mmseg.datasets.reading import list_photos
+from mmseg.errors import UserError
+from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
+
+from .inference import CONFIGS, Segmenter, init_model, segment
+from .result import Segmentation
+
+VIDEOS = {'.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v'}
+MOV_ATOMS = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip')  # a .mp4 or .mov starts so
+DEFAULT = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
+MINIATURE = 'miniature/maskclip_rn.py'
+HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+
+
+def segment_source(
+    source: str | Path,
+    out: str | Path,
+    *,
+    config: str | Path | None = None,
+    checkpoint: str | None = None,
+    device: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    save_scores: bool = False,
+    **options: Any,
+) -> None:
+    """Segment a photo, a folder of photos or a video, and write the results into a folder.
+
+    Args:
+        source: the photo, folder or video.
+        out: the folder of the results.
+        config: a config file; None for `default_config()`.
+        checkpoint: weights in place of the config's.
+        device: see `init_model`.
+        cfg_options: keys of the config to override.
+        save_scores: also write class scores.
+        options: see `segment`.
+
+    Raises:
+        UserError: words, settings or files that cannot be used.
+    """
+    source, out = Path(source), Path(out)
+    video = source.suffix.lower() in VIDEOS
+    if video:
+        _require_video(source, out)
+    photos = [] if video else list_photos(source)
+    if out.resolve() in {path.resolve().parent for path in photos or [source]}:
+        raise UserError(f'--out {out} is where the photos are, which could be overwritten')
+    model = init_model(config or default_config(), checkpoint, device, cfg_options)
+    segment(model, [], **options)  # check words and settings before any photo is read
+    output_dir(out)
+    if video:
+        segment_video(model, source, out, options)
+    else:
+        segment_photos(model, photos, out, options, save_scores)
+
+
+def default_config() -> Path:
+    """Return the config of OpenAI's ViT-B/16 where its weights are at hand, else the miniature's.
+
+    In the second case, a line on stderr says so.
+    """
+    fetched = any(
+        Path(in_checkout(f'pretrain/{name}')).is_file()
+        for name in fetched_names('ViT-B-16', 'openai')
+    )
+    repo = 'timm/vit_base_patch16_clip_224.openai'
+    if fetched or any(isinstance(try_to_load_from_cache(repo, name), str) for name in HUB_FILES):
+        return CONFIGS / DEFAULT
+    print(
+        'no CLIP is fetched yet (bash download_weights.sh --models ViT-B-16 --students): this is '
+        'the miniature, which knows fourteen words of its own small world',
+        file=sys.stderr,
+    )
+    return CONFIGS / MINIATURE
+
+
+def segment_photos(
+    model: Segmenter,
+    photos: Sequence[Path],
+    out: Path,
+    options: Mapping[str, Any],
+    save_scores: bool,
+) -> None:
+    """Write overlay and labels of each photo, and results.json; name and skip a bad photo.
+
+    Raises:
+        UserError: at the end, if any photo could not be read or written.
+    """
+    names, results, errors = unique_names(photos), {}, []
+    try:
+        with Progress(len(photos), 'segment', unit='photo') as progress:
+            for path in photos:
+                try:
+                    result = segment(model, path, **options)
+                    _save(result, f'{out / names[str(path)]}', save_scores)
+                    results[str(path)] = result.summary()
+                except UserError as error:
+                    errors.append(str(error))
+                    print(f'skipped: {error}', file=sys.stderr)
+                progress.update()
+    finally:  # also of a run that is stopped
+        _write_json(out / 'results.json', results)
+    print(f'{len(results)} of {len(photos)} photos segmented; written to {out}')
+    if errors:
+        raise UserError(f'{len(errors)} of {len(photos)} photos could not be segmented; see above')
+
+
+def _save(result: Segmentation, prefix: str, save_scores: bool) -> None:
+    result.save(f'{prefix}_overlay.png')
+    result.save_labels(f'{prefix}_labels.png')
+    if save_scores:
+        result.save_scores(f'{prefix}_scores.npz')
+
+
+def _require_video(path: Path, out: Path) -> None:
+    """Refuse what must not reach OpenCV: lists of other files, and names that it cannot pass on.
+
+    Raises:
+        UserError: no such file, no container of VIDEOS, or a name that is not UTF-8.
+    """
+    if not path.is_file():
+        raise UserError(f'no such video: {path}')
+    with path.open('rb') as file:
+        head = file.read(8)
+    if head[:4] not in (b'RIFF', b'\x1aE\xdf\xa3') and head[4:] not in MOV_ATOMS:
+        raise UserError(f'{path} is no video that can be read, or has no frame')
+    try:
+        f'{path}{out}'.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f'the name of {path} or of {out} is no UTF-8; rename it') from error
+
+
+def segment_video(model: Segmenter, source: Path, out: Path, options: Mapping[str, Any]) -> None:
+    """Write the overlay as a video, and results.json with one entry per frame.
+
+    Raises:
+        UserError: the video cannot be read, has no frame, or cannot be written.
+    """
+    target = out / f'{source.stem}_overlay.mp4'
+    results: dict[str, Any] = {}
+    reader = cv2.VideoCapture(str(source))
+    with atomic_path(target) as partial:
+        frames = max(int(reader.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        rate, writer = reader.get(cv2.CAP_PROP_FPS) or 25.0, None
+        with Progress(frames, 'segment', unit='frame') as progress:
+            while True:
+                success, frame = reader.read()
+                if not success:
+                    break
+                result = segment(model, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), **options)
+                picture = np.ascontiguousarray(_even(result.tinted())[..., ::-1])
+                if writer is None:
+                    code = cv2.VideoWriter.fourcc(*'mp4v')
+                    size = (picture.shape[1], picture.shape[0])
+                    writer = cv2.VideoWriter(str(partial), code, rate, size)
+                writer.write(picture)
+                results[str(len(results))] = result.summary()
+                progress.update()
+        if writer is None:
+            raise UserError(f'{source} is no video that can be read, or has no frame')
+        writer.release()
+    _write_json(out / 'results.json', results)
+    print(f'{len(results)} frames segmented; written to {target}')
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    """Crop (H, W, 3) to an even height and width, as codecs want."""
+    height, width = picture.shape[:2]
+    return picture[: height - height % 2 or 1, : width - width % 2 or 1]
+
+
+def _write_json(path: Path, values: object) -> None:
+    with atomic_path(path) as temporary:
+        text = json.dumps(values, indent=1, ensure_ascii=False) + '\n'
+        # What is no UTF-8 in a file's name becomes JSON's own escape.
+        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')

@@ -1,0 +1,230 @@
+"""Draw the committed figures and tables of docs/ from the kept results in docs/benchmarks/.
+
+python tools/analysis/figures.py study        # docs/images/miniature_study.png, and its tables
+python tools/analysis/figures.py scaling      # docs/images/scaling.png
+python tools/analysis/figures.py fast_path    # docs/images/fast_path.png
+python tools/analysis/figures.py table FILE.json ...    # of tools/benchmark.py, as Markdown
+
+--out names another picture, --results another folder of results.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmseg.apis.command import documented_parser, run_command
+from mmseg.errors import UserError
+from mmseg.utils import output_dir
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOCS = Path(__file__).resolve().parents[2] / 'docs'
+TOWERS = dict(
+    rn=('ResNet', '#1f6fb2'), vit=('ViT, patch 8', '#c2571a'), vit16=('ViT, patch 16', '#6b7a3a')
+)
+PANELS = dict(
+    tau='class weight: temperature tau',
+    tau_centred='the same, each class by its mean similarity',
+    pd_thresh='prompt denoising: threshold',
+    ks_thresh='key smoothing: threshold',
+    size='pixels of a side (drawn at 64)',
+    typical="share of things in their shape's own colour",
+)
+LOGARITHMIC = ('tau', 'tau_centred')
+WAYS = dict(fast='#0072B2', baseline='#D55E00')
+SCALING = dict(  # what grows: x axis, y axis, files
+    size=('short side of the largest input, pixels', 'ms a photo, end to end', 'sizes.json'),
+    classes=('classes', 'ms a photo, all but the network', 'classes_*.json'),
+    photos=('photos', 'seconds, end to end', 'photos_*.json'),
+)
+WINDOW = 10  # iterations of the running mean of a loss
+
+
+def main() -> None:
+    parser = documented_parser(__doc__)
+    parser.add_argument('figure', choices=[*FIGURES, 'table'])
+    parser.add_argument('files', nargs='*', type=Path, help='of `table`')
+    parser.add_argument('--results', type=Path, default=DOCS / 'benchmarks')
+    parser.add_argument('--out', type=Path, help='a .png')
+    args = parser.parse_args()
+    if args.figure == 'table':
+        print(benchmark_table([r for path in args.files for r in read_records(path)]))
+        return
+    from mmseg.apis.result import write_image
+
+    draw, name, dpi = FIGURES[args.figure]
+    out = args.out or DOCS / 'images' / name
+    figure = draw(args.results)
+    output_dir(out.parent)
+    write_image(figure, out, dpi=dpi, format='png')
+    print(f'written to {out}')
+
+
+def new_axes(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
+    """Create a figure and an array of axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout='constrained')
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    print('\n| ' + ' | '.join(head) + ' |\n' + '|---' * len(head) + '|')
+    for row in rows:
+        print('| ' + ' | '.join(row) + ' |')
+
+
+def draw_study(results: Path) -> 'Figure':
+    """Draw how MaskCLIP depends on its settings on the miniature, and print the tables."""
+    folder = results / 'miniature_study'
+    towers = {}
+    for tower in TOWERS:
+        files = sorted(folder.glob(f'{tower}_[0-9]*.json'))
+        if files:
+            towers[tower] = [json.loads(path.read_text()) for path in files]
+    if not towers:
+        raise UserError(f'{folder} holds no results')
+    single = {tower: [_single_values(seed) for seed in seeds] for tower, seeds in towers.items()}
+    names = dict.fromkeys(name for seeds in single.values() for name in seeds[0])
+    print_table(
+        ['', *(f'{TOWERS[tower][0]} ({len(seeds)} seeds)' for tower, seeds in towers.items())],
+        [[n, *(_spread([s.get(n) for s in seeds]) for seeds in single.values())] for n in names],
+    )
+    figure, axes = new_axes(2, 3, (12, 7))
+    for axis, name in zip(axes.flat, PANELS):
+        sweeps = {tower: [s['sweeps'][name] for s in seeds] for tower, seeds in towers.items()}
+        values = list(next(iter(sweeps.values()))[0])
+        rows = [
+            [TOWERS[tower][0], *(_spread([seed[value] for seed in seeds]) for value in values)]
+            for tower, seeds in sweeps.items()
+        ]
+        print_table([PANELS[name], *values], rows)
+        for tower, seeds in towers.items():
+            base = None if name in ('size', 'typical') else np.mean([s['base'] for s in seeds])
+            _draw_sweep(axis, tower, sweeps[tower], base)
+        scale = 'log' if name in LOGARITHMIC else 'linear'
+        axis.set(xlabel=PANELS[name], ylabel='mIoU (%)', xscale=scale)
+        axis.spines[['top', 'right']].set_visible(False)
+    axes[0, 0].legend(frameon=False)
+    return figure
+
+
+def _single_values(seed: Mapping[str, Any]) -> dict[str, float]:
+    """Return what has one value per seed, the class weight of tau 1 among it."""
+    single = {key: seed[key] for key in ('tokens', 'base') if key in seed}
+    for name, label in (('tau', ''), ('tau_centred', ', centred')):
+        single[f'class weight, tau 1{label}'] = seed['sweeps'][name]['1.0']
+    return {**seed['retrieval'], **single, **seed.get('students', {})}
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """Format 'mean ± standard deviation' over the seeds."""
+    if None in values:
+        return ''
+    numbers = np.array(values, float)
+    deviation = numbers.std(ddof=1) if len(numbers) > 1 else float('nan')
+    return f'{numbers.mean():.1f} ± {deviation:.1f}'
+
+
+def _draw_sweep(
+    axis: 'Axes', tower: str, seeds: Sequence[Mapping[str, float]], base: float | None
+) -> None:
+    """Draw the mean over the seeds, a band from least to most, and MaskCLIP's own as dashes."""
+    label, colour = TOWERS[tower]
+    x = [float(value) for value in seeds[0]]
+    curves = np.array([list(seed.values()) for seed in seeds])
+    axis.plot(x, curves.mean(axis=0), 'o-', color=colour, label=label, markersize=4)
+    low, high = curves.min(axis=0), curves.max(axis=0)
+    axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    if base is not None:
+        axis.axhline(base, color=colour, linestyle='--', linewidth=1)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a file of tools/benchmark.py."""
+    try:
+        return [record for record in json.loads(path.read_text())['results'] if record['rate']]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is no JSON file of tools/benchmark.py --out') from error
+
+
+def draw_scaling(results: Path) -> 'Figure':
+    """Draw how cost grows with the input's size, the number of classes and of photos."""
+    figure, axes = new_axes(1, 3, (12, 3.8))
+    for (name, (x_label, y_label, files)), axis in zip(SCALING.items(), axes):
+        records = [record for path in sorted(results.glob(files)) for record in read_records(path)]
+        if not records:
+            raise UserError(f'{results} holds no record in {files}')
+        for way, colour in WAYS.items():
+            points = sorted((r[name], *_cost(name, r)) for r in records if r['way'] == way)
+            if points:
+                x, low, middle, high = np.array(points, float).T
+                bars = [middle - low, high - middle]
+                axis.errorbar(x, middle, bars, color=colour, marker='o', capsize=3, label=way)
+            for at, _, value, _ in points:
+                text = f'{value:.0f}' if value >= 100 else f'{value:.2g}'
+                axis.annotate(text, (at, value), (0, 7), textcoords='offset points', ha='center')
+        axis.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.15 * axis.get_ylim()[1]))
+        axis.spines[['top', 'right']].set_visible(False)
+        axis.set_xticks(sorted({r[name] for r in records}))
+        axis.margins(x=0.12)
+        axis.legend(frameon=False, loc='upper left')
+    return figure
+
+
+def _cost(name: str, record: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Return (low, median, high) of what a panel shows."""
+    if name == 'classes':
+        low, middle, high = (record['beside_network_ms'][k] for k in ('low', 'median', 'high'))
+        return low, middle, high
+    total = 1000 if name == 'size' else record['photos']
+    high, middle, low = (total / record['rate'][key] for key in ('low', 'median', 'high'))
+    return low, middle, high
+
+
+def benchmark_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Format records of one kind (all tests or all trainings) as Markdown, a row each."""
+    stages = list(records[0]['split_ms'])
+    unit = records[0]['rate']['unit']
+    heads = ['config', 'size', 'classes', 'way', unit, *(f'{s}, ms' for s in stages), 'host, MiB']
+    lines = [f'| {" | ".join(heads)} |', f'|{"---|" * len(heads)}']
+    for record in records:
+        rate = record['rate']
+        cells = [f'`{Path(record["config"]).stem}`', record['size'] or '-']
+        cells += [record.get('classes', '-'), record['way']]
+        cells.append(f'{rate["median"]:.3g} ({rate["low"]:.3g} to {rate["high"]:.3g})')
+        cells += [f'{record["split_ms"][stage]["median"]:.1f}' for stage in stages]
+        lines.append(f'| {" | ".join(map(str, cells))} | {record["memory"]["host_mib"]} |')
+    return '\n'.join(lines)
+
+
+def draw_fast_path(results: Path) -> 'Figure':
+    """Draw the losses of one training with the fast kernels and with plain PyTorch."""
+    kept = json.loads((results / 'fast_path.json').read_text())
+    fast, plain = kept['loss_fast'], kept['loss_plain']
+    figure, (above, below) = new_axes(2, 1, (7, 5), sharex=True, height_ratios=(3, 1))
+    for losses, name, style in ((plain, 'plain PyTorch', 'C0-'), (fast, 'fast path', 'C1--')):
+        above.plot(losses, style, alpha=0.25, linewidth=0.8)
+        mean = np.convolve(losses, np.ones(WINDOW) / WINDOW, 'valid')
+        above.plot(np.arange(WINDOW - 1, len(losses)), mean, style, label=name)
+    above.set_ylabel('loss')
+    above.legend()
+    below.semilogy(np.maximum(np.abs(np.subtract(fast, plain)), 1e-8), 'C2', linewidth=0.8)
+    below.set(ylabel='difference', xlabel='iteration')
+    return figure
+
+
+FIGURES: dict[str, tuple[Callable[[Path], 'Figure'], str, int]] = dict(
+    study=(draw_study, 'miniature_study.png', 100),
+    scaling=(draw_scaling, 'scaling.png', 110),
+    fast_path=(draw_fast_path, 'fast_path.png', 110),
+)
+
+
+if __name__ == '__main__':
+    run_command(main)
