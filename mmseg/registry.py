@@ -1,4 +1,6 @@
-"""The project's registries: children of mmengine's, so that its own types are found too."""
+"""Register the types that configs name, in children of mmengine's registries."""
+
+from typing import Any
 
 from mmengine import registry as root
 from mmengine.registry import Registry
@@ -6,14 +8,15 @@ from mmengine.registry import Registry
 SCOPE = 'mmseg'
 
 
-def _build_model(config, *given, registry):
-    """Import the models' package, which puts its own function in the place of this one"""
+def _build_model(config: dict, *given: Any, registry: Registry) -> Any:
+    """Import `mmseg.models`, which replaces this function by its own, and call that"""
     registry.import_from_location()
     return registry.build(config, *given)
 
 
-def _child(name, parent, *places):
-    return Registry(name, parent=parent, scope=SCOPE, locations=[f'mmseg.{p}' for p in places])
+def _child(name: str, parent: Registry, *packages: str) -> Registry:
+    locations = [f'mmseg.{package}' for package in packages]
+    return Registry(name, parent=parent, scope=SCOPE, locations=locations)
 
 
 MODELS = _child('model', root.MODELS, 'models')
@@ -29,7 +32,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
 )
 
-# Nothing of ours in these yet, but mmengine warns of every registry that a scope lacks.
+# Empty, but mmengine warns about every registry that a scope lacks.
 _OTHERS = [
     _child(parent.name, parent, 'registry')
     for parent in (

@@ -28,7 +28,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmseg.engine.param_groups import merge_groups
+from mmseg.engine.optimizer import merge_groups
 from mmseg.models import resize
 from mmseg.structures import SegDataSample
 from mmseg.utils.tensors import index_of

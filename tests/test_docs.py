@@ -40,6 +40,8 @@ def test_files_that_documents_name_exist(path):
     text = path.read_text()
     for target in re.findall(r'\]\(([^)#:]+?)(?:#[^)]*)?\)', text):
         assert (path.parent / target).exists(), f'{path.name} links to {target}'
+    for file in re.findall(r'`((?:mmseg|tests|tools|configs|demo|docs)/[\w/.-]+\.\w+)', text):
+        assert (ROOT / file).exists(), f'{path.name} names {file}'
     for script in re.findall(r'(?:python|bash) ((?:tools|demo|configs)/[\w/.]+\.(?:py|sh))', text):
         assert (ROOT / script).is_file(), f'{path.name} calls {script}'
 

@@ -44,9 +44,9 @@ from mmseg.models.backbones import MixVisionTransformer
 from mmseg.structures import SegDataSample
 
 PERMITTED = {
-    'evaluation/metric.py:evaluate': 'the counts of all photos, once, behind the last',
+    'evaluation/metric.py:reduce': 'the counts of all photos, once, behind the last',
     'engine/hooks.py:after_test_epoch': 'are the scores finite? once, after the last photo',
-    'engine/deferred_logging.py:_read': 'losses where they are logged, all at once',
+    'engine/train_hooks.py:_read': 'losses where they are logged, all at once',
     'engine/train_hooks.py:_look': 'losses, every 10 iterations: are they finite?',
     'engine/train_hooks.py:_note': 'the progress line, every 10 iterations',
     # Clipping gradients logs their norm; no student of the configs clips.

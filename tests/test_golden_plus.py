@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmseg.datasets import LoadImage
 from mmseg.engine import load_config
-from mmseg.engine.param_groups import merge_groups
+from mmseg.engine.optimizer import merge_groups
 from mmseg.models import build_maskclip_plus, count_parameters
 from mmseg.models.checkpoints import from_original, is_original
 from mmseg.structures import SegDataSample
@@ -141,7 +141,7 @@ def pass_with_labels(model, images, samples):
     """The losses of a training step, and the pseudo-labels behind them."""
     labels, own = [], model.pseudo_labels
     model.pseudo_labels = lambda *given, **how: labels.append(own(*given, **how)) or labels[-1]
-    return model.loss(images, samples, step=1), labels[0].numpy()
+    return model.loss(images, samples, step=1), labels[0][0].numpy()
 
 
 def check_losses(losses, expected, tolerance):

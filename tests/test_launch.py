@@ -21,7 +21,7 @@ from mmseg.engine import (
     init_processes,
     load_config,
 )
-from mmseg.engine.param_groups import merge_groups
+from mmseg.engine.optimizer import merge_groups
 from mmseg.errors import UserError
 from mmseg.models.backbones import MixVisionTransformer
 

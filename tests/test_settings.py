@@ -2,8 +2,10 @@
 
 import re
 from functools import partial
+from typing import Annotated
 
 import pytest
+from annotated_types import Interval
 from torch.nn import Identity
 
 from mmseg.datasets import LoadAnnotations, Resize, ResizeShortSide, SegDataset
@@ -17,7 +19,7 @@ from mmseg.models import (
     build_extractor,
 )
 from mmseg.models.decode_heads import DecodeHead
-from mmseg.utils import require_choice, require_number, require_pair
+from mmseg.utils import NotNegative, Positive, require_setting
 
 STUDENT = partial(
     MaskClipPlus, Identity(), DecodeHead(3, Identity()), mean=(0.5,) * 3, std=(0.2,) * 3
@@ -105,20 +107,20 @@ def test_a_setting_without_meaning_is_refused(build, settings, message):
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), True, '1', None, 0.4, 3])
 def test_what_is_no_number_in_the_range(value):
-    with pytest.raises(UserError, match=re.escape(f'x is a number from 0.5 to 2, not {value!r}')):
-        require_number('x', value, 0.5, 2)
+    message = f'x must be a number from 0.5 to 2, not {value!r}'
+    with pytest.raises(UserError, match=re.escape(message)):
+        require_setting('x', value, Annotated[float, Interval(ge=0.5, le=2)])
 
 
 def test_a_number_that_no_float_holds_is_refused():
-    with pytest.raises(UserError, match='x is a number from 0, not 1000'):
-        require_number('x', 10**400, 0)
+    with pytest.raises(UserError, match='x must be a number of at least 0, not 1000'):
+        require_setting('x', 10**400, NotNegative)
 
 
 def test_both_ends_are_in_the_range():
     for value in (0.5, 1, 2):
-        require_number('x', value, 0.5, 2)
-    require_number('x', 1e-9, above=0)
-    require_pair('x', (1, 1), ordered=True)
-    require_choice('x', False, (True, False))
+        require_setting('x', value, Annotated[float, Interval(ge=0.5, le=2)])
+    require_setting('x', 1e-9, Positive)
+    require_setting('x', False, bool)
     with pytest.raises(UserError):
-        require_choice('x', 1, (True, False))
+        require_setting('x', 1, bool)

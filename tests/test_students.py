@@ -263,7 +263,7 @@ def test_a_student_of_459_classes_trains(many_classes):
     """Class 255 is learned, 65535 is not: by all that a target passes on its way."""
     options = dict(mean=(0.5,) * 3, std=(0.2,) * 3, pad_to=64)
     loss = RobustLoss(459, balance=0.5, balance_memory=0.0)
-    model = MaskClipPlus(torch.nn.Identity(), Colours(459), None, robust_loss=loss, **options)
+    model = MaskClipPlus(torch.nn.Identity(), Colours(459), None, None, None, loss, **options)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     batch, found = [many_classes[i] for i in range(4)], []
     images, samples = ([item[key] for item in batch] for key in ('inputs', 'data_samples'))

@@ -22,7 +22,7 @@ FLOORS = [
 
 
 @pytest.mark.parametrize('command', ['ruff check .', 'ruff format --check .'])
-def test_ruff(command):
+def test_code_checkers(command):
     done = subprocess.run(
         [sys.executable, '-m', *command.split()], cwd=ROOT, capture_output=True, text=True
     )
@@ -62,6 +62,19 @@ def test_clip_and_models_keep_to_themselves():
 def test_no_device_is_named():
     for path in (ROOT / 'mmseg').rglob('*.py'):
         assert 'cuda' not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    'imported, without',
+    [
+        ('mmseg.errors, mmseg.utils, mmseg.vocabularies', {'torch', 'open_clip', 'scipy', 'tqdm'}),
+        ('mmseg.clip, mmseg.kernels', {'open_clip', 'timm', 'torchvision', 'transformers'}),
+    ],
+)
+def test_heavy_packages_are_imported_when_they_are_needed(imported, without):
+    code = f'import sys, {imported}; print(*{without} & sys.modules.keys())'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == '', done.stdout + done.stderr
 
 
 def test_the_method_is_read_in_one_sitting():

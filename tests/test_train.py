@@ -20,7 +20,7 @@ from mmseg.apis import command_lines
 from mmseg.apis.command import run_command
 from mmseg.apis.publish import publish
 from mmseg.engine import init_processes, load_config
-from mmseg.engine.sampler import StreamSampler
+from mmseg.engine.samplers import StreamSampler
 from mmseg.errors import UserError
 from mmseg.models.checkpoints import require_same_training
 from mmseg.registry import MODELS
@@ -331,7 +331,7 @@ val_evaluator = dict(type='IoUMetric')
         ('default_hooks.checkpoint.save_best=mIou', r"gives no 'mIou' \(nearest: 'mIoU'\)"),
         (
             'optim_wrapper.optimizer.lr=-1',
-            'a setting that cannot be used: Invalid learning rate: -1',
+            'optim_wrapper.optimizer.lr must be a number above 0, not -1',
         ),
         ('param_scheduler.0.begin=9', 'cannot be used: end should be larger than begin'),
         ('val_evaluator=[]', 'val_evaluator names no metric'),
@@ -355,7 +355,10 @@ def test_what_would_stop_a_training_late_stops_it_early(
     [
         (['--resume'], 'holds no checkpoint to resume from'),
         (['--resume', 'gone.pth'], 'no checkpoint gone.pth'),
-        (['--cfg-options', 'model.backbone.size=b9'], "MiT has no size 'b9'"),
+        (
+            ['--cfg-options', 'model.backbone.size=b9'],
+            "model.backbone.size must be 'b0', .* or 'b5', not 'b9'",
+        ),
         (['--cfg-options', 'model.backbone.pretrained=gone.pth'], 'no weights file gone.pth'),
         (['--cfg-options', 'train_dataloader.dataset.split=gone.txt'], 'split list .*gone.txt'),
         (['--cfg-options', 'train_dataloader.dataset.split=empty.txt'], 'empty.txt is empty'),
@@ -367,7 +370,7 @@ def test_what_would_stop_a_training_late_stops_it_early(
                 'train_dataloader.batch_size=1',
                 'model.decode_head.type=DepthwiseSeparableASPPHead',
             ],
-            'batch normalisation cannot train on one place',
+            'batch normalisation cannot train on one position',
         ),
     ],
 )

@@ -5,7 +5,7 @@ custom_hooks = [
     dict(type='NonFiniteLossHook'),
     dict(type='LabelLeakHook'),
 ]
-# JSON lines and TensorBoard, in the run's own folder below the work folder.
+# Log as JSON lines and for TensorBoard, in a folder of the run below the work folder.
 visualizer = dict(
     type='Visualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],

@@ -1,4 +1,4 @@
-# A proxy for `readout='proxyclip'`: 256 patches of 4 pixels, shown at 16 pixels each.
+# Pretrain the proxy of `readout='proxyclip'`: 256 patches of 4 pixels, enlarged to 16.
 _base_ = [
     '../_base_/datasets/miniature_images.py',
     '../_base_/schedules/mae_300.py',

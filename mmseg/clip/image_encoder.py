@@ -38,8 +38,9 @@ class CLIPDenseExtractor(nn.Module):
     """Extract a feature in text space for every patch, with a frozen CLIP image tower.
 
     By default the last attention is the identity (MaskCLIP, ECCV 2022, section 3.2): its value and
-    output projections, and the layers after them, apply to each patch by itself. For ViTs, a
-    `readout` chooses other attentions.
+    output projections, and the layers after them, apply to each patch by itself. In a ViT with the
+    tokens x before its last block: y = x + W_o W_v LN_1(x), z = y + MLP(LN_2(y)), and the feature
+    is the projection of LN_post(z). For ViTs, a `readout` chooses other attentions.
 
     Args:
         visual: the `visual` of an open_clip model (ViT, ModifiedResNet or timm tower).

@@ -1,15 +1,15 @@
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from PIL import Image
 
 from mmseg.errors import UserError
-from mmseg.registry import DATASETS
-from mmseg.utils import Count, in_checkout, validated
+from mmseg.registry import DATASETS, TRANSFORMS
+from mmseg.utils import Count, Seed, Settings, in_checkout, validated
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .pseudo_labels import require_labels
@@ -46,9 +46,9 @@ class PhotoDataset(BaseDataset):
         prior_crop_size: Count | None = None,
         pseudo_labels: str | Path | None = None,
         pseudo_confidence: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
         skip_bad: bool = False,
-        pipeline: Sequence[Any] = (),
+        pipeline: Sequence[Annotated[Settings, TRANSFORMS] | Callable[..., Any]] = (),
         **kwargs: Any,
     ) -> None:
         if data_root is None:

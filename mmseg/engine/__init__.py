@@ -1,19 +1,28 @@
-from .accumulate import accumulate_gradients
+"""mmengine's training and test, and the configs that describe them."""
+
 from .check_config import check_config
 from .config import load_config, resolve_config
-from .deferred_logging import DeferredLoggingHook
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import allow_tf32, device_of, end_processes, init_processes, keep_freed_memory
-from .optim_wrappers import CpuAmpOptimWrapper, WeightedAmpOptimWrapper, WeightedOptimWrapper
-from .param_groups import MatrixDecayConstructor
+from .optimizer import (
+    CpuAmpOptimWrapper,
+    MatrixDecayConstructor,
+    WeightedAmpOptimWrapper,
+    WeightedOptimWrapper,
+)
 from .resume import CheckpointContentHook, changes, read_settings, training_settings
 from .runner import SegRunner
-from .sampler import StreamSampler
+from .samplers import SizeSampler, StreamSampler
 from .shared_keys import protocol_of, resolve_shared_keys
-from .size_sampler import SizeSampler
 from .test_loop import PRECISIONS, SegTestLoop, autocast_of, compile_network
-from .train_hooks import AverageStudentHook, LabelLeakHook, NonFiniteLossHook, TrainProgressHook
-from .train_loop import StreamTrainLoop
+from .train_hooks import (
+    AverageStudentHook,
+    DeferredLoggingHook,
+    LabelLeakHook,
+    NonFiniteLossHook,
+    TrainProgressHook,
+)
+from .train_loop import StreamTrainLoop, accumulate_gradients
 
 __all__ = [
     'AverageStudentHook',

@@ -16,9 +16,9 @@ from mmengine.registry import Registry
 from mmseg.errors import UserError
 from mmseg.models.build import BUILDERS
 from mmseg.registry import REGISTRIES, SCOPE
-from mmseg.utils import Builds, Settings, nearest, require_setting
+from mmseg.utils import Builds, Settings, config_keys, nearest, require_setting
+from mmseg.utils.signature import Key
 
-from .config_keys import Key, config_keys
 from .config_schema import NARROWER, PASSED, TAKEN
 from .config_schema import config as top_level
 
@@ -50,20 +50,18 @@ def _check_keys(
     """Check one dict of arguments for what it builds"""
     keys, takes_others = _keys_of(built, registry)
     shown = f'{where} (type {settings["type"]})' if 'type' in settings else where or 'the config'
-    known = {*keys, '_scope_', *(() if 'type' in keys else ('type',))}
     for name in settings:
-        if not takes_others and name not in known:
-            raise UserError(f'{shown} has no key {name!r}{nearest(name, known - {"_scope_"})}')
+        if name not in {*keys, 'type', '_scope_'} and not takes_others:
+            raise UserError(f'{shown} has no key {name!r}{nearest(name, keys)}')
     absent = {name for name, key in keys.items() if key.required} - settings.keys()
     for name in sorted(absent - GIVEN_BY_THE_STUDENT.get(where, set())) if complete else ():
         raise UserError(f'{shown} lacks the key {name!r}')
-    order = list(keys)
-    for name in sorted(settings, key=lambda name: order.index(name) if name in keys else 999):
-        path = f'{where}.{name}' if where else name
+    for name, value in settings.items():
+        if name == '_scope_' or (name == 'type' and name not in keys):
+            continue
         key = keys.get(name, Key(NARROWER.get(name, Any), None, False, built))
-        if name not in ('type', '_scope_') or name in keys:
-            if not _is_default(settings[name], key):
-                _check_value(settings[name], key.annotation, path, complete)
+        if not _is_default(value, key):
+            _check_value(value, key.annotation, f'{where}.{name}'.lstrip('.'), complete)
 
 
 def _check_value(value: Any, annotation: Any, path: str, complete: bool) -> None:
@@ -175,4 +173,5 @@ def _alternatives(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterator[t
 
 
 def _is_default(value: Any, key: Key) -> bool:
+    """Tell whether a value is the default, which an annotation of mmengine may forget"""
     return type(value) is type(key.default) and value == key.default

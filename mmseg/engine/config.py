@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg.errors import UserError
-from mmseg.utils import Settings, in_checkout, reason_of
+from mmseg.utils import Settings, in_checkout, reason_of, short_repr
 
 from .check_config import check_config
 from .shared_keys import Resolved, resolve_shared_keys
@@ -67,13 +67,22 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
     with _users_code(path), _paths_of_each_file():
         config = Config.fromfile(path)
     _complete_paths(config, None)
-    with _users_code(path):
-        config.merge_from_dict(from_mmseg_0(options or {}))
+    _merge(config, from_mmseg_0(options or {}), path)
     _require_ours(config, path)
     check_config(config, complete=False)
     resolved = resolve_shared_keys(config, _read_teacher(config))
     check_config(resolved.config)
     return resolved
+
+
+def _merge(config: Config, options: dict[str, Any], path: Path) -> None:
+    """Override keys of a config, in place"""
+    try:
+        config.merge_from_dict(options)
+    except Exception as error:  # mmengine raises several kinds
+        text = ', '.join(f'{key}={short_repr(value)}' for key, value in options.items())
+        message = f'{path} cannot be overridden by {text}: {reason_of(error)}'
+        raise UserError(message) from error
 
 
 @contextmanager

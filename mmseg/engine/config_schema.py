@@ -5,7 +5,7 @@ Each function here is a signature only: its parameters are the keys of one dict 
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from mmengine.registry import (
     EVALUATOR,
     FUNCTIONS,
@@ -28,12 +28,10 @@ from mmseg.registry import (
     MODELS,
     OPTIM_WRAPPERS,
 )
-from mmseg.utils import Builds, Count, Fraction, NotNegative, Positive, Settings
+from mmseg.utils import Builds, Count, Fraction, NotNegative, Positive, Seed, Settings, Whole
 
-from .optim_wrappers import WeightedOptimWrapper
+from .optimizer import WeightedOptimWrapper
 
-Whole = Annotated[int, Ge(0)]
-Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 Hook = Annotated[Settings, HOOKS]
 
@@ -182,6 +180,7 @@ NARROWER: dict[str, Any] = dict(
     accumulative_counts=Count,
     begin=Whole,
     betas=tuple[BelowOne, BelowOne],
+    by_epoch=bool,
     clip_grad=Annotated[Settings, Builds(gradient_clipping)] | None,
     dtype=Literal['float16', 'bfloat16', 'float32', 'float64'] | None,
     end=Count,

@@ -1,60 +1,72 @@
 """Hooks of tests and validations: progress, finite scores, pictures, label files."""
 
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.registry import HOOKS
-from mmseg.utils import Progress, atomic_path, unique_names
+from mmseg.structures import SegDataSample
+from mmseg.utils import Progress, atomic_path, unique_names, validated
 from mmseg.visualization import overlay_with_legend, panels
+
+Samples = Sequence[SegDataSample]
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
     """Show progress: a bar on a terminal, lines in a log, from the first process alone."""
 
-    def before_test_epoch(self, runner):
+    def before_test_epoch(self, runner: Runner) -> None:
         self._start(runner.test_dataloader, 'test')
 
-    def before_val_epoch(self, runner):
+    def before_val_epoch(self, runner: Runner) -> None:
         self._start(runner.val_dataloader, 'validation')
 
-    def _start(self, loader, label):
-        total = len(loader.dataset)
+    def _start(self, loader: DataLoader, label: str) -> None:
+        total = len(cast(Sized, loader.dataset))
         self.progress = Progress(total, label, unit='photo', quiet=not is_main_process())
 
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
+    ) -> None:
         self.progress.update(len(outputs) * get_world_size())
 
-    def after_test_epoch(self, runner, metrics=None):
+    def after_test_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         self.progress.close()
 
     after_val_iter, after_val_epoch = after_test_iter, after_test_epoch
 
 
 class FiniteScoresHook(Hook):
-    """End a test or a validation whose scores are NaN or infinite, and name a photo of them.
+    """Stop a test or a validation whose scores are NaN or infinite, and name such a photo.
 
     The scores are checked once, after the last photo, so that no photo waits for the device.
     """
 
     priority = 'VERY_HIGH'  # before a table is printed or a checkpoint is the best
 
-    def before_test_epoch(self, runner):
-        self.photos, self.totals = [], []
+    def before_test_epoch(self, runner: Runner) -> None:
+        self.photos: list[str] = []
+        self.totals: list[torch.Tensor] = []
 
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
+    ) -> None:
         for sample in outputs:
             if 'seg_logits' in sample:
                 self.photos.append(sample.img_path)
                 self.totals.append(checksum(sample.seg_logits))
 
-    def after_test_epoch(self, runner, metrics=None):
+    def after_test_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         if not self.totals:
             return
         totals = torch.stack(self.totals).cpu()
@@ -68,16 +80,17 @@ class FiniteScoresHook(Hook):
 class _OutputHook(Hook):
     """Write files named after the photos into one folder, each atomically."""
 
-    def __init__(self, out_dir):
+    def __init__(self, out_dir: str | Path) -> None:
         self.out_dir = Path(out_dir)
 
-    def before_test_epoch(self, runner):
+    def before_test_epoch(self, runner: Runner) -> None:
         self.dataset = dataset = runner.test_dataloader.dataset
         self.meta = dataset.metainfo
         paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
         self.names = unique_names(paths)
 
-    def target(self, sample, suffix):
+    def target(self, sample: SegDataSample, suffix: str) -> Path:
+        """Name the output file of a photo."""
         return self.out_dir / f'{self.names[sample.img_path]}{suffix}'
 
 
@@ -85,7 +98,9 @@ class _OutputHook(Hook):
 class SegVisualizationHook(_OutputHook):
     """Draw photo | truth | prediction where there is truth, else an overlay; and a legend."""
 
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
+    ) -> None:
         names, palette = self.meta['classes'], self.meta['palette']
         for sample in outputs:
             photo = np.asarray(self.dataset.read(sample.img_path))
@@ -108,11 +123,14 @@ class LabelWriterHook(_OutputHook):
             `labels`, the class names.
     """
 
-    def __init__(self, out_dir, save_scores=False):
+    @validated
+    def __init__(self, out_dir: str | Path, save_scores: bool = False) -> None:
         super().__init__(out_dir)
         self.save_scores = save_scores
 
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
+    ) -> None:
         for sample in outputs:
             labels = _labels(sample)
             image = Image.fromarray(
@@ -130,13 +148,13 @@ class LabelWriterHook(_OutputHook):
                     )
 
 
-def _labels(sample):
-    """A sample -> (H, W) NumPy labels; UserError where its scores are NaN or infinite"""
+def _labels(sample: SegDataSample) -> np.ndarray:
+    """Return (H, W) labels; raise UserError where the scores are NaN or infinite"""
     labels = sample.pred_sem_seg.cpu().numpy()
     require_finite_scores(checksum(sample.seg_logits), sample.img_path)
     return labels
 
 
-def _save_image(image, target):
+def _save_image(image: Image.Image, target: Path) -> None:
     with atomic_path(target) as path:
         image.save(path)

@@ -1,4 +1,4 @@
-"""Processes and devices: one place decides both."""
+"""Choose the device, the number format of products, and the processes of a group."""
 
 import atexit
 import ctypes
@@ -37,24 +37,24 @@ def device_of(name: str | None = None) -> str:
 
 
 def allow_tf32(allowed: bool = True) -> None:
-    """Choose fp32 on a GPU: IEEE's arithmetic, or products of inputs rounded to TF32.
+    """Choose IEEE fp32 products on a GPU, or products of inputs rounded to TF32.
 
-    TF32 keeps 10 of 23 bits of the mantissa. PyTorch's default is TF32 in convolutions alone. The
-    choice is the whole process's: trainings, test loops and `init_model` make it.
+    TF32 keeps 10 of 23 bits of the mantissa. PyTorch uses it in convolutions by default. The choice
+    holds for the whole process: trainings, test loops and `init_model` make it.
     """
     torch.backends.cudnn.allow_tf32 = allowed
     torch.set_float32_matmul_precision('high' if allowed else 'highest')
 
 
-# glibc's mallopt: (trim threshold, most mappings), kept for good and as they settle by default
+# glibc's mallopt parameters M_TRIM_THRESHOLD (-1) and M_MMAP_MAX (-4): to keep memory, and default
 MALLOC_KEEPS, MALLOC_GIVES = {-1: 2**31 - 1, -4: 0}, {-1: 2**26, -4: 2**16}
 
 
-def keep_freed_memory(keep=True):
-    """Large blocks that are freed stay with the process, and serve the next step.
+def keep_freed_memory(keep: bool = True) -> None:
+    """Keep large freed blocks in the process, for the next step.
 
-    By default glibc gives them back, and the system zeroes every page of the next ones: a quarter
-    of a training step on a CPU. With another C library, nothing happens.
+    By default glibc returns them, and the system zeroes every page of the next ones, which takes a
+    quarter of a training step on a CPU. With another C library, nothing happens.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
     if mallopt is not None:
@@ -62,7 +62,7 @@ def keep_freed_memory(keep=True):
             mallopt(parameter, value)
 
 
-def init_processes(launcher, device):
+def init_processes(launcher: str, device: str) -> str:
     """Join the process group that torchrun or slurm describes; return this process's device.
 
     NCCL on GPUs, gloo on CPUs (mmengine's own start assumes an accelerator). The backend is named:
@@ -100,11 +100,11 @@ def init_processes(launcher, device):
     return str(own)
 
 
-def end_processes():
+def end_processes() -> None:
     """Leave the process group and end this process with code 0; without a group, do nothing.
 
-    gloo's threads may let go of their last tensors late. Python aborts the process when they ask
-    for it while it is being taken down, so the exit functions run and that part is left out.
+    gloo's threads may free their last tensors late. Python aborts the process if that happens
+    during its shutdown, so the exit functions run and the rest of the shutdown is skipped.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return

@@ -1,4 +1,4 @@
-"""Write into checkpoints what their run was, and give a resumed run what it needs of it."""
+"""Record the settings of a run in its checkpoints, and choose what a resumed run loads."""
 
 import json
 import os
@@ -25,9 +25,9 @@ REMEMBERED = ('best_score', 'best_ckpt', 'keep_ckpt_ids')  # by CheckpointHook; 
 
 
 def training_settings(config: Config, load_from: str | None = None) -> dict[str, str]:
-    """A Config -> {'train_cfg.max_iters': '8000', ...}, all that decides the trained weights.
+    """List the settings that decide the trained weights: {'train_cfg.max_iters': '8000', ...}.
 
-    Absolute paths are said from the config's folder, so that a checkout may move.
+    Absolute paths become relative to the config's folder, so that a checkout may move.
     """
     settings = dict(seed=str(config.randomness.seed), processes=str(get_world_size()))
     settings['load_from'] = str(load_from)
@@ -41,29 +41,27 @@ def training_settings(config: Config, load_from: str | None = None) -> dict[str,
 
 
 def _flat(value: Any, name: str) -> dict[str, str]:
-    """Nested dicts and lists of dicts, 'model' -> {'model.backbone.size': 'b0', ...}"""
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
-        items = enumerate(value)
-    else:
+    """Flatten nested dicts and lists of dicts: {'model.backbone.size': 'b0', ...}"""
+    if isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
+        value = dict(enumerate(value))
+    elif not isinstance(value, dict):
         return {name: str(value)}
-    flat = {}
-    for key, inner in items:
+    flat: dict[str, str] = {}
+    for key, inner in value.items():
         if key not in NOT_COMPARED:
             flat |= _flat(inner, f'{name}.{key}')
     return flat
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> str:
-    """Two settings -> 'train_cfg.max_iters=20 (was 10), ...', the first five; '' for none"""
+    """Describe differences: 'train_cfg.max_iters=20 (was 10), ...', the first five; '' for none."""
     names = [name for name in before | now if before.get(name) != now.get(name)]
     told = [f'{n}={str(now.get(n))[:60]} (was {str(before.get(n))[:60]})' for n in names[:5]]
     return ', '.join(told + ['...'] * (len(names) > 5))
 
 
 def read_settings(folder: Path) -> dict[str, str]:
-    """A run's folder -> the settings of the last training that began there, {} if none did"""
+    """Read the settings of the last training that began in a folder; {} if none did."""
     try:
         settings = json.loads((folder / SETTINGS).read_text())
     except (OSError, ValueError, RecursionError):
@@ -72,16 +70,16 @@ def read_settings(folder: Path) -> dict[str, str]:
 
 
 class CheckpointContentHook(Hook):
-    """Choose the contents of a checkpoint, and the part of them that a resumed run loads.
+    """Choose what a checkpoint holds, and what of it a resumed run loads.
 
-    A checkpoint holds tensors and plain values: no histories of the log, and no schedules, which
-    follow from the config and the iteration. A resumed run has the settings of its config.
+    A checkpoint holds tensors and plain values. It has no log histories, and no schedules, since
+    these follow from the config and the iteration. A resumed run has the settings of its config.
 
     Args:
         settings: the run's `training_settings`.
     """
 
-    def __init__(self, settings: dict[str, str]):
+    def __init__(self, settings: dict[str, str]) -> None:
         self.settings = settings
 
     def before_train(self, runner: Runner) -> None:
@@ -128,14 +126,14 @@ class CheckpointContentHook(Hook):
 
 
 def _take_settings(saved: dict, wrapper: OptimWrapper) -> None:
-    """Put the groups' learning rates, decays and so on of a fresh optimizer into a saved state."""
+    """Copy learning rates, decays and so on of a new optimizer into a saved state"""
     for old, new in zip(saved['param_groups'], wrapper.optimizer.param_groups):
         old.update({name: value for name, value in new.items() if name != 'params'})
     saved['base_param_settings'] = wrapper.base_param_settings
 
 
 def _best_of(info: dict, folder: Path) -> dict:
-    """Keep what is remembered; a best checkpoint is the file in this folder, or forgotten."""
+    """Keep what is remembered; drop a best checkpoint that is not in this folder"""
     info = {name: value for name, value in info.items() if str(name).startswith(REMEMBERED)}
     for name in [name for name in info if name.startswith('best_ckpt')]:
         path = folder / Path(str(info[name])).name
@@ -148,5 +146,5 @@ def _best_of(info: dict, folder: Path) -> dict:
 
 
 def _hub_of(info: dict) -> dict:
-    """Values to remember -> the state of mmengine's MessageHub that holds them"""
+    """Build the state of mmengine's MessageHub that holds some values"""
     return dict(log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True))

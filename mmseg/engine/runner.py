@@ -1,3 +1,5 @@
+"""mmengine's Runner on any device, with a quiet console and safe checkpoints."""
+
 import logging
 import signal
 import warnings
@@ -24,7 +26,7 @@ from mmseg.utils.checkpoint import read_checkpoint
 
 from .hooks import FiniteScoresHook
 from .launch import allow_tf32
-from .param_groups import merge_groups
+from .optimizer import merge_groups
 
 FUSED = ('SGD', 'Adam', 'AdamW')  # the optimizers with one kernel for a whole group
 
@@ -32,8 +34,8 @@ FUSED = ('SGD', 'Adam', 'AdamW')  # the optimizers with one kernel for a whole g
 CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
 
 
-def _is_for_users(record):
-    """mmengine warns of its own deprecated parts, which nobody here can change."""
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Drop warnings of mmengine about its own deprecated parts"""
     return not any(name in record.getMessage() for name in ('HardDiskBackend', 'FileClient'))
 
 
@@ -54,20 +56,22 @@ def _end_at_the_next(number: int, frame: FrameType | None) -> None:
 
 
 class SegRunner(Runner):
-    """mmengine's Runner on the device of the config, its console kept for results.
+    """Run mmengine's Runner on the device of the config; keep the console for results.
 
-    Settings, environment and hooks go to the log file alone; warnings go to both.
+    Settings, environment and hooks go to the log file only; warnings go to both.
     """
 
-    def build_logger(self, log_level='INFO', log_file=None, **kwargs):
-        logger = super().build_logger(log_level, log_file, **kwargs)
+    def build_logger(
+        self, log_level: str | int = 'INFO', log_file: str | None = None, **options: Any
+    ) -> logging.Logger:
+        logger = super().build_logger(log_level, log_file, **options)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
                 handler.setLevel(logging.WARNING)
                 handler.addFilter(_is_for_users)
         return logger
 
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model by `mmseg.models.build`."""
         return model if isinstance(model, nn.Module) else MODELS.build(model)
 
@@ -83,8 +87,8 @@ class SegRunner(Runner):
             loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         return loader
 
-    def wrap_model(self, model_wrapper_cfg, model):
-        """Move to the device, into DistributedDataParallel where there is something to train."""
+    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
+        """Move to the device; wrap in DistributedDataParallel where there is something to train."""
         device = self.cfg.get('device', 'cpu')
         allow_tf32(bool(self.cfg.get('tf32')))
         model = model.to(device)
@@ -97,22 +101,22 @@ class SegRunner(Runner):
         ids = None if device == 'cpu' else [int(device.rsplit(':', 1)[1])]
         return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
-    def build_optim_wrapper(self, optim_wrapper):
-        """As mmengine's, with few groups: an accelerator steps each of them in one kernel."""
-        optimizer = getattr(optim_wrapper, 'get', lambda _: None)('optimizer')
-        fused = isinstance(optimizer, dict) and optimizer.get('type') in FUSED
-        if fused and self.cfg.get('device', 'cpu') != 'cpu' and 'foreach' not in optimizer:
-            optimizer.setdefault('fused', True)
+    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict[str, Any]) -> OptimWrapper:
+        """Build an optimizer with few groups: an accelerator steps each of them in one kernel."""
+        optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+        if isinstance(optimizer, dict) and optimizer.get('type') in FUSED:
+            if self.cfg.get('device', 'cpu') != 'cpu' and 'foreach' not in optimizer:
+                optimizer.setdefault('fused', True)
         wrapper = super().build_optim_wrapper(optim_wrapper)
         if isinstance(wrapper, OptimWrapper):
             merge_groups(wrapper.optimizer)
         return wrapper
 
-    def _maybe_compile(self, target):
-        """`compile = True`, or torch.compile's options: of the student's two parts alone.
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the two parts of a student, if the config says `compile`: True or options.
 
-        Around them, steps change with the iteration; compiled whole, they would be compiled again
-        and again.
+        The steps around them change with the iteration: compiled as a whole, the student would be
+        compiled again and again.
         """
         options = self.cfg.get('compile')
         if not options:
@@ -123,16 +127,16 @@ class SegRunner(Runner):
         head = model.decode_head
         head.forward_features = torch.compile(head.forward_features, **options)
 
-    def register_default_hooks(self, hooks=None):
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         super().register_default_hooks(
             {'runtime_info': dict(type='DeferredLoggingHook'), **(hooks or {})}
         )
 
-    def resume(self, filename: str, **options) -> None:
-        """As mmengine's, but the schedules follow from the config and the iteration alone.
+    def resume(self, filename: str, **options: Any) -> None:
+        """Resume, with schedules that follow from the config and the iteration alone.
 
-        So a resumed run has the learning rates that it would have had without the stop, and one
-        with another length or rate those of that config.
+        A resumed run has the learning rates of an uninterrupted one; with another length or rate in
+        the config, those of that config.
         """
         try:
             super().resume(filename, **{**options, 'resume_param_scheduler': False})
@@ -151,20 +155,24 @@ class SegRunner(Runner):
                 for schedule in schedules:
                     schedule.step()
 
-    def set_randomness(self, seed, diff_rank_seed=False, deterministic=False) -> None:
-        """As mmengine's; an operator that has no repeatable form warns instead of raising."""
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Seed all generators; operators without a deterministic form warn instead of raising."""
         super().set_randomness(seed, diff_rank_seed, deterministic)
         if deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
 
-    def register_hooks(self, default_hooks=None, custom_hooks=None):
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(FiniteScoresHook())
 
-    def load_checkpoint(self, filename, map_location='cpu', strict=True, **kwargs):
-        """As mmengine's, but every weight must find its place."""
+    def load_checkpoint(
+        self, filename: str, map_location: Any = 'cpu', strict: bool = True, **options: Any
+    ) -> dict[str, Any]:
+        """Load a checkpoint that has every weight of the model, and no other."""
         try:
-            checkpoint = super().load_checkpoint(filename, map_location, strict, **kwargs)
+            checkpoint = super().load_checkpoint(filename, map_location, strict, **options)
         except RuntimeError as error:
             reason = ' '.join(str(error).split())[:200]
             raise UserError(
@@ -174,12 +182,12 @@ class SegRunner(Runner):
         return checkpoint
 
     @master_only
-    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
-        """As mmengine's, but written beside and renamed, so that no reader meets half a file."""
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **options: Any) -> None:
+        """Write a checkpoint under another name and rename it, so no reader meets half a file."""
         target = Path(out_dir) / filename
         try:
             with atomic_path(target) as temporary:
-                super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+                super().save_checkpoint(out_dir, temporary.name, *args, **options)
             if target.stem.startswith('iter_'):
                 point_to(target, target.with_name('latest.pth'))
         except RuntimeError as error:  # of torch, where a quota or a limit ends the file

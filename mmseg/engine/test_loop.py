@@ -1,20 +1,30 @@
+"""Test a network in a chosen precision, compiled on request."""
+
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import torch
-from mmengine.runner import TestLoop
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, TestLoop
+from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
 from mmseg.registry import LOOPS
+from mmseg.utils import Settings, validated
 
 from .launch import allow_tf32
 
 DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
-PRECISIONS = ('auto', *DTYPES)
+Precision = Literal['auto', 'fp32', 'tf32', 'bf16', 'fp16']
+PRECISIONS = typing.get_args(Precision)
 
 
-def autocast_of(precision, device):
-    """One of PRECISIONS, a device's name -> the context in which the network runs.
+def autocast_of(precision: str, device: str) -> torch.autocast:
+    """Choose the autocast context of a precision, one of PRECISIONS, on a device.
 
-    'auto' is fp32 on CPUs and fp16 on accelerators, as fast there as bf16 and ten times nearer to
-    the labels of fp32 (docs/performance.md). TF32 is chosen apart, see `allow_tf32`.
+    'auto' is fp32 on CPUs and fp16 on accelerators, where it is as fast as bf16 and changes ten
+    times fewer labels (docs/performance.md). `allow_tf32` switches TF32.
 
     Raises:
         UserError: an unknown precision.
@@ -30,29 +40,38 @@ def autocast_of(precision, device):
 
 @LOOPS.register_module()
 class SegTestLoop(TestLoop):
-    """mmengine's test loop in a precision, compiled if asked; scores and counts stay on the device.
+    """Test in a precision, compiled on request; scores and counts stay on the device.
 
     Args:
         runner, dataloader, evaluator: mmengine's.
         precision: one of PRECISIONS.
-        compile: let `torch.compile` have the network; each new shape of input may cost a minute.
+        compile: apply `torch.compile` to the network; each new input shape may cost a minute.
     """
 
-    def __init__(self, runner, dataloader, evaluator, *, precision='fp32', compile=False):
+    @validated
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | Settings,
+        evaluator: Evaluator | Settings | Sequence[Settings],
+        *,
+        precision: Precision = 'fp32',
+        compile: bool = False,
+    ) -> None:
         super().__init__(runner, dataloader, evaluator)
         device = runner.cfg.get('device', 'cpu')
         self.precision, self.autocast = precision, autocast_of(precision, device)
         if compile:
             compile_network(runner.model)
 
-    def run(self) -> dict:
-        """Test all photos -> {metric: value}; TF32 only where the precision names it."""
+    def run(self) -> dict[str, float]:
+        """Test all photos and return {metric: value}."""
         allow_tf32(self.precision == 'tf32')
         return super().run()
 
     @torch.no_grad()
-    def run_iter(self, idx, data_batch):
-        """One batch through the network, the evaluator and the hooks."""
+    def run_iter(self, idx: int, data_batch: dict[str, Any]) -> None:
+        """Pass one batch through the network, the evaluator and the hooks."""
         batch = dict(batch_idx=idx, data_batch=data_batch)
         self.runner.call_hook('before_test_iter', **batch)
         with self.autocast:
@@ -61,7 +80,7 @@ class SegTestLoop(TestLoop):
         self.runner.call_hook('after_test_iter', **batch, outputs=outputs)
 
 
-def compile_network(model):
-    """Compile in place what runs on windows and on whole inputs."""
+def compile_network(model: Any) -> None:
+    """Compile what runs on whole inputs and on windows, in place."""
     model = getattr(model, 'module', model)
     model.window_logits = torch.compile(model.window_logits)

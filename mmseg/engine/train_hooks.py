@@ -1,47 +1,102 @@
-"""Hooks of the training: progress, and stops that lose nothing."""
+"""Hooks of the training: log, progress, checks of losses and labels, the averaged student."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import EMAHook, Hook
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.hooks import EMAHook, Hook, LoggerHook, RuntimeInfoHook
+from mmengine.logging import MessageHub
+from mmengine.runner import Runner
+from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import HOOKS
-from mmseg.utils import Progress, atomic_path
+from mmseg.utils import Count, Progress, atomic_path, validated
 from mmseg.utils.checkpoint import require_finite_state
 from mmseg.utils.tensors import peak_memory
+
+Batch = Mapping[str, Any]
+Outputs = Mapping[str, Any]  # losses and figures of a step, 'loss' among them
+
+
+@HOOKS.register_module()
+class DeferredLoggingHook(RuntimeInfoHook):
+    """Read losses only when they are logged, all at once; otherwise mmengine's RuntimeInfoHook.
+
+    Reading a value waits for the accelerator to finish the step, and meanwhile it gets no new work.
+    The logged value is the mean over the processes, which is that of the whole batch.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self.waiting: list[Outputs] = []
+        loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self.interval = min(loggers, default=10)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Keep the values; read them before LoggerHook, which comes later, needs them."""
+        if outputs:
+            kept = {k: v.detach() if torch.is_tensor(v) else v for k, v in outputs.items()}
+            self.waiting.append(kept)
+        steps = (runner.iter + 1, batch_idx + 1)
+        logged = any(step % self.interval == 0 for step in steps)
+        if logged or steps[1] == len(runner.train_dataloader) or steps[0] == runner.max_iters:
+            self._read(runner.message_hub)
+
+    def after_train(self, runner: Runner) -> None:
+        self._read(runner.message_hub)  # the rest of a run that was stopped
+        super().after_train(runner)
+
+    def _read(self, hub: MessageHub) -> None:
+        waiting, self.waiting = self.waiting, []
+        names = [name for outputs in waiting for name in outputs]
+        values = [value for outputs in waiting for value in outputs.values()]
+        tensors = [value.float().reshape(()) for value in values if torch.is_tensor(value)]
+        if not tensors:
+            return
+        together = torch.stack(tensors)
+        all_reduce(together, 'mean')
+        read = iter(together.tolist())
+        for name, value in zip(names, values):
+            hub.update_scalar(f'train/{name}', next(read) if torch.is_tensor(value) else value)
 
 
 @HOOKS.register_module()
 class TrainProgressHook(Hook):
-    """A live line: iteration, rate, time left, loss, agreement with the labels, data time, memory.
+    """Show iteration, rate, time left, loss, agreement with the labels, data time and memory.
 
-    After each validation it prints the table of `tools/test.py`.
+    After each validation, print the table of `tools/test.py`.
 
     Args:
-        interval: iterations between two readings of the loss, each of which waits for the device.
+        interval: iterations between two readings of the loss; each waits for the device.
     """
 
     priority = 'LOW'  # after the timer and the log
 
-    def __init__(self, interval=10):
+    @validated
+    def __init__(self, interval: Count = 10) -> None:
         self.interval = interval
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         self.bar = Progress(
             runner.max_iters, 'train', unit='iteration', quiet=not is_main_process()
         )
         self.bar.skip(runner.iter)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
         if batch_idx % self.interval == 0:
             self.bar.note = self._note(runner, outputs)
         self.bar.update(1)
 
-    def _note(self, runner, outputs):
+    def _note(self, runner: Runner, outputs: Outputs) -> str:
         parts = [f'loss {float(outputs["loss"].detach()):.4f}']
         for key, words in (('acc_seg', 'agreement with the labels'), ('retrieval', 'retrieval')):
             if key in outputs:
@@ -53,50 +108,53 @@ class TrainProgressHook(Hook):
         parts.append(f'memory {peak_memory(runner.cfg.get("device", "cpu")) / 1e9:.1f} GB')
         return ', '.join(parts)
 
-    def after_val_epoch(self, runner, metrics=None):
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
         evaluator = runner.val_loop.evaluator
         meta, scores = evaluator.dataset_meta, getattr(evaluator.metrics[0], 'scores', None)
         if is_main_process():
-            table = ', '.join(f'{name} {value}' for name, value in metrics.items())
+            table = ', '.join(f'{name} {value}' for name, value in (metrics or {}).items())
             if scores is not None:
                 table = score_table(meta['classes'], scores, meta.get('unseen', ()))
             runner.logger.info(f'validation at iteration {runner.iter}\n{table}')
             print(f'validation at iteration {runner.iter}\n{table}', flush=True)
 
-    def after_train(self, runner):
+    def after_train(self, runner: Runner) -> None:
         self.bar.close()
 
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Stop where the loss is NaN or infinite, before such weights are saved; the photos are named.
+    """Stop when the loss is NaN or infinite, before such weights are saved, and name the photos.
 
     Args:
-        interval: iterations between two looks, each of which waits for the device.
+        interval: iterations between two checks; each waits for the device.
     """
 
     priority = 'VERY_HIGH'  # before a checkpoint is written
 
-    def __init__(self, interval=10):
+    @validated
+    def __init__(self, interval: Count = 10) -> None:
         self.interval = interval
-        self.recent = []
+        self.recent: list[tuple[int, Tensor, list[str]]] = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
         photos = [sample.img_path for sample in data_batch['data_samples']]
         self.recent.append((runner.iter + 1, outputs['loss'].detach(), photos))
         if len(self.recent) >= self.interval:
-            self._look(runner)
+            self._check(runner)
 
-    def before_save_checkpoint(self, runner, checkpoint):
-        self._look(runner)
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._check(runner)
         what = f'after iteration {runner.iter}, the student has'
         cure = 'lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
         require_finite_state(checkpoint['state_dict'], what, cure)
 
-    def after_train(self, runner):
-        self._look(runner)
+    def after_train(self, runner: Runner) -> None:
+        self._check(runner)
 
-    def _look(self, runner):
+    def _check(self, runner: Runner) -> None:
         recent, self.recent = self.recent, []
         if not recent:
             return
@@ -105,7 +163,7 @@ class NonFiniteLossHook(Hook):
             if loss - loss != 0:  # NaN and infinity
                 raise UserError(self._report(Path(runner.work_dir), iteration, loss, photos))
 
-    def _report(self, folder, iteration, loss, photos):
+    def _report(self, folder: Path, iteration: int, loss: float, photos: list[str]) -> str:
         path = folder / 'nonfinite_loss.json'
         with atomic_path(path) as temporary:
             text = json.dumps(dict(iteration=iteration, loss=str(loss), photos=photos), indent=1)
@@ -118,13 +176,13 @@ class NonFiniteLossHook(Hook):
 
 @HOOKS.register_module()
 class AverageStudentHook(EMAHook):
-    """A running average of the student, which labels for it (`MaskClipPlus.ema_momentum`).
+    """Keep a running average of the student, which labels for it (`MaskClipPlus.ema_momentum`).
 
-    As mmengine's hook it is also what validation judges and what a checkpoint's weights are; the
-    student itself lies beside them, so that a resumed run goes on in the same bits.
+    As with mmengine's hook, validation and the weights of a checkpoint use the average. A
+    checkpoint also holds the student itself, so a resumed run continues with identical bits.
     """
 
-    def before_run(self, runner):
+    def before_run(self, runner: Runner) -> None:
         student = getattr(runner.model, 'module', runner.model)
         super().before_run(runner)  # copies the student; frozen modules are shared
         average = self.ema_model.module.eval()
@@ -134,12 +192,12 @@ class AverageStudentHook(EMAHook):
 
 @HOOKS.register_module()
 class LabelLeakHook(Hook):
-    """No pixel of training may carry a class that is held unseen (`unseen` of the config).
+    """Stop when a training target shows a class that the config holds `unseen`.
 
-    Targets are looked at before they go to the device: one table look-up a batch, no waiting.
+    Targets are checked before they go to the device, so nothing waits.
     """
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         meta = runner.train_dataloader.dataset.metainfo
         for sample in data_batch['data_samples']:
             unseen = meta.get('unseen', ())
@@ -152,7 +210,7 @@ class LabelLeakHook(Hook):
                 )
 
 
-def leaked_classes(target, unseen):
-    """(H, W) labels, ids -> those of the ids that occur in it"""
+def leaked_classes(target: Tensor, unseen: Iterable[int]) -> list[int]:
+    """List the ids that occur in (H, W) labels."""
     counts = torch.bincount(target.flatten().long() + 1)  # unlabelled is -1
     return [i for i in unseen if i + 1 < len(counts) and counts[i + 1]]

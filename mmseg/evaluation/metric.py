@@ -30,7 +30,6 @@ class ConfusionMetric(BaseMetric):
     def __init__(self) -> None:
         super().__init__()
         self.confusion: Tensor | None = None
-        self.scores: Scores | None = None
 
     @property
     def num_classes(self) -> int:
@@ -41,14 +40,18 @@ class ConfusionMetric(BaseMetric):
         matrix = confusion_matrix(pred, truth, self.num_classes, ignore_index=ignore_index)
         self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
-    def evaluate(self, size: int) -> dict[str, float | None]:
-        """Sum over processes, reset, and return the named metrics."""
+    def reduce(self) -> Scores:
+        """Sum the matrix over processes, reset it, and return its scores."""
         if self.confusion is None:  # a process without a photo
             self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
         all_reduce(self.confusion)
-        self.scores = scores_of(self.confusion.cpu())  # waits for the device
+        scores = scores_of(self.confusion.cpu())  # waits for the device
         self.confusion = None
-        metrics: dict[str, float | None] = self.compute_metrics([self.scores])
+        return scores
+
+    def evaluate(self, size: int) -> dict[str, float | None]:
+        """Return the named metrics of all photos, and start anew."""
+        metrics: dict[str, float | None] = self.compute_metrics([self.reduce()])
         return metrics
 
 
@@ -64,6 +67,7 @@ class IoUMetric(ConfusionMetric):
     def __init__(self, ignore_index: int | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
+        self.scores: Scores | None = None  # of the last `evaluate`, for a table per class
 
     def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
         """Add the samples' `pred_sem_seg` against `gt_sem_seg`, all photos in one count."""
@@ -78,6 +82,11 @@ class IoUMetric(ConfusionMetric):
             for key in ('pred_sem_seg', 'gt_sem_seg')
         )
         self.add(pred, truth, self.ignore_index)
+
+    def evaluate(self, size: int) -> dict[str, float | None]:
+        """Return the named metrics of all photos, and keep their `scores`."""
+        self.scores = self.reduce()
+        return self.compute_metrics([self.scores])
 
     @property
     def names(self) -> list[str]:

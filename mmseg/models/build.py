@@ -1,4 +1,4 @@
-"""From configs to modules: the only place that reads both.
+"""From configs to modules.
 
 `build` looks up the class that a `type` names. The function `@builds(TheClass)`, if there is one,
 turns the config's values into what the class takes. Parameters before `/` come from the caller; all
@@ -66,13 +66,16 @@ def builds(cls: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def build(
-    config: Settings, *given: Any, default: Callable[..., Any] | None = None, where: str = 'model'
+    config: Settings,
+    *arguments: Any,
+    default: Callable[..., Any] | None = None,
+    where: str = 'model',
 ) -> Any:
     """Build what a config's `type` names, or else `default`.
 
     Args:
         config: the arguments, with or without `type`.
-        given: the positional arguments of the builder.
+        arguments: the positional arguments of the builder.
         where: the config's path, for messages.
 
     Raises:
@@ -88,12 +91,12 @@ def build(
         )
     builder = BUILDERS.get(built, built)
     require_keys(config, builder, where, options_of=built)
-    return builder(*given, **without_type(config))
+    return builder(*arguments, **without_type(config))
 
 
-def build_registered(config: Settings, *given: Any, registry: Registry) -> Any:
+def build_registered(config: Settings, *arguments: Any, registry: Registry) -> Any:
     """Build what `MODELS.build` is asked for."""
-    return build(config, *given)
+    return build(config, *arguments)
 
 
 MODELS.build_func = build_registered
@@ -136,13 +139,13 @@ def build_maskclip(
         clip = build(backbone, default=CLIPDenseExtractor, where='model.backbone')
     loaded, extractor = clip
     words = load_vocabulary(vocabulary)
-    given: tuple[Any, ...] = (words, background, decode_head)
-    queries, rules = build(scoring or {}, *given, default=Scoring, where='model.scoring')
+    arguments: tuple[Any, ...] = (words, background, decode_head)
+    queries, rules = build(scoring or {}, *arguments, default=Scoring, where='model.scoring')
     head = build(decode_head, loaded, queries, default=MaskClipHead, where='model.decode_head')
     weight = None
     if class_weight is not None:
-        given = (loaded, queries, rules.groups, prior)
-        weight = build(class_weight, *given, default=ClassWeight, where='class_weight')
+        arguments = (loaded, queries, rules.groups, prior)
+        weight = build(class_weight, *arguments, default=ClassWeight, where='class_weight')
     return MaskClip(
         extractor,
         head,
@@ -400,8 +403,8 @@ def build_maskclip_plus(
     network = build(backbone, where='model.backbone')
     learned = words.ids(learned_classes)
     classifier = TextClassifier(rows, normalize=False, persistent=True, learned=learned)
-    given = (network.channels, rows.shape[1], classifier)
-    head = build(decode_head, *given, where='model.decode_head')
+    arguments = (network.channels, rows.shape[1], classifier)
+    head = build(decode_head, *arguments, where='model.decode_head')
     weight, loss = None, None
     if class_weight is not None:
         weight = build(class_weight, None, words, default=ClassWeight, where='class_weight')

@@ -81,7 +81,6 @@ class MaskClip(Segmentor):
             logits = self.class_weight.reweight(logits, embedding)
         return logits, features.keys if self.decode_head.ks_thresh else None
 
-    @torch.no_grad()
     def refine(self, logits: Tensor, keys: Tensor | None, *, one_photo: bool = False) -> Tensor:
         """Denoise, then smooth: (N, Q, h, w), (N, h*w, K) -> (N, Q, h, w)
 

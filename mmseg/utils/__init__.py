@@ -19,7 +19,7 @@ from .files import (
 )
 from .images import read_image
 from .progress import Progress
-from .signature import accepted_keys, require_keys, require_known, required_keys
+from .signature import config_keys, require_keys, require_known
 from .suggest import nearest
 from .values import (
     Builds,
@@ -27,12 +27,12 @@ from .values import (
     Fraction,
     NotNegative,
     Positive,
+    Seed,
     Settings,
-    require_choice,
+    Whole,
     require_fields,
-    require_number,
-    require_pair,
     require_setting,
+    short_repr,
     validated,
 )
 
@@ -44,9 +44,11 @@ __all__ = [
     'NotNegative',
     'Positive',
     'Progress',
+    'Seed',
     'Settings',
-    'accepted_keys',
+    'Whole',
     'atomic_path',
+    'config_keys',
     'digest_file',
     'in_checkout',
     'kind_of',
@@ -57,14 +59,11 @@ __all__ = [
     'read_image',
     'read_json',
     'reason_of',
-    'require_choice',
     'require_fields',
     'require_keys',
     'require_known',
-    'require_number',
-    'require_pair',
     'require_setting',
-    'required_keys',
+    'short_repr',
     'shown',
     'sweep_parts',
     'unique_names',

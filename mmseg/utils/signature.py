@@ -1,63 +1,124 @@
-"""Which keys a config may have for what is built from it."""
+"""List the keys that a config may use for a class or function, from its signature."""
 
+import functools
 import inspect
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from mmseg.errors import UserError
 
 from .suggest import nearest
+from .values import Settings
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def accepted_keys(built, options_of=None):
-    """A class or builder -> the keys that its config may have, or None for any.
+@dataclass(frozen=True)
+class Key:
+    """One key of a config.
 
-    Positional-only parameters are the caller's to give. With `**kwargs` the keys of the base class
-    count too, or in a builder those of the class that it builds, `options_of`.
+    Args:
+        annotation: what values it takes, `Any` where the signature has no annotation.
+        default: the parameter's, or `inspect.Parameter.empty`.
+        required: a config must have the key.
+        owner: the function whose parameter it is.
     """
-    classes = [item for item in (built, options_of) if inspect.isclass(item)]
-    queue = [base for item in classes[:1] for base in inspect.getmro(item)]
-    keys, queue = set(), queue if inspect.isclass(built) else [built, *queue]
-    while queue:
-        item = queue.pop(0)
-        if inspect.isclass(item) and '__init__' not in vars(item):
-            continue
-        parameters = _parameters(item)
-        keys |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            return keys - {'self'}
-    return None
+
+    annotation: Any
+    default: Any
+    required: bool
+    owner: Callable[..., Any]
 
 
-def required_keys(built):
-    """A class or builder -> the keys that its config must have."""
-    keys = {
-        p.name
-        for p in _parameters(built)
-        if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    }
-    return keys - {'self'}
+@functools.cache
+def config_keys(built: Callable[..., Any], options_of: Any = None) -> tuple[dict[str, Key], bool]:
+    """List the keys for a class, or for a builder function.
+
+    Positional-only parameters are the caller's to give, so they are no keys. `**options` stands
+    for the parameters of the next base class; in a builder, for those of the class that it builds.
+
+    Args:
+        options_of: the class that a builder builds; anything but a class has no effect.
+
+    Returns:
+        {name: Key}, and whether any other key is taken too.
+    """
+    keys: dict[str, Key] = {}
+    functions = _functions(built, options_of)
+    for function in functions:
+        parameters = _parameters(function)
+        hints = _hints(function)
+        for parameter in parameters:
+            if parameter.kind in NAMED and parameter.name not in keys:
+                required = parameter.default is parameter.empty and function is functions[0]
+                hint = hints.get(parameter.name, Any)
+                keys[parameter.name] = Key(hint, parameter.default, required, function)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return keys, False
+    return keys, bool(functions)
 
 
-def require_keys(config, built, where, options_of=None):
-    """Refuse a config dict with an unknown key, or without a needed one.
+def require_keys(
+    settings: Settings,
+    built: Callable[..., Any],
+    where: str,
+    options_of: Any = None,
+) -> None:
+    """Refuse settings with an unknown key, or without a required one.
+
+    Args:
+        built, options_of: see `config_keys`.
+        where: path of the settings, for the message.
 
     Raises:
-        UserError: that key, where it stands, and the nearest right one.
+        UserError: the key, and for an unknown one the nearest right one.
     """
-    if not isinstance(config, dict):
-        raise UserError(f'{where} is a dict of settings, not {config!r}')
-    known = accepted_keys(built, options_of)
-    if known is not None:
-        require_known(set(config) - {'type'}, known, where)
-    for key in sorted(required_keys(built) - set(config)):
-        raise UserError(f'{where} lacks the key {key!r}')
+    if not isinstance(settings, dict):
+        raise UserError(f'{where} must be a dict, not {settings!r}')
+    keys, takes_others = config_keys(built, options_of)
+    if not takes_others:
+        require_known(settings.keys() - {'type'}, keys, where)
+    for name in sorted(name for name, key in keys.items() if key.required):
+        if name not in settings:
+            raise UserError(f'{where} lacks the key {name!r}')
 
 
-def require_known(keys, known, where):
-    """Refuse keys outside `known`; names the first one and the nearest right one."""
+def require_known(keys: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse keys outside `known`.
+
+    Raises:
+        UserError: the first one, and the nearest right one.
+    """
     for key in sorted(map(str, set(keys) - set(known))):
         raise UserError(f'{where} has no key {key!r}{nearest(key, known)}')
 
 
-def _parameters(item):
-    function = item.__init__ if inspect.isclass(item) else item
-    return inspect.signature(function).parameters.values()
+def _functions(built: Callable[..., Any], options_of: Any) -> list[Callable[..., Any]]:
+    """List the functions whose parameters count, from the outermost on"""
+    owner = next(item for item in (built, options_of, object) if inspect.isclass(item))
+    bases = inspect.getmro(owner)[:-1]  # the last, object, has no parameters
+    inits = [vars(base)['__init__'] for base in bases if '__init__' in vars(base)]
+    return inits if inspect.isclass(built) else [built, *inits]
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(function).parameters.values())
+    return parameters[parameters[:1] != [] and parameters[0].name == 'self' :]
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Evaluate annotations; leave out those whose names only type checkers import"""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError:
+        written = inspect.get_annotations(inspect.unwrap(function))
+        hints = {}
+        for name, hint in written.items():
+            try:
+                scope = inspect.unwrap(function).__globals__
+                hints[name] = eval(hint, scope) if isinstance(hint, str) else hint
+            except NameError:
+                continue
+        return hints

@@ -6,12 +6,10 @@ value and annotation in its strict mode: '1' and True are not numbers, 1.5 is no
 
 import functools
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, is_dataclass
-from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from annotated_types import Ge, Gt, Interval
@@ -24,6 +22,8 @@ Fraction = Annotated[float, Interval(ge=0, le=1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # of NumPy's generators
 Settings = Mapping[str, Any]  # a dict in a config
 F = TypeVar('F', bound=Callable[..., Any])
 
@@ -93,7 +93,8 @@ def requirement(annotation: Any) -> str:
     if isinstance(base, type) and issubclass(base, Mapping):
         return 'a dict'
     if isinstance(base, type) and issubclass(base, (Sequence, Set)):
-        return 'a list' + (f', each item {requirement(args[0])}' if args else '')
+        each = f', each item {requirement(args[0])}' if args and args[0] is not Any else ''
+        return f'a list{each}'
     if base is Callable:
         return 'a function'
     return f'of type {getattr(base, "__name__", base)}'
@@ -204,64 +205,3 @@ def _sequences_as(kind: type, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return kind(_sequences_as(kind, item) for item in value)
     return value
-
-
-def require_number(
-    name: str,
-    value: Any,
-    least: float | None = None,
-    most: float | None = None,
-    *,
-    above: float | None = None,
-    below: float | None = None,
-    whole: bool = False,
-) -> None:
-    """Refuse a value that is no number in a range, or one that no float holds (NaN, 10**400).
-
-    Args:
-        name: the setting, for the message.
-        least, most: the range, both ends in it; None for no end.
-        above, below: the value must be greater, or less, than this number.
-        whole: only whole numbers.
-
-    Raises:
-        UserError: the value is refused.
-    """
-    kind = Integral if whole else Real
-    good = isinstance(value, kind) and not isinstance(value, bool)
-    good = good and abs(value) <= sys.float_info.max
-    good = good and (least is None or value >= least) and (most is None or value <= most)
-    good = good and (above is None or value > above) and (below is None or value < below)
-    if not good:
-        ends = (('above', above), ('from', least), ('to', most), ('below', below))
-        bounds = ''.join(f' {word} {end}' for word, end in ends if end is not None)
-        raise UserError(f'{name} is a {"whole " * whole}number{bounds}, not {value!r}')
-
-
-def require_pair(name: str, value: Any, *, ordered: bool = False, **options: Any) -> None:
-    """Refuse a value that is not two numbers, each with the options of `require_number`.
-
-    Args:
-        ordered: the first may not be larger than the second.
-
-    Raises:
-        UserError: the value is refused.
-    """
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise UserError(f'{name} is two numbers, not {value!r}')
-    for number in value:
-        require_number(f'each of {name}', number, **options)
-    if ordered and value[0] > value[1]:
-        raise UserError(f'{name} is (low, high), not {value!r}')
-
-
-def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Refuse a value that is none of the choices; 1 is not True.
-
-    Raises:
-        UserError: the value is refused.
-    """
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        *most, last = map(repr, choices)
-        known = f'{", ".join(most)} or {last}' if most else last
-        raise UserError(f'{name} is {known}, not {value!r}{nearest(value, choices)}')

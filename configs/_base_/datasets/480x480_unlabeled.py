@@ -1,5 +1,5 @@
-# Training crops of the published recipe: every class unlabelled. Of masks, where the data set has
-# any, only the void is used, as published (Q11); ann_dir=None leaves them unread.
+# Training crops of the published recipe, without labels. As published (Q11), masks only tell which
+# pixels are void; dataset.ann_dir=None trains without any masks.
 unseen = 'all'
 train_dataloader = dict(
     batch_size=8,

@@ -1,4 +1,4 @@
-# MaskCLIP's protocol: the photo inside 520 x 520, its ratio kept, in one piece.
+# MaskCLIP's protocol: photos resized to fit into 520 x 520, tested in one piece.
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,

@@ -1,4 +1,4 @@
-# Photos of 2048 x 1024 at half that.
+# Photos of 2048 x 1024 at half their size.
 _base_ = './520_whole.py'
 vocabulary = 'cityscapes'
 test_dataloader = dict(

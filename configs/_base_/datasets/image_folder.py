@@ -1,4 +1,4 @@
-# Your photos, which have no labels: --cfg-options test_dataloader.dataset.data_root=FOLDER
+# Photos without labels. Set the folder by --cfg-options test_dataloader.dataset.data_root=FOLDER
 _base_ = './520_whole.py'
 vocabulary = 'pascal_context_59'
 test_dataloader = dict(dataset=dict(type='ImageFolderDataset', data_root=None))

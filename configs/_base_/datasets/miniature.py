@@ -1,4 +1,4 @@
-# 500 scenes of the rendered world, with their exact masks, shown at twice their size.
+# 500 rendered scenes with exact masks, at twice the size that they are rendered in.
 vocabulary = 'miniature'
 test_dataloader = dict(
     batch_size=50,

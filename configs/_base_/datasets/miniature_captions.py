@@ -1,4 +1,4 @@
-# Images and captions, no mask anywhere; 500 other pairs to retrieve from.
+# Rendered scenes with captions, without masks; 500 other pairs to test retrieval on.
 vocabulary = 'miniature'
 train_dataloader = dict(
     batch_size=64,

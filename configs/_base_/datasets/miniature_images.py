@@ -1,4 +1,4 @@
-# Scenes and nothing besides: no caption, no mask.
+# Rendered scenes without captions and without masks.
 vocabulary = 'miniature'
 train_dataloader = dict(
     batch_size=32,

@@ -1,4 +1,4 @@
-# Scenes without masks to train students on, scenes with masks to judge them by.
+# Scenes without masks to train students on, scenes with masks to validate them on.
 _base_ = './miniature.py'
 unseen = 'all'
 train_dataloader = dict(

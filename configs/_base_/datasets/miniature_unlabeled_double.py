@@ -1,4 +1,4 @@
-# As `miniature_unlabeled.py`, at exactly twice the size that the scenes are drawn in.
+# As `miniature_unlabeled.py`, at exactly twice the size that scenes are rendered in.
 _base_ = './miniature_unlabeled.py'
 train_dataloader = dict(
     dataset=dict(

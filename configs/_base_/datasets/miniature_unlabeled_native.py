@@ -1,4 +1,4 @@
-# As `miniature_unlabeled.py`, at the size that the scenes are drawn in.
+# As `miniature_unlabeled.py`, at the size that scenes are rendered in.
 _base_ = './miniature_unlabeled.py'
 test_dataloader = dict(
     dataset=dict(pipeline=[dict(type='RenderScene'), dict(type='PackSegInputs')])

@@ -1,4 +1,4 @@
-# MaskCLIP's protocol on VOC: short side 512, the photo in one piece.
+# MaskCLIP's protocol on VOC: photos with a short side of 512, tested in one piece.
 _base_ = './voc_20.py'
 test_dataloader = dict(
     dataset=dict(

@@ -1,4 +1,4 @@
-# The teacher's own tower weighs the classes, by the scene as it was drawn.
+# A class weight from the teacher's own CLIP, on the scene at the size that it is rendered in.
 class_weight = dict(
     type='ClassWeight',
     tau=1.0,

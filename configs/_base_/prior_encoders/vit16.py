@@ -1,4 +1,4 @@
-# The image-level view of CLIP ViT-B/16 weighs the classes (Q8); tau divides raw cosines (Q7).
+# A class weight from CLIP ViT-B/16 on its crop of the photo (Q8); tau divides raw cosines (Q7).
 class_weight = dict(
     type='ClassWeight',
     tau=1.0,

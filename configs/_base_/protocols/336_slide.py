@@ -1,4 +1,4 @@
-# The protocol of the training-free peers (SCLIP and those after it): short side 336, windows of 224
-# every 112. With it belong CLIP's own mean and std, and positions='factor' where the windows are
-# not CLIP's own 224 (configs/_base_/teachers/vit16_peers.py).
+# The protocol of SCLIP and later training-free methods: photos with a short side of 336, windows of
+# 224 every 112. Use it with a teacher such as teachers/vit16_peers.py: CLIP's own mean and std, and
+# positions='factor' for windows of other sizes than CLIP's 224.
 protocol = dict(scale=(2048, 336), windows=dict(size=224, stride=112))

@@ -1,4 +1,4 @@
-# ConvNeXt-tiny under SegFormer's head: any timm backbone goes under any head.
+# ConvNeXt-tiny with SegFormer's head. Any timm backbone works with any decode head.
 model = dict(
     type='MaskClipPlus',
     backbone=dict(type='TimmBackbone', model='convnext_tiny', pretrained=True),

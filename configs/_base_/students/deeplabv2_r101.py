@@ -1,4 +1,4 @@
-# DeepLabv2 on ResNet-101 V1c at output stride 8; head and text widths come from the teacher.
+# DeepLabv2 on ResNet-101 V1c at output stride 8; its head is as wide as the text.
 model = dict(
     type='MaskClipPlus',
     backbone=dict(

@@ -1,4 +1,4 @@
-# ResNet-10 from scratch under SegFormer's head.
+# ResNet-10 from scratch with SegFormer's head.
 model = dict(
     type='MaskClipPlus',
     backbone=dict(type='TimmBackbone', model='resnet10t', out_indices=(1, 2, 3, 4)),

@@ -1,4 +1,4 @@
-# SegFormer-b0; head and text widths come from the teacher.
+# SegFormer-b0; its head is as wide as the text.
 model = dict(
     type='MaskClipPlus',
     backbone=dict(type='MixVisionTransformer', size='b0', pretrained='pretrain/mit_b0.pth'),

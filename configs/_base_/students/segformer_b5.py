@@ -1,4 +1,4 @@
-# SegFormer-b5; head and text widths come from the teacher.
+# SegFormer-b5; its head is as wide as the text.
 model = dict(
     type='MaskClipPlus',
     backbone=dict(type='MixVisionTransformer', size='b5', pretrained='pretrain/mit_b5.pth'),

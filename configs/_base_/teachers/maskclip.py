@@ -1,4 +1,4 @@
-# MaskCLIP with each CLIP's own numerics; the files beside this one name the tower.
+# MaskCLIP with the numerics of CLIP itself. Other files in this folder choose the CLIP.
 model = dict(
     type='MaskClip',
     backbone=dict(type='CLIPDenseExtractor', pretrained='openai'),

@@ -1,5 +1,5 @@
 _base_ = './maskclip.py'
-# What the published figures were made with (docs/quirks.md): ImageNet's mean and std before CLIP
+# Settings of the published figures (docs/quirks.md): ImageNet's mean and std before CLIP
 # (Q3), key smoothing over positions without row sums (Q1, Q13), scores resized twice (Q15).
 model = dict(
     resize_twice=True,

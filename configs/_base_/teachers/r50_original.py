@@ -1,3 +1,3 @@
 _base_ = './maskclip_original.py'
-# The original drops what is left of the photo beyond a multiple of 32.
+# The original drops rows and columns beyond a multiple of 32 (Q20).
 model = dict(backbone=dict(model='RN50-quickgelu', pad=False))

@@ -1,5 +1,5 @@
-# CLIP ViT-B/16 as the training-free peers run it: text of its 80 ImageNet templates, the best of
-# a class's names, positions resized by (n + 0.1) / 14.
+# CLIP ViT-B/16 as other training-free methods run it: text from CLIP's 80 ImageNet templates, the
+# best score of a class's names, position embeddings resized by (n + 0.1) / 14.
 _base_ = './vit16.py'
 readout = 'maskclip'
 model = dict(

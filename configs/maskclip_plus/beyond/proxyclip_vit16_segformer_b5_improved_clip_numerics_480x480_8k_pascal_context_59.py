@@ -1,5 +1,5 @@
-# Sure and rare pixels count more, labels are smoothed, and in the last quarter the running average
-# of the student labels what it is sure of. See docs/students.md.
+# Confident pixels and rare classes weigh more, labels are smoothed, and in the last quarter the
+# running average of the student labels where it is confident. See docs/students.md.
 _base_ = './proxyclip_vit16_segformer_b5_clip_numerics_480x480_8k_pascal_context_59.py'
 model = dict(
     robust_loss=dict(confidence_power=1.0, balance=0.5, smoothing=0.1),

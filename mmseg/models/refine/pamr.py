@@ -88,19 +88,19 @@ def affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
     return torch.stack(likeness, dim=1).softmax(dim=1)
 
 
-def _mean_of_neighbours(maps: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
+def _mean_of_neighbours(logits: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
     """(N, C, H, W), (N, K, H, W) -> (N, C, H, W); the pixel itself has no weight"""
-    mean = torch.zeros_like(maps)
-    for k, neighbour in enumerate(_neighbours(maps, dilations)):
+    mean = torch.zeros_like(logits)
+    for k, neighbour in enumerate(_neighbours(logits, dilations)):
         mean.addcmul_(neighbour, weights[:, k : k + 1])
     return mean
 
 
-def _neighbours(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
+def _neighbours(logits: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
     """(N, C, H, W) -> its shifts, views of (N, C, H, W); the border repeats outwards"""
-    height, width = maps.shape[-2:]
+    height, width = logits.shape[-2:]
     edge = max(dilations)
-    padded = F.pad(maps, (edge,) * 4, mode='replicate')
+    padded = F.pad(logits, (edge,) * 4, mode='replicate')
     for dilation in dilations:
         for y, x in AROUND:
             top, left = edge + dilation * y, edge + dilation * x
