@@ -53,8 +53,10 @@ def group_environment(**variables):
 
 
 def pytest_addoption(parser):
-    parser.addoption('--leaf-iterations', type=int, default=2, help='of tests/test_leaves.py')
-    parser.addoption('--fuzz', type=int, default=40, help='of tests/test_weight_fuzz.py')
+    parser.addoption(
+        '--leaf-iterations', type=int, default=2, help='of tests/engine/test_leaves.py'
+    )
+    parser.addoption('--fuzz', type=int, default=40, help='of tests/clip/test_weight_fuzz.py')
 
 
 @pytest.fixture(scope='session', autouse=True)

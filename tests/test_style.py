@@ -21,7 +21,7 @@ FLOORS = [
 ]
 
 
-@pytest.mark.parametrize('command', ['ruff check .', 'ruff format --check .'])
+@pytest.mark.parametrize('command', ['ruff check .', 'ruff format --check .', 'mypy'])
 def test_code_checkers(command):
     done = subprocess.run(
         [sys.executable, '-m', *command.split()], cwd=ROOT, capture_output=True, text=True

@@ -21,7 +21,7 @@ from mmseg.engine.hooks import LabelWriterHook
 from mmseg.errors import UserError
 from mmseg.utils import unique_names
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_test(*arguments):

@@ -1,6 +1,6 @@
 """Damaged and odd files of weights give a result or one line, never another exception.
 
-`pytest tests/test_weight_fuzz.py -n 0 --fuzz 1500` mutates as many files of each
+`pytest tests/clip/test_weight_fuzz.py -n 0 --fuzz 1500` mutates as many files of each
 layout of names, and three times as many of each layout of bytes; mutation number i is the same on
 every machine.
 """

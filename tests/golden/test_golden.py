@@ -17,7 +17,7 @@ from mmseg.models import build_maskclip
 from mmseg.structures import SegDataSample
 from mmseg.vocabularies import load_vocabulary
 
-CONFIGS = Path(__file__).parent.parent / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LEAVES = {
     name: f'{name}_520x520_pascal_context_59.py'
     for name in ('maskclip_vit16', 'maskclip_r50', 'maskclip_text_vit16', 'maskclip_text_r50')

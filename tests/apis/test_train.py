@@ -27,7 +27,7 @@ from mmseg.registry import MODELS
 from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
 from mmseg.vocabularies import load_vocabulary
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

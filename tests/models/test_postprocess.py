@@ -323,7 +323,7 @@ def test_a_loaded_model_has_all_of_it():
     from mmseg.apis import init_model, segment
     from mmseg.datasets.miniature import MiniatureDataset
 
-    leaf = Path(__file__).parent.parent / 'configs' / 'miniature' / 'maskclip_vit.py'
+    leaf = Path(__file__).resolve().parents[2] / 'configs' / 'miniature' / 'maskclip_vit.py'
     scene = MiniatureDataset(scenes=1, world=1).draw('miniature/1/00000.png').image
     windows, post = dict(size=48, stride=16), dict(type='PAMR', steps=2)
     options = {'model.windows': windows, 'model.post': post}

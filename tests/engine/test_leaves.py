@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from test_train import losses, run_train
 
-LEAVES = Path(__file__).parent.parent / 'configs' / 'maskclip_plus'
+LEAVES = Path(__file__).resolve().parents[2] / 'configs' / 'maskclip_plus'
 NAMES = [
     f'anno_free/maskclip_plus_{student}_pascal_context_59.py'
     for student in (

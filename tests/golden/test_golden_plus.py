@@ -16,7 +16,7 @@ from mmseg.models import build_maskclip_plus, count_parameters
 from mmseg.models.checkpoints import from_original, is_original
 from mmseg.structures import SegDataSample
 
-LEAVES = Path(__file__).parent.parent / 'configs' / 'maskclip_plus' / 'anno_free'
+LEAVES = Path(__file__).resolve().parents[2] / 'configs' / 'maskclip_plus' / 'anno_free'
 NAMES = dict(
     dlv2='deeplabv2_r101-d8_480x480_4k',
     dlv2_cw='deeplabv2_r101-d8_class_weight_480x480_4k',

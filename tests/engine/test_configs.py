@@ -15,7 +15,7 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.utils.checkpoint import create_with_weights
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 
 

@@ -7,7 +7,7 @@ import pytest
 from mmseg.engine import load_config, protocol_of
 from mmseg.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BEYOND = sorted((ROOT / 'configs' / 'beyond').glob('*.py'))
 PUBLISHED = ROOT / 'configs/maskclip/maskclip_vit16_520x520_pascal_context_59.py'
 SETS = {
