@@ -82,11 +82,7 @@ def evaluate(
     print(f'{path.stem} ...', flush=True)
     with contextlib.redirect_stdout(io.StringIO()):  # its own table; ours comes at the end
         values = test(
-            load_config(path),
-            checkpoint,
-            work_dir=folder,
-            out_dir=folder / 'labels',
-            device=device,
+            load_config(path), checkpoint, work_dir=folder, out_dir=folder / 'labels', device=device
         )
     return Row(name, folder / 'labels', values, time.monotonic() - started)
 

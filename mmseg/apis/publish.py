@@ -16,11 +16,7 @@ from mmseg.vocabularies import load_vocabulary
 
 
 def publish(
-    config: Config,
-    checkpoint: str | Path,
-    path: str | Path,
-    *,
-    metrics: str | Path | None = None,
+    config: Config, checkpoint: str | Path, path: str | Path, *, metrics: str | Path | None = None
 ) -> str:
     """Write a student's checkpoint as a .safetensors without optimizer, teacher or counters.
 

@@ -111,9 +111,7 @@ def fetched_names(model: str, tag: str) -> list[str]:
     return archive + [f'{stem}--{tag}{suffix}' for suffix in ('.safetensors', '.bin', '.pt')]
 
 
-def _architecture(
-    model: str | Mapping[str, Any],
-) -> tuple[dict[str, Any] | None, Preprocess]:
+def _architecture(model: str | Mapping[str, Any]) -> tuple[dict[str, Any] | None, Preprocess]:
     """Find the description of a model, None for those of a hub, and its mean and std."""
     import open_clip
 

@@ -19,15 +19,7 @@ from mmengine.runner import LogProcessor, Runner, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 
 from mmseg.models import ClassWeight, Windows
-from mmseg.registry import (
-    DATA_SAMPLERS,
-    DATASETS,
-    HOOKS,
-    LOOPS,
-    METRICS,
-    MODELS,
-    OPTIM_WRAPPERS,
-)
+from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRAPPERS
 from mmseg.utils import Builds, Count, Fraction, NotNegative, Positive, Seed, Settings, Whole
 
 from .optimizer import WeightedOptimWrapper

@@ -25,15 +25,7 @@ from mmseg.clip import (
 from mmseg.clip.readout import readout_of
 from mmseg.errors import UserError
 from mmseg.registry import MODELS
-from mmseg.utils import (
-    Builds,
-    Count,
-    Fraction,
-    Settings,
-    nearest,
-    require_keys,
-    validated,
-)
+from mmseg.utils import Builds, Count, Fraction, Settings, nearest, require_keys, validated
 from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 

@@ -13,11 +13,7 @@ from mmseg.utils.download import download
 
 
 def fetch_release(
-    urls: Sequence[str],
-    folder: str | Path,
-    *,
-    mirror: str | None = None,
-    sha256: str | None = None,
+    urls: Sequence[str], folder: str | Path, *, mirror: str | None = None, sha256: str | None = None
 ) -> Path:
     """Download a file to a folder, unless it is there, and return its path.
 

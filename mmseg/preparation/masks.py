@@ -308,10 +308,7 @@ def _print_reports(reports: Mapping[str, SplitReport], values: Sequence[str]) ->
 
 
 def _save_reports(
-    path: Path,
-    reports: Mapping[str, SplitReport],
-    values: Sequence[str],
-    problems: Sequence[str],
+    path: Path, reports: Mapping[str, SplitReport], values: Sequence[str], problems: Sequence[str]
 ) -> None:
     content: dict[str, Any] = {
         split: {

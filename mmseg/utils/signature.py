@@ -61,10 +61,7 @@ def config_keys(built: Callable[..., Any], options_of: Any = None) -> tuple[dict
 
 
 def require_keys(
-    settings: Settings,
-    built: Callable[..., Any],
-    where: str,
-    options_of: Any = None,
+    settings: Settings, built: Callable[..., Any], where: str, options_of: Any = None
 ) -> None:
     """Refuse settings with an unknown key, or without a required one.
 

@@ -42,8 +42,7 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    'name',
-    ['maskclip_plus_rn_segformer_b0', 'maskclip_plus_rn_deeplabv2', 'maskclip_vit'],
+    'name', ['maskclip_plus_rn_segformer_b0', 'maskclip_plus_rn_deeplabv2', 'maskclip_vit']
 )
 def test_onnx_at_sizes_that_it_was_not_made_with(name, checkpoint, tmp_path):
     arguments = [checkpoint(name)] if 'plus' in name else []

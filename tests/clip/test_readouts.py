@@ -17,9 +17,7 @@ from mmseg.clip.readout.attention import (
     gaussian_neighbourhood,
     similarity_attention,
 )
-from mmseg.clip.readout.attention import (
-    sum_pair_attentions as pair_sum,
-)
+from mmseg.clip.readout.attention import sum_pair_attentions as pair_sum
 from mmseg.clip.readout.feedback import class_affinity, line_stays_in_class
 from mmseg.clip.readout.self_calibration import (
     average_similar,
@@ -73,8 +71,7 @@ NEAR = 1 / (1 + math.exp(-(2**-0.5)))
 
 def test_pairs_of_two_patches():
     assert_close(
-        pair_sum([TWO] * 3, [('q', 'q', 1.0)])[0, 0],
-        tensor([[NEAR, 1 - NEAR], [1 - NEAR, NEAR]]),
+        pair_sum([TWO] * 3, [('q', 'q', 1.0)])[0, 0], tensor([[NEAR, 1 - NEAR], [1 - NEAR, NEAR]])
     )
     other = TWO.flip(2)  # keys that point at the other patch
     assert_close(pair_sum([TWO, other, TWO], [('q', 'k', 1.0)])[0, 0, 0], tensor([1 - NEAR, NEAR]))
@@ -86,13 +83,11 @@ def test_bias_and_factor_of_two_patches():
     zero = torch.zeros(1, 1, 2, 2)
     bias = tensor([[0.0, math.log(3)], [0.0, 0.0]])
     assert_close(
-        pair_sum([zero, zero, TWO], [('q', 'k', 1.0)], bias=bias)[0, 0, 0],
-        tensor([0.25, 0.75]),
+        pair_sum([zero, zero, TWO], [('q', 'k', 1.0)], bias=bias)[0, 0, 0], tensor([0.25, 0.75])
     )
     sharp = 1 / (1 + math.exp(-2 * 2**-0.5))
     assert_close(
-        pair_sum([TWO] * 3, [('k', 'k', 1.0)], factor=2.0)[0, 0, 0],
-        tensor([sharp, 1 - sharp]),
+        pair_sum([TWO] * 3, [('k', 'k', 1.0)], factor=2.0)[0, 0, 0], tensor([sharp, 1 - sharp])
     )
 
 
@@ -423,10 +418,7 @@ def test_proxy_weights_by_file(tmp_path):
         ),
         (dict(terms=[]), 'readout.terms is empty'),
         (dict(early_blocks=[6]), 'readout.early_blocks must be a list of 2'),
-        (
-            dict(preset='scclip', layers=dict(fused=[4])),
-            'fused must be a list of 2: .* or None',
-        ),
+        (dict(preset='scclip', layers=dict(fused=[4])), 'fused must be a list of 2: .* or None'),
         (
             dict(preset='scclip', layers=dict(fused=[10, 4])),
             'fused is \\(first, last\\), not \\(10, 4\\)',
@@ -442,10 +434,7 @@ def test_proxy_weights_by_file(tmp_path):
         (dict(preset='scclip', repair=dict(neighbours=3.5)), 'a whole number from 1 .*, not 3.5'),
         (dict(gaussian=5.0), "readout.gaussian needs a term such as 'k-k'"),
         (dict(feedback={}), "readout.feedback needs a term such as 'k-k'"),
-        (
-            dict(preset='naclip', terms='near'),
-            "terms must be a list, each item 'value', .*, not",
-        ),
+        (dict(preset='naclip', terms='near'), "terms must be a list, each item 'value', .*, not"),
         (
             dict(preset='scclip', repair=dict(quantile=95)),
             'quantile must be a number from 0 to 1, not 95',

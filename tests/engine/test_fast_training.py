@@ -14,12 +14,7 @@ from test_train import weights as weights_of
 from torch import nn
 
 from mmseg import kernels
-from mmseg.engine import (
-    WeightedOptimWrapper,
-    accumulate_gradients,
-    keep_freed_memory,
-    train_hooks,
-)
+from mmseg.engine import WeightedOptimWrapper, accumulate_gradients, keep_freed_memory, train_hooks
 from mmseg.models import SegformerHead, fill_unlabeled
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.losses import cross_entropy, plain_cross_entropy

@@ -11,13 +11,7 @@ from torch.nn import Identity
 from mmseg.datasets import LoadAnnotations, Resize, ResizeShortSide, SegDataset
 from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize
 from mmseg.errors import UserError
-from mmseg.models import (
-    ClassWeight,
-    MaskClipPlus,
-    RobustLoss,
-    build_class_weight,
-    build_extractor,
-)
+from mmseg.models import ClassWeight, MaskClipPlus, RobustLoss, build_class_weight, build_extractor
 from mmseg.models.decode_heads import DecodeHead
 from mmseg.utils import NotNegative, Positive, require_setting
 
@@ -92,11 +86,7 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
             dict(balance_most=-1),
             'balance_most must be a number above 0, not -1',
         ),
-        (
-            STUDENT,
-            dict(loss_over='x'),
-            "loss_over must be 'labelled' or 'all', not 'x'",
-        ),
+        (STUDENT, dict(loss_over='x'), "loss_over must be 'labelled' or 'all', not 'x'"),
     ],
     ids=lambda value: '-'.join(map(str, value)) if isinstance(value, dict) else None,
 )

@@ -13,13 +13,7 @@ from mmseg.datasets.transforms import PackSegInputs, RandomCrop, RandomFlip, Ran
 from mmseg.errors import UserError
 from mmseg.evaluation import AgreementMetric
 from mmseg.labelling.labeller import mean_probabilities
-from mmseg.models import (
-    ClassBalance,
-    MaskClipPlus,
-    RobustLoss,
-    fill_from,
-    fill_unlabeled,
-)
+from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, fill_from, fill_unlabeled
 from mmseg.models.decode_heads import DecodeHead
 from mmseg.models.losses import pixel_loss
 from mmseg.models.robust_loss import confidence_weight

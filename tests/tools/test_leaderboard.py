@@ -12,14 +12,7 @@ from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from _leaderboard.board import Board, of_teacher, students
-from _leaderboard.measure import (
-    BASE,
-    CONFIGS,
-    STUDENT,
-    measure_scenes,
-    trained_proxy,
-    with_proxy,
-)
+from _leaderboard.measure import BASE, CONFIGS, STUDENT, measure_scenes, trained_proxy, with_proxy
 from _leaderboard.options import (
     FAMILIES,
     PROXY,

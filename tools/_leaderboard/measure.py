@@ -65,13 +65,7 @@ def measure_photos(options: Options, split: str, photos: int) -> float:
 
 
 def train_student(
-    seed: int,
-    settings: Options,
-    *,
-    scenes: int,
-    iterations: int,
-    folder: Path,
-    split: str = 'test',
+    seed: int, settings: Options, *, scenes: int, iterations: int, folder: Path, split: str = 'test'
 ) -> float:
     """Train a student; return its mIoU in per cent.
 

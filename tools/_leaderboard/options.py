@@ -80,7 +80,7 @@ FAMILIES = {
             proxyclip(),
             proxyclip(**WHOLE),
             *(proxyclip(gain=gain) for gain in (10.0, 40.0)),
-        ],
+        ]
     },
     'prior': {
         'class weight': [prior(tau=tau) for tau in TAUS],

@@ -24,10 +24,7 @@ val_dataloader = dict(
         type='MiniatureDataset',
         world=1,
         scenes=500,
-        pipeline=[
-            dict(type='RenderScene', masks=False, captions=True),
-            dict(type='PackSegInputs'),
-        ],
+        pipeline=[dict(type='RenderScene', masks=False, captions=True), dict(type='PackSegInputs')],
     ),
 )
 val_cfg = dict()
