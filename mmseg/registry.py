@@ -8,10 +8,10 @@ from mmengine.registry import Registry
 SCOPE = 'mmseg'
 
 
-def _build_model(config: dict, *given: Any, registry: Registry) -> Any:
-    """Import `mmseg.models`, which replaces this function by its own, and call that"""
+def _build_model(config: dict, *arguments: Any, registry: Registry) -> Any:
+    """Import `mmseg.models`, which replaces this function, and build"""
     registry.import_from_location()
-    return registry.build(config, *given)
+    return registry.build(config, *arguments)
 
 
 def _child(name: str, parent: Registry, *packages: str) -> Registry:
@@ -33,7 +33,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 )
 
 # Empty, but mmengine warns about every registry that a scope lacks.
-_OTHERS = [
+_EMPTY = [
     _child(parent.name, parent, 'registry')
     for parent in (
         root.EVALUATOR,
@@ -56,5 +56,5 @@ REGISTRIES = (
     LOOPS,
     OPTIM_WRAPPERS,
     OPTIM_WRAPPER_CONSTRUCTORS,
-    *_OTHERS,
+    *_EMPTY,
 )

@@ -1,4 +1,4 @@
-"""What a data set, a model and an evaluator pass on about one photo."""
+"""The sample that data sets, models and evaluators exchange."""
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -12,7 +12,7 @@ def ignore_label(num_classes: int) -> int:
 
 
 class SegDataSample(BaseDataElement):
-    """Everything about one photo but its pixels.
+    """Labels, scores and meta data of one photo.
 
     Fields, each of them optional:
         gt_sem_seg: (H, W) labels, with `ignore_label`. At test time, of the photo's size.
@@ -20,7 +20,7 @@ class SegDataSample(BaseDataElement):
         pseudo_confidence: (H, W) uint8 confidence of the teacher, 255 for 1.
         pred_sem_seg: (H, W) uint8 or int16 labels, of the photo's size.
         seg_logits: (C, h, w) scores at the network's resolution.
-        view: (3, 224, 224) uint8, CLIP's centre crop of the whole photo.
+        prior_crop: (3, S, S) uint8, CLIP's centre crop of the whole photo.
     Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` if it has one.
     """
 

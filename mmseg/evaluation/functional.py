@@ -48,7 +48,7 @@ def confusion_matrix(
 
 
 def scores_of(confusion: Tensor) -> Scores:
-    """Compute scores: (C, C) -> Scores. A class only in the prediction has IoU 0, in neither NaN.
+    """Compute scores: (C, C) -> Scores. A class of the prediction alone has IoU 0, of neither NaN.
 
     Args:
         confusion: truth x prediction, from `confusion_matrix`.

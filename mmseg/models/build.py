@@ -87,7 +87,7 @@ def build(
 
 
 def build_registered(config: Settings, *arguments: Any, registry: Registry) -> Any:
-    """Build what `MODELS.build` is asked for."""
+    """Call `build` for `MODELS.build`, which passes its registry too."""
     return build(config, *arguments)
 
 
@@ -121,7 +121,7 @@ def build_maskclip(
     """Build a MaskClip. Each nested dict is read by the builder of its class.
 
     Args:
-        clip, prior: what `build_extractor` returned, in place of `backbone` and of the class
+        clip, prior: results of `build_extractor`, in place of `backbone` and of the class
             weight's `prior_encoder`; they are not copied.
         background: how many of the last classes together are the background.
         vocabulary: name, file or list of classes; filled in from the config's own `vocabulary`.
@@ -255,12 +255,12 @@ def build_class_weight(
     """Build a ClassWeight; `options` are its own settings.
 
     Args:
-        clip: the model's own CLIP; None for a student, whose class weight names its own.
+        clip: the CLIP of the model; None for a student, whose class weight has a prior encoder.
         groups: see `ClassWeight`.
         prior: a loaded prior encoder, in place of `prior_encoder`.
         text: text embeddings of the prior encoder.
         crop_size: pixels of the crop 'clip', for other encoders; the data sets cut it.
-        prior_encoder: another CLIP; None for the model's own.
+        prior_encoder: another CLIP; None for that of the model.
         mean_similarity: values, or a .npy file of tools/analysis/mean_similarity.py.
         keep: labels.
     """

@@ -15,10 +15,10 @@ from mmseg.utils import Settings, kind_of
 from mmseg.utils.checkpoint import joined, meta_of, misfit, read_file, read_state, state_of
 from mmseg.vocabularies import Vocabulary, label_difference
 
-LOSS_STATE = 'robust_loss.'  # what training counted, which a student alone does not need
+LOSS_STATE = 'robust_loss.'  # counts of the training, which a student alone does not need
 State = dict[str, Tensor]
 
-# transformers' name -> NVIDIA's; places count from 0 there, from 1 at NVIDIA's.
+# transformers' name -> NVIDIA's; stages count from 0 there, from 1 at NVIDIA's.
 HUB_STAGES = (
     (r'encoder\.patch_embeddings\.(\d)\.layer_norm\.', 'patch_embed{}.norm.'),
     (r'encoder\.patch_embeddings\.(\d)\.', 'patch_embed{}.'),
@@ -43,7 +43,7 @@ PARTS = (
 )
 CONVOLVED = ('.ffn.layers.0.weight', '.ffn.layers.4.weight')  # linear at NVIDIA, 1 x 1 here
 KEY, VALUE = '.attention.self.key.', '.attention.self.value.'
-Q, KV, BOTH = '.attn.q.', '.attn.kv.', '.attn.attn.in_proj_'
+Q, KV, Q_K_V = '.attn.q.', '.attn.kv.', '.attn.attn.in_proj_'
 
 
 def read_mit(path: str | Path) -> State:
@@ -70,54 +70,52 @@ def to_mmseg(state: State, source: str | Path = 'the file') -> State:
 
 
 def _from_nvidia(state: State) -> State:
-    ours = {}
+    renamed = {}
     for name, tensor in state.items():
         if KV in name and name.replace(KV, Q) in state:
             continue  # taken with its queries
-        both = joined(tensor, state.get(name.replace(Q, KV))) if Q in name else None
-        if both is not None:
-            tensor, name = both, name.replace(Q, BOTH)
+        q_k_v = joined(tensor, state.get(name.replace(Q, KV))) if Q in name else None
+        if q_k_v is not None:
+            tensor, name = q_k_v, name.replace(Q, Q_K_V)
         name = _stage_name(name)
-        for part, own in PARTS:
-            name = name.replace(part, own)
+        for theirs, ours in PARTS:
+            name = name.replace(theirs, ours)
         convolved = name.endswith(CONVOLVED) and tensor.ndim == 2
-        ours[name] = tensor[:, :, None, None] if convolved else tensor
-    return ours
+        renamed[name] = tensor[:, :, None, None] if convolved else tensor
+    return renamed
 
 
 def _stage_name(name: str) -> str:
     """'block2.0.norm1.weight' -> 'layers.1.1.0.norm1.weight'; other names as they are"""
-    for place, kind in enumerate(('patch_embed', 'block', 'norm')):
-        stage = re.match(kind + r'(\d)\.', name)
+    for i, module in enumerate(('patch_embed', 'block', 'norm')):
+        stage = re.match(module + r'(\d)\.', name)
         if stage:
             rest = name[stage.end() :]
-            if kind == 'patch_embed':
+            if module == 'patch_embed':
                 rest = re.sub(r'^proj\.', 'projection.', rest)
-            return f'layers.{int(stage[1]) - 1}.{place}.{rest}'
+            return f'layers.{int(stage[1]) - 1}.{i}.{rest}'
     return name
 
 
 def _from_hub(state: State) -> State:
-    theirs = {}
+    renamed = {}
     for name, tensor in state.items():
         if VALUE in name and name.replace(VALUE, KEY) in state:
             continue  # taken with its keys
-        if (
-            KEY in name
-            and (both := joined(tensor, state.get(name.replace(KEY, VALUE)))) is not None
-        ):
-            tensor, name = both, name.replace(KEY, KV)
+        kv = joined(tensor, state.get(name.replace(KEY, VALUE))) if KEY in name else None
+        if kv is not None:
+            tensor, name = kv, name.replace(KEY, KV)
         for pattern, stage in HUB_STAGES:
             number = re.match(pattern, name)
             if number:
                 name = stage.format(int(number[1]) + 1) + name[number.end() :]
-        for part, own in HUB_PARTS:
-            name = name.replace(part, own)
-        theirs[name] = tensor
-    return theirs
+        for hub, nvidia in HUB_PARTS:
+            name = name.replace(hub, nvidia)
+        renamed[name] = tensor
+    return renamed
 
 
-# The frozen teacher, the prior_encoder and counters, which a student's checkpoint need not carry.
+# The frozen teacher, the prior encoder and counters, which a student does not need.
 DROPPED = re.compile(
     r'decode_head\.(clip|clip_model|proj|[qkvc]_proj|_iter_counter|logit_scale|loss_decode)\b'
 )
@@ -131,52 +129,41 @@ def is_original(state: State) -> bool:
 
 def from_original(state: State) -> State:
     """Extract the student from an original checkpoint, in this project's names."""
-    own = {
+    student = {
         _rename(name): tensor
         for name, tensor in state.items()
         if not DROPPED.match(name) and not name.startswith('decode_head.decode_module.conv_seg.')
     }
     text, background = 'decode_head.conv_seg.embeddings', 'decode_head.bg_embeddings'
-    rows = joined(own.get(background), own.get(text))
+    rows = joined(student.get(background), student.get(text))
     if rows is not None:  # a learned class 0 before the text's
-        own['decode_head.conv_seg.learned'] = own.pop(background)
-        own[text] = rows
-    return own
+        student['decode_head.conv_seg.learned'] = student.pop(background)
+        student[text] = rows
+    return student
 
 
 def _rename(name: str) -> str:
     name = name.replace('decode_head.decode_module.', 'decode_head.')
     if name == 'decode_head.text_embeddings':
         return 'decode_head.conv_seg.embeddings'
-    if name.startswith(
-        (
-            'backbone.stem.',
-            'backbone.layer1',
-            'backbone.layer2',
-            'backbone.layer3',
-            'backbone.layer4',
-        )
-    ):
+    if re.match(r'backbone\.(stem\.|layer[1-4])', name):
         stem = STEM.match(name)
         if stem:  # ResNet V1c's deep stem: timm keeps its last norm beside it
-            own = 'bn1' if stem[1] == '7' else f'conv1.{stem[1]}'
-            return f'backbone.body.{own}.{name[stem.end() :]}'
+            module = 'bn1' if stem[1] == '7' else f'conv1.{stem[1]}'
+            return f'backbone.body.{module}.{name[stem.end() :]}'
         return name.replace('backbone.', 'backbone.body.')
     return name
 
 
 logger = logging.getLogger(__name__)
 WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
-NO_SWITCHES = (
-    'type',
-    'mean_similarity',
-)  # `mean_similarity` is a file, and the paths of two machines differ
+NO_SWITCHES = ('type', 'mean_similarity')  # a file, whose path differs between machines
 
 
 def require_same_training(
     path: str | Path, meta: Settings, vocabulary: Vocabulary, class_weight: Settings | None
 ) -> None:
-    """Compare a student's file with a config; what the file does not say is not compared.
+    """Compare a student's file with a config; facts that the file lacks are not compared.
 
     Another class weight is named in a warning, since a student may be tried with another one.
 
@@ -186,16 +173,16 @@ def require_same_training(
     Raises:
         UserError: the student was trained with other classes, or in another order.
     """
-    labels, trained = _stated(meta)
+    labels, trained = _recorded_training(meta)
     difference = vocabulary.difference(labels) if labels else ''
     if difference:
         raise UserError(f'the student of {path} was trained with other classes: {difference}')
     if trained is not None:
         now = switches_of(class_weight)
         names = [name for name in trained | now if trained.get(name) != now.get(name)]
-        told = [f'{name}={now.get(name)} (trained with {trained.get(name)})' for name in names]
-        if told:
-            logger.warning('%s is read with another class_weight: %s', path, ', '.join(told))
+        changed = [f'{name}={now.get(name)} (trained with {trained.get(name)})' for name in names]
+        if changed:
+            logger.warning('%s is read with another class_weight: %s', path, ', '.join(changed))
 
 
 def switches_of(class_weight: Settings | None) -> dict[str, str]:
@@ -208,7 +195,7 @@ def switches_of(class_weight: Settings | None) -> dict[str, str]:
     }
 
 
-def _stated(meta: Settings) -> tuple[list[str] | None, dict[str, str] | None]:
+def _recorded_training(meta: Settings) -> tuple[list[str] | None, dict[str, str] | None]:
     """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
     if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
         weight = switches_of(_parsed(meta['class_weight'])) if 'class_weight' in meta else None
@@ -216,8 +203,8 @@ def _stated(meta: Settings) -> tuple[list[str] | None, dict[str, str] | None]:
     settings = None
     if 'settings' in meta:
         items = [(str(name), value) for name, value in _dict(meta['settings']).items()]
-        own = {k.removeprefix(WEIGHT): v for k, v in items if k.startswith(WEIGHT)}
-        settings = switches_of(own)
+        weight = {k.removeprefix(WEIGHT): v for k, v in items if k.startswith(WEIGHT)}
+        settings = switches_of(weight)
     return _labels(_dict(meta.get('dataset_meta')).get('classes')), settings
 
 
@@ -246,9 +233,9 @@ def require_same_run(path: str, checkpoint: dict[str, Any], runner: Runner) -> N
         UserError: it was trained with other classes; or its weights are a running average, and the
             run has no hook for one: the average would be trained with the student's optimizer.
     """
-    labels, _ = _stated(checkpoint.get('meta', {}))
-    own = _labels(getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes'))
-    difference = labels and own and label_difference(labels, own, 'the data set')
+    labels, _ = _recorded_training(checkpoint.get('meta', {}))
+    classes = _labels(getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes'))
+    difference = labels and classes and label_difference(labels, classes, 'the data set')
     if difference:
         raise UserError(f'{path} was trained with other classes: {difference}')
     averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)

@@ -1,4 +1,4 @@
-"""The class weight: what the embedding of the whole image says of each class."""
+"""The class weight: weigh the classes by the embedding of the whole image."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -32,10 +32,10 @@ class ClassWeight(FrozenOwner):
     Args:
         text: (C, D) text embeddings of the encoder.
         encoder: the prior encoder, a CLIPDenseExtractor that embeds the image. It is frozen. None
-            shares the model's own CLIP, and its pass where that sees the whole image.
+            shares the model's own CLIP, and its pass if that covers the whole image.
         groups: (C) class of each row, ascending, if classes have several rows. 'topk' then counts
             classes, by their best row; the other modes weigh rows.
-        crop: what the encoder sees: 'clip' for CLIP's 224-pixel center crop of the photo, made by
+        crop: input of the encoder: 'clip' for CLIP's 224-pixel center crop of the photo, made by
             the data set; 'image' for the input that is segmented (all of it, with windows too).
         tau: temperature of raw cosines, without CLIP's factor 100 (Q7). tau 1 gives weights of
             about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.

@@ -9,8 +9,8 @@ class ParameterCounts(NamedTuple):
     """Numbers of parameters of a student and its frozen towers.
 
     Attributes:
-        trained: what the optimizer moves.
-        teacher: the teacher's, without what dense features do not read.
+        trained: those that the optimizer updates.
+        teacher: those of the teacher that dense features use.
         prior_encoder: of the class weight on the student, 0 if there is none.
         original: trained + teacher as the original implementation counts (and published): its
             SegFormer head has a classifier that it never uses.

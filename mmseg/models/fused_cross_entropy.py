@@ -25,7 +25,7 @@ def _matrices(logits: Tensor, size: Sequence[int]) -> list[Tensor]:
 
 
 class FusedCrossEntropy(torch.autograd.Function):
-    """The gradient is made with the loss: a chunk's softmax is at hand once."""
+    """Cross entropy whose forward pass also computes the gradient, chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -36,16 +36,17 @@ class FusedCrossEntropy(torch.autograd.Function):
         smoothing: float,
         gce: float,
     ) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[0]
-        grad = torch.empty_like(logits) if wanted else None
+        needs_gradient = ctx.needs_input_grad[0]
+        grad = torch.empty_like(logits) if needs_gradient else None
         sums, correct_sums = [], []
-        for i, one in enumerate(logits):
-            down, across = _matrices(one, target.shape[1:])
-            width = one.shape[0] * len(across)
-            wide = torch.zeros(one.shape[1], width, device=one.device)
+        for i, image_logits in enumerate(logits):
+            down, across = _matrices(image_logits, target.shape[1:])
+            width = image_logits.shape[0] * len(across)
+            wide = torch.zeros(image_logits.shape[1], width, device=image_logits.device)
             row = 0
             for (part, cells), chunk in zip(
-                matrix_chunks(down, width, CPU_ROWS), row_chunks(one, down, across, CPU_ROWS)
+                matrix_chunks(down, width, CPU_ROWS),
+                row_chunks(image_logits, down, across, CPU_ROWS),
             ):
                 rows = slice(row, row + len(part))
                 row += len(part)
@@ -53,10 +54,10 @@ class FusedCrossEntropy(torch.autograd.Function):
                 loss, correct = _chunk_loss(chunk, target[i, rows], pixel_weight, smoothing, gce)
                 sums.append(loss)
                 correct_sums.append(correct)
-                if wanted:  # chunk now holds the gradient
+                if needs_gradient:  # chunk now holds the gradient
                     wide[cells].addmm_(part.T, chunk.flatten(1))
             if grad is not None:
-                grad[i] = wide.unflatten(1, (len(one), -1)).transpose(0, 1) @ across
+                grad[i] = wide.unflatten(1, (len(image_logits), -1)).transpose(0, 1) @ across
         ctx.save_for_backward(grad)
         correct = torch.stack(correct_sums).sum()
         ctx.mark_non_differentiable(correct)

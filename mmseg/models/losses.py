@@ -91,5 +91,5 @@ def distance(features: Tensor, dense: Tensor, labelled: Tensor) -> Tensor:
     height, width = size = features.shape[2:]
     dense = F.interpolate(F.normalize(dense, dim=1), size, mode='bilinear', align_corners=False)
     share = F.adaptive_avg_pool2d(labelled[:, None].float(), (height, width))  # labelled in a cell
-    each = (features - dense).abs().mean(dim=1, keepdim=True)
-    return (each * share).sum() * (labelled.shape[1:].numel() / size.numel())
+    distances = (features - dense).abs().mean(dim=1, keepdim=True)
+    return (distances * share).sum() * (labelled.shape[1:].numel() / size.numel())

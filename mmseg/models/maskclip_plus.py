@@ -131,7 +131,7 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         return typing.cast(MaskClip, self.frozen['teacher'])
 
     def features(self, image: Tensor) -> Tensor:
-        """Compute what the classifier reads: (N, 3, H, W) RGB in 0..255 -> (N, D, h, w)"""
+        """Compute the features for the classifier: (N, 3, H, W) RGB in 0..255 -> (N, D, h, w)"""
         return self.decode_head.forward_features(self.backbone((image - self.mean) / self.std))
 
     def window_logits(
@@ -171,7 +171,7 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         elif within(step, self.start_self_train):
             target, confidence = self.label_by_itself(target, logits.detach(), image, crop)
         ignore = ignore_label(logits.shape[1])
-        target = target.where(target != UNLABELED, ignore)  # still without a label
+        target = target.where(target != UNLABELED, ignore)  # no label at all
 
         # Losses, averaged over pixels.
         sums = None
@@ -226,7 +226,7 @@ class MaskClipPlus(FrozenOwner, Segmentor):
         )
 
     def label_by_folder(self, target: Tensor, samples: Batch) -> tuple[Tensor, Tensor | None]:
-        """Fill in labels of tools/pseudo_label.py, with their confidence if it is stored"""
+        """Fill in labels of tools/pseudo_label.py, and their confidence if it is stored"""
         fill = target.new_zeros(1, 1)  # padding is never at -1
         stored = [sample.pseudo_sem_seg for sample in samples]
         labels, confidence = stack_padded(stored, fill, least=self.pad_to), None

@@ -17,7 +17,7 @@ from .data_preprocessor import SegDataPreprocessor
 
 
 class MaskedAutoencoder(BaseModel):
-    """Train a ProxyViT: it sees some patches of an image, and one more block draws the others.
+    """Train a ProxyViT: one more block predicts the hidden patches from the visible ones.
 
     Args:
         proxy: a ProxyViT, the result of the training.
@@ -55,7 +55,7 @@ class MaskedAutoencoder(BaseModel):
         return order[:, : max(1, round(self.keep * self.side**2))]
 
     def draw(self, image: Tensor, visible: Tensor) -> Tensor:
-        """Draw all patches from the visible ones: (N, 3, S, S), (N, K) -> (N, L, 3 * patch^2)"""
+        """Predict all patches from the visible ones: (N, 3, S, S), (N, K) -> (N, L, 3 * patch^2)"""
         tokens, prefix = self.proxy.embed(image, (self.side,) * 2), self.proxy.vit.num_prefix_tokens
         kept = tokens[:, prefix:].gather(1, as_rows(visible, tokens))
         encoded = self.enter(self.proxy.encode(torch.cat([tokens[:, :prefix], kept], dim=1)))

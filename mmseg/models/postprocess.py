@@ -32,7 +32,7 @@ def confidence(logits: Tensor, chosen: Tensor, scale: float | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How the logits of queries (prompts) become the labels of classes.
+    """Turn the logits of queries (prompts) into labels of classes.
 
     Attributes:
         groups: (Q) class of each query, ascending; None if every query is a class.
@@ -41,7 +41,7 @@ class Scoring:
             it. None if logits are probabilities.
         prob_thd: pixels whose best probability is lower become background; 0 for none.
         area_thd: a class with no larger share of the pixels that are not background loses them,
-            each to the best class that is left; 0 for none. Background never loses any.
+            each to its best remaining class; 0 for none. Background keeps its pixels.
 
     Raises:
         UserError: a value out of range, or a threshold without a background.
@@ -59,7 +59,7 @@ class Scoring:
             if getattr(self, name) and self.background is None:
                 raise UserError(
                     f'scoring.{name} makes background of pixels, but the vocabulary has no class '
-                    f"called 'background'; leave it 0, or use one that has, such as voc_21"
+                    f"called 'background'; set it to 0, or use one with it, such as voc_21"
                 )
 
     def num_classes(self, queries: int) -> int:
@@ -103,7 +103,7 @@ class Scoring:
         down: Tensor | None = None,
         across: Tensor | None = None,
     ) -> Tensor:
-        """Compute the probability of given labels: (H, W), logits as in `labels` -> (H, W) float32
+        """Compute the probability of labels: (H, W), logits as in `labels` -> (H, W) float32
 
         A class has the probability of its best query.
         """

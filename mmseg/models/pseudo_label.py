@@ -38,8 +38,8 @@ def fill_unlabeled(
         ids = index_of(target.device, *candidates)
         logits = logits[:, ids]
     labels, probabilities = [], []
-    for one in logits:
-        for chunk in target_row_chunks(one, target.shape[1:]):  # (R, C, W)
+    for image_logits in logits:
+        for chunk in target_row_chunks(image_logits, target.shape[1:]):  # (R, C, W)
             best, label = chunk.max(dim=1)
             label = label if ids is None else ids[label]
             if threshold > 0 or with_confidence:

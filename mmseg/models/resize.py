@@ -1,9 +1,9 @@
-"""Where logits lie: on the grid of an input, or of its windows; and how they reach the photo.
+"""Resize logits from the grid of an input, or of its windows, to the photo.
 
 Bilinear resizing is linear and separable, so two small matrices, one per axis, describe it.
 Windows lie on rows and columns, so the mean over the windows that cover a pixel is separable too.
-Resizing twice, or after that mean, is a product of matrices. Row chunks of the photo come out of
-them: logits never exist as a whole at the photo's size.
+Resizing twice, or after that mean, is a product of matrices. They give row chunks of the photo, so
+logits never exist as a whole at its size.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from mmseg.utils.tensors import kept_on_device
 
 CPU_ROWS = 16  # rows of the photo in a chunk on CPUs: with 59 classes it fits a core's cache
 CHUNK = 2**25  # logits in a chunk on accelerators (128 MiB): few and large steps
-CELL = 8  # pixels per cell of windowed logits if the network has no stride of its own
+CELL = 8  # pixels per cell of windowed logits if the network has no stride
 
 # Windows
 
@@ -114,7 +114,7 @@ def tiled_logits(
     Args:
         step: run a batch of windows, see `WindowStep`.
         refine: refine all windows of an image together, see `RefineStep`.
-        context: what all windows of an image share, one tensor per image.
+        context: of the image, shared by all its windows: one tensor per image.
         windows: None for each image as one window, all of one shape in one pass.
     """
     jobs: dict[tuple[int, ...], list[tuple[int, int, int]]] = defaultdict(list)

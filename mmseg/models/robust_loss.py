@@ -103,9 +103,9 @@ def confidence_weight(
 
 
 class ClassBalance(nn.Module):
-    """Weights of classes by how rare they have been among the labelled pixels so far.
+    """Weigh classes by their rarity among the labelled pixels so far.
 
-    The shares are a buffer and so in the checkpoint: a resumed run goes on with the same weights.
+    The shares are a buffer and so in the checkpoint: a resumed run continues with the same weights.
     All processes count together.
 
     Args:
@@ -114,30 +114,32 @@ class ClassBalance(nn.Module):
         most: upper limit of a weight.
     """
 
-    seen: Tensor
+    class_shares: Tensor
 
     def __init__(
         self, num_classes: int, *, power: float, memory: float = BALANCE_MEMORY, most: float = 5.0
     ) -> None:
         super().__init__()
         self.power, self.memory, self.most = power, memory, most
-        self.register_buffer('seen', torch.zeros(num_classes))
+        self.register_buffer('class_shares', torch.zeros(num_classes))
 
     def forward(self, target: Tensor) -> Tensor:
         """Count labels and weigh their pixels: (N, H, W) -> (N, H, W), any where ignored"""
         self.count(target)
-        return self.weights()[target.clamp(0, len(self.seen) - 1)]
+        return self.weights()[target.clamp(0, len(self.class_shares) - 1)]
 
     @torch.no_grad()
     def count(self, target: Tensor) -> None:
         """Add the shares of a batch of labels, of all processes."""
-        counts = bincount(target.clamp_max(len(self.seen)).flatten(), len(self.seen) + 1)
-        counts = counts[:-1].to(self.seen)
+        counts = bincount(
+            target.clamp_max(len(self.class_shares)).flatten(), len(self.class_shares) + 1
+        )
+        counts = counts[:-1].to(self.class_shares)
         all_reduce(counts)
-        self.seen.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))
+        self.class_shares.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))
 
     def weights(self) -> Tensor:
         """Return the weights of the classes (C)."""
-        share = (self.seen / self.seen.sum().clamp_min(1e-12)).clamp_min(1e-6)
+        share = (self.class_shares / self.class_shares.sum().clamp_min(1e-12)).clamp_min(1e-6)
         weights = share**-self.power
         return (weights / (share * weights).sum()).clamp_max(self.most)

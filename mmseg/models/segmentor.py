@@ -16,7 +16,7 @@ from .resize import Windows, mean_on_grid, photo_matrices, resize, tiled_logits
 
 
 class Segmentor(BaseModel):
-    """Photos of any size in, label maps of the photos' size out. A subclass adds `window_logits`.
+    """Label photos of any size, at their size. A subclass adds `window_logits`.
 
     Args:
         class_weight: a ClassWeight on the logits, or None.
@@ -51,7 +51,7 @@ class Segmentor(BaseModel):
 
     @property
     def prior_crop(self) -> Literal['clip', 'image'] | None:
-        """What the class weight looks at, see `ClassWeight`; None without one."""
+        """Name the input of the class weight, see `ClassWeight`; None without one."""
         return None if self.class_weight is None else self.class_weight.crop
 
     def check_windows(self, windows: Windows | None) -> Windows | None:
@@ -79,12 +79,12 @@ class Segmentor(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, data_samples or [], **context)
         logits = self.query_logits_of_samples(inputs, data_samples)
-        grids = [self.to_input_grid(one, image.shape[1:]) for one, image in zip(logits, inputs)]
+        grids = [self.to_input_grid(x, image.shape[1:]) for x, image in zip(logits, inputs)]
         if mode == 'tensor':
             return grids
-        for sample, one, grid, image in zip(data_samples or (), logits, grids, inputs):
+        for sample, query_logits, grid, image in zip(data_samples or (), logits, grids, inputs):
             sample.seg_logits = grid
-            sample.pred_sem_seg = self.labels(one, sample.ori_shape, image)
+            sample.pred_sem_seg = self.labels(query_logits, sample.ori_shape, image)
         return data_samples
 
     def query_logits_of_samples(
@@ -107,8 +107,8 @@ class Segmentor(BaseModel):
         depends on the batch.
 
         Args:
-            prior_crops: for a class weight that looks at them.
-            windows: in place of the model's own.
+            prior_crops: for a class weight with the crop 'clip'.
+            windows: None for those of the model.
 
         Raises:
             UserError: windows smaller than a patch.
@@ -119,7 +119,7 @@ class Segmentor(BaseModel):
         return tiled_logits(self.window_logits, refine, images, embeddings, windows)
 
     def stacked_crops(self, samples: Sequence[SegDataSample]) -> Tensor | None:
-        """Stack the crops that the class weight looks at: -> (N, 3, S, S), or None"""
+        """Stack the crops for the class weight: -> (N, 3, S, S), or None"""
         if self.prior_crop != 'clip':
             return None
         return torch.stack([sample.prior_crop for sample in samples])
@@ -128,12 +128,12 @@ class Segmentor(BaseModel):
         """Compute per-query logits of a batch of whole inputs: (N, 3, H, W) -> (N, Q, h, w)
 
         Args:
-            prior_crop: (N, 3, S, S) for a class weight that looks at it.
+            prior_crop: (N, 3, S, S) for a class weight with the crop 'clip'.
         """
         return self.refine(*self.window_logits(image, self.embed(prior_crop)))
 
     def embed(self, prior_crop: Tensor | None) -> Tensor | None:
-        """Embed what the class weight looks at: (N, 3, S, S) -> (N, D), or None"""
+        """Embed crops for the class weight: (N, 3, S, S) -> (N, D), or None"""
         if self.class_weight is None or prior_crop is None:
             return None
         return self.class_weight.embed(prior_crop, self.backbone)
@@ -148,9 +148,10 @@ class Segmentor(BaseModel):
         prior_crops: Sequence[Tensor] | None,
         windows: Windows | None,
     ) -> Sequence[Tensor] | None:
-        """Embed what the class weight looks at: one (D) for each photo, shared by its windows.
+        """Embed photos for the class weight: one (D) for each, shared by its windows.
 
-        None without a class weight, and for whole inputs that it looks at: their pass embeds them.
+        None without a class weight, and for the crop 'image' without windows, which the pass
+        of the network embeds.
         """
         if self.class_weight is None or (self.prior_crop == 'image' and windows is None):
             return None
@@ -207,8 +208,8 @@ class Segmentor(BaseModel):
 
         Args:
             photo_size: (H, W).
-            image: (3, H, W), the input; or its size, if no post-processing looks at it.
-            windows: those that the logits were made with, if they are not the model's own.
+            image: (3, H, W), the input; or its size, without post-processing.
+            windows: of the logits; None for those of the model.
         """
         return self._label(logits, photo_size, image, windows)[0]
 
@@ -221,11 +222,11 @@ class Segmentor(BaseModel):
     ) -> tuple[Tensor, Tensor]:
         """As `labels`, with the probability of each label: -> (H, W), (H, W) float32
 
-        It belongs to the label shown, also if a threshold or a superpixel chose that label, and
-        comes from the logits after PAMR.
+        The probability is that of the final label, after thresholds and superpixels, and comes from
+        the logits after PAMR.
         """
-        labels, *placed = self._label(logits, photo_size, image, windows)
-        return labels, self.scoring.confidence(labels, *placed)
+        labels, *photo_logits = self._label(logits, photo_size, image, windows)
+        return labels, self.scoring.confidence(labels, *photo_logits)
 
     def _label(
         self,
@@ -234,10 +235,10 @@ class Segmentor(BaseModel):
         image: Tensor | Sequence[int],
         windows: Windows | None,
     ) -> tuple[Tensor, ...]:
-        """-> (H, W) labels, and what they come from: logits, and matrices unless PAMR resized"""
+        """-> (H, W) labels, the logits, and the matrices to the photo unless PAMR resized"""
         pixels = image if isinstance(image, Tensor) else None
         if len(self.post) and pixels is None:
-            raise TypeError('post-processing looks at the input itself, not at its size')
+            raise TypeError('post-processing needs the input itself, not its size')
         matrices = photo_matrices(
             logits,
             photo_size,
@@ -246,16 +247,16 @@ class Segmentor(BaseModel):
             twice=self.resize_twice,
             windows=windows or self.windows,
         )
-        placed = logits, *matrices
+        photo_logits = logits, *matrices
         for part in self.post:
             if part.acts_on == 'scores' and pixels is not None:
                 guide = _resized(self.normalised(pixels), photo_size)
-                placed = (part(resize(*placed)[None], guide)[0],)
-        labels = self.scoring.labels(*placed)
+                photo_logits = (part(resize(*photo_logits)[None], guide)[0],)
+        labels = self.scoring.labels(*photo_logits)
         for part in self.post:
             if part.acts_on == 'labels' and pixels is not None:
                 labels = part(labels, _resized(pixels, photo_size)[0])
-        return labels, *placed
+        return labels, *photo_logits
 
     def normalised(self, image: Tensor) -> Tensor:
         """Normalise a photo as PAMR reads it: (3, H, W) in 0..255 -> (3, H, W)"""

@@ -72,7 +72,7 @@ def test_resumed_with_every_switch_on_it_ends_in_the_same_bits(student, tmp_path
     for part in ('state_dict', 'ema_state_dict'):
         assert same(expected[part], found[part])
     state = expected['state_dict']
-    assert state['robust_loss.balance.seen'].sum() > 0
+    assert state['robust_loss.balance.class_shares'].sum() > 0
     assert not any('teacher' in name or 'average' in name for name in state)
     assert not same(state, {k: expected['ema_state_dict'][f'module.{k}'] for k in state})
 
@@ -81,10 +81,10 @@ def test_checkpoints_of_both_kinds_are_read_by_both(student, tmp_path):
     plain, robust = tmp_path / 'plain', tmp_path / 'robust'
     short = ['--cfg-options', 'train_cfg.max_iters=1']
     assert run_train(student, '--work-dir', plain, *short) == 0
-    assert 'robust_loss.balance.seen' not in weights(plain, 1)
+    assert 'robust_loss.balance.class_shares' not in weights(plain, 1)
     start = ['--load-from', plain / 'iter_1.pth']
     assert run_train(student, '--work-dir', robust, *start, *short, *ROBUST) == 0
-    assert weights(robust, 1)['robust_loss.balance.seen'].sum() == pytest.approx(1)
+    assert weights(robust, 1)['robust_loss.balance.class_shares'].sum() == pytest.approx(1)
     publish(load_config(student), robust / 'iter_1.pth', tmp_path / 'x.safetensors')
     for checkpoint, options in (
         (robust / 'iter_1.pth', []),
@@ -116,7 +116,7 @@ def test_processes_count_classes_together(student, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = [weights(folder, 2)['robust_loss.balance.seen'] for folder in (alone, both)]
+    seen = [weights(folder, 2)['robust_loss.balance.class_shares'] for folder in (alone, both)]
     assert (seen[0] > 0).sum() > 1
     torch.testing.assert_close(seen[0], seen[1])
 
@@ -280,4 +280,4 @@ def test_a_student_of_459_classes_trains(many_classes):
         target = sample.gt_sem_seg.where(sample.gt_sem_seg != -1, sample.pseudo_sem_seg).long()
         expected += torch.bincount(target[target != 65535], minlength=459)
     assert expected.nonzero().flatten().tolist() == [0, 255, 300]
-    torch.testing.assert_close(loss.balance.seen, expected / expected.sum())
+    torch.testing.assert_close(loss.balance.class_shares, expected / expected.sum())

@@ -62,13 +62,15 @@ def test_labels_of_a_folder_fill_what_nobody_labelled():
 def test_class_weights_by_hand():
     balance = ClassBalance(2, power=0.5, memory=0.5)
     balance.count(torch.tensor([[[0] * 16 + [1] * 9 + [255] * 3]]))  # shares 0.64 and 0.36
-    assert balance.seen.tolist() == pytest.approx([0.64, 0.36])
+    assert balance.class_shares.tolist() == pytest.approx([0.64, 0.36])
     one, two = 1 / 0.8, 1 / 0.6  # their mean over the pixels is 0.64 one + 0.36 two = 1.4
     assert balance.weights().tolist() == pytest.approx([one / 1.4, two / 1.4])
     balance.count(torch.tensor([[[0, 0]]]))  # half of what was, and all of class 0
-    assert balance.seen.tolist() == pytest.approx([1.32, 0.18])
+    assert balance.class_shares.tolist() == pytest.approx([1.32, 0.18])
     balance.count(torch.full((1, 1, 4), 255))  # nothing labelled: the shares stay
-    assert (balance.seen / balance.seen.sum()).tolist() == pytest.approx([0.88, 0.12])
+    assert (balance.class_shares / balance.class_shares.sum()).tolist() == pytest.approx(
+        [0.88, 0.12]
+    )
 
 
 def test_full_balance_makes_classes_alike_up_to_a_limit():

@@ -39,7 +39,7 @@ class SegformerHead(DecodeHead):
         """Fuse all stages: [(N, C_i, h_i, w_i)] -> (N, D, h_0, w_0)
 
         A 1x1 convolution and a bilinear resize commute. Each stage is therefore fused at its own
-        size, with a third of the products and no concatenation.
+        size, with a third of the multiplications and no concatenation.
         """
         if is_plain():
             return self.fusion_conv(torch.cat(self._resized(self.parts(inputs)), dim=1))

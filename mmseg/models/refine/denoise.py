@@ -21,8 +21,8 @@ def prompt_denoise(
 
     Args:
         threshold: in 0..1; 0 changes nothing.
-        spare_empty: leave an image alone if no class reaches the threshold. (The original sets all
-            its classes to -100, and so the label map to class 0.)
+        spare_empty: keep an image unchanged if no class reaches the threshold. (The original sets
+            all its classes to -100, and so the label map to class 0.)
         one_photo: the N maps are windows of one photo, which are judged together.
     """
     if threshold <= 0:
