@@ -34,7 +34,7 @@ def main() -> None:
     model = init_model(config, checkpoint, device='cpu')
     output_dir(path.parent)
     network = model.network(Words(model.vocabulary))
-    options = dict(kind=args.format, transforms=model.transforms)
+    options = dict(file_format=args.format, transforms=model.transforms)
     agreement = export(network, model.vocabulary, path, **options)
     print(
         f'{path}: {path.stat().st_size / 1e6:.1f} MB; {100 * agreement:.2f} % of the pixels '

@@ -1,7 +1,7 @@
 """python tools/test.py CONFIG [CHECKPOINT] --eval mIoU [--show-dir DIR] [--out DIR]"""
 
 from mmseg.apis.command import run_command
-from mmseg.apis.command_lines import run_test
+from mmseg.apis.command_lines import run_test as main
 
 if __name__ == '__main__':
-    run_command(run_test)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""What all command lines share: errors in one line, and the arguments of a config."""
+"""Code of all command lines: errors in one line, and the arguments of a config."""
 
 import argparse
 import ast
@@ -18,7 +18,7 @@ from mmseg.utils import reason_of
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# Errors of the operating system that are the user's to mend.
+# Errors of the operating system that the user can mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
 PACKAGE = Path(__file__).resolve().parents[1]
 REPORT = (
@@ -37,7 +37,7 @@ def run_command(main: Callable[[], Any]) -> None:
     if hasattr(sys.stdout, 'reconfigure'):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        _require_own_package(Path(sys.argv[0]))
+        _require_same_checkout(Path(sys.argv[0]))
         _call_and_flush(main)
     except SystemExit:  # of argparse, or of a nested command: already reported
         raise
@@ -60,15 +60,15 @@ def _exit_on_signal(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _require_own_package(script: Path) -> None:
+def _require_same_checkout(script: Path) -> None:
     """Refuse to run a checkout's tool with the `mmseg` of another checkout."""
     for folder in script.resolve().parents:
         if folder.name in ('tools', 'demo') and (folder.parent / 'mmseg' / 'apis').is_dir():
-            own = folder.parent / 'mmseg'
-            if own != PACKAGE:
+            package = folder.parent / 'mmseg'
+            if package != PACKAGE:
                 raise UserError(
-                    f'{script} belongs to {own.parent}, but Python imports {PACKAGE}; '
-                    f'run: pip install -e {own.parent}'
+                    f'{script} belongs to {package.parent}, but Python imports {PACKAGE}; '
+                    f'run: pip install -e {package.parent}'
                 )
 
 
@@ -104,7 +104,7 @@ def _user_error_text(chain: Sequence[BaseException]) -> str | None:
 
 
 def _refusal_of_the_system(error: OSError) -> str | None:
-    """Return what the user can mend of an operating system's error, or None."""
+    """Describe an operating system's error if the user can mend it, else None."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -150,9 +150,9 @@ def parse_value(text: str) -> Any:
 
 @contextmanager
 def settings_of(config: 'Config') -> Iterator[None]:
-    """Turn what a library refuses of a config's settings into a UserError.
+    """Turn a library's error about a setting of a config into a UserError.
 
-    Libraries raise ValueError, or an AssertionError of their own. Any other exception, and those
+    Libraries raise ValueError or AssertionError. Other exceptions, and those
     that this package raises, are bugs and pass through.
     """
 

@@ -1,4 +1,4 @@
-"""Export networks as files that run without this package: ONNX, or PyTorch's exported programs."""
+"""Export networks to files that run without this package: ONNX, or PyTorch's exported programs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from mmseg.vocabularies import Vocabulary
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd
 AGREEMENT = 0.999
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
-WITHOUT = {  # what acts on labels besides a network's scores, and how to leave it out
+WITHOUT = {  # steps between scores and labels, and the options that leave them out
     'model.windows': 'model.windows=None protocol.windows=None',
     'model.post': 'model.post=None',
     'model.scoring.prob_thd': 'model.scoring.prob_thd=0',
@@ -30,17 +30,17 @@ WITHOUT = {  # what acts on labels besides a network's scores, and how to leave 
 Runner = Callable[[Tensor], np.ndarray]
 
 
-def require_scores_alone(network: Any, what: str) -> None:
+def require_scores_alone(network: Any, subject: str) -> None:
     """Refuse a network whose labels are more than the best of its scores.
 
     Raises:
-        UserError: windows, post-processing or thresholds, which `what` cannot have.
+        UserError: windows, post-processing or thresholds, which `subject` cannot have.
     """
     values = (network.windows, network.post, network.scoring.prob_thd, network.scoring.area_thd)
     keys = [key for key, value in zip(WITHOUT, values, strict=True) if value]
     if keys:
         raise UserError(
-            f'{what} cannot have {", ".join(keys)} of this config; leave out what you can do '
+            f'{subject} cannot have {", ".join(keys)} of this config; leave out what you can do '
             f'without: --cfg-options {" ".join(WITHOUT[key] for key in keys)}'
         )
 
@@ -62,8 +62,8 @@ class Exported(nn.Module):
         super().__init__()
         if network.prior_crop is not None:
             raise UserError(
-                'a class weight looks at the photo with a CLIP of its own, which cannot be '
-                'exported; export a config without one'
+                'a class weight runs a CLIP on the photo, which cannot be exported; export a '
+                'config without one'
             )
         require_scores_alone(network, 'an exported file')
         self.network = network
@@ -99,7 +99,7 @@ def export(
     vocabulary: Vocabulary,
     path: str | Path,
     *,
-    kind: str,
+    file_format: str,
     transforms: Sequence[Any] = (),
 ) -> float:
     """Write a network as a file, and check the file against the network on two sizes.
@@ -108,19 +108,19 @@ def export(
         network: a Segmentor on the CPU.
         vocabulary: its classes.
         path: the file.
-        kind: 'onnx' or 'torch-export'.
+        file_format: 'onnx' or 'torch-export'.
         transforms: `Resize` and `ResizeShortSide` that make a photo the network's input.
 
     Returns:
         The smallest share of pixels on which file and network agree.
 
     Raises:
-        UserError: what a file cannot have (a class weight, windows, post-processing, thresholds),
+        UserError: the network has a class weight, windows, post-processing or thresholds, or
             an operator without a counterpart, or labels that differ.
     """
-    path = check_format(path, kind)
+    path = check_format(path, file_format)
     module = Exported(network).eval().requires_grad_(False)
-    described = dict(
+    metadata = dict(
         classes=json.dumps(vocabulary.labels),
         palette=json.dumps(vocabulary.palette),
         resize=json.dumps(resizing(transforms)),
@@ -128,23 +128,23 @@ def export(
         output='scores: (N, C, H, W) float32, the class of a pixel has the highest',
     )
     with atomic_path(path) as temporary:
-        (_write_onnx if kind == 'onnx' else _write_program)(module, temporary, described)
-        run = (_onnx_runner if kind == 'onnx' else _program_runner)(temporary)
+        (_write_onnx if file_format == 'onnx' else _write_program)(module, temporary, metadata)
+        run = (_onnx_runner if file_format == 'onnx' else _program_runner)(temporary)
         agreement = min(_agreement(network, run, size) for size in SIZES)
         if agreement < AGREEMENT:
             raise UserError(f'the file agrees with the network on {100 * agreement:.2f} % only')
     return agreement
 
 
-def check_format(path: str | Path, kind: str) -> Path:
+def check_format(path: str | Path, file_format: str) -> Path:
     """Return a file's path if its suffix is that of the format.
 
     Raises:
         UserError: it is not, or the format is unknown.
     """
-    if kind not in SUFFIXES or Path(path).suffix != SUFFIXES[kind]:
-        wanted = ' or '.join(f'--format {k} with a {s} file' for k, s in SUFFIXES.items())
-        raise UserError(f'{path} cannot be written as {kind}; use {wanted}')
+    if file_format not in SUFFIXES or Path(path).suffix != SUFFIXES[file_format]:
+        formats = ' or '.join(f'--format {k} with a {s} file' for k, s in SUFFIXES.items())
+        raise UserError(f'{path} cannot be written as {file_format}; use {formats}')
     return Path(path)
 
 
@@ -163,7 +163,7 @@ def _dynamic() -> dict[str, dict[int, Any]]:
     }
 
 
-def _write_onnx(module: nn.Module, path: Path, described: dict[str, str]) -> None:
+def _write_onnx(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     try:
         import onnx
         import onnxscript  # noqa: F401  torch.onnx needs it
@@ -182,7 +182,7 @@ def _write_onnx(module: nn.Module, path: Path, described: dict[str, str]) -> Non
     )
     assert program is not None  # it is for dynamo=True
     model = program.model_proto
-    onnx.helper.set_model_props(model, described)
+    onnx.helper.set_model_props(model, metadata)
     onnx.save(model, path)
 
 
@@ -195,7 +195,7 @@ def _onnx_runner(path: Path) -> Runner:
     return lambda image: session.run(None, {'image': image.numpy()})[0]
 
 
-def _write_program(module: nn.Module, path: Path, described: dict[str, str]) -> None:
+def _write_program(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     try:
         program = torch.export.export(
             module,
@@ -203,8 +203,8 @@ def _write_program(module: nn.Module, path: Path, described: dict[str, str]) -> 
             dynamic_shapes={'image': {d: torch.export.Dim.AUTO for d in (0, 2, 3)}},
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-        torch.export.save(program, path, extra_files=described)
-    except Exception as error:  # torch.export's have no common type
+        torch.export.save(program, path, extra_files=metadata)
+    except Exception as error:  # torch.export's errors have no common type
         raise UserError(
             f'PyTorch cannot export this network for any size ({reason_of(error)}); '
             'use --format onnx'
@@ -224,6 +224,6 @@ def _agreement(network: Any, run: Runner, size: tuple[int, int, int]) -> float:
     image = F.interpolate(coarse, (height, width), mode='bilinear', align_corners=False)
     logits = network.query_logits(list(image))
     require_finite_scores(checksum(torch.stack(logits)), 'the photos that the file is checked with')
-    ours = [network.labels(x, (height, width), photo) for x, photo in zip(logits, image)]
-    theirs = np.asarray(run(image)).argmax(axis=1)
-    return float((torch.stack(ours).numpy() == theirs).mean())
+    expected = [network.labels(x, (height, width), photo) for x, photo in zip(logits, image)]
+    exported = np.asarray(run(image)).argmax(axis=1)
+    return float((torch.stack(expected).numpy() == exported).mean())

@@ -34,15 +34,15 @@ Photo = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class Segmenter:
-    """A model that can be asked for any words; `init_model` makes one.
+    """A model that segments into any words; `init_model` makes one.
 
-    It is thread-safe: calls share nothing that they change, but the cache of `network`.
+    It is thread-safe: calls change nothing that they share but the cache of `network`.
 
     Attributes:
         vocabulary: the config's classes.
         device: where it computes.
-        is_student: it knows the classes of its training alone.
-        transforms: the test pipeline's resizing; photos keep their size where it has none.
+        is_student: whether it is a student, which knows the classes of its training only.
+        transforms: resizing steps of the test pipeline; without them photos keep their size.
     """
 
     def __init__(self, config: Config, device: str, checkpoint: str | Path | None = None) -> None:
@@ -74,7 +74,7 @@ class Segmenter:
         return clip, extractor.to(self.device)
 
     def network(self, words: Words) -> Any:
-        """Return the Segmentor that looks for these words; only text is computed anew.
+        """Return the Segmentor for these words; only text is computed anew.
 
         Raises:
             UserError: other words than those of a student's training, or unknown templates.
@@ -161,7 +161,7 @@ def init_model(
 
     Args:
         config: a config file, or a Config.
-        checkpoint: weights in place of the config's; a student needs them.
+        checkpoint: weights that replace the config's; a student needs them.
         device: 'cpu', an accelerator's name, or None for the best there is.
         cfg_options: {key: value} of a config file to override.
 
@@ -242,8 +242,8 @@ def _segment_one(
     probability = best.cpu().numpy()
     require_finite_scores(checksum(scores))
     names, palette = words.classes()
-    found = erase_uncertain(labels.cpu().numpy(), probability, threshold, len(names))
-    return Segmentation(np.asarray(photo), found, scores.cpu(), probability, names, palette)
+    final = erase_uncertain(labels.cpu().numpy(), probability, threshold, len(names))
+    return Segmentation(np.asarray(photo), final, scores.cpu(), probability, names, palette)
 
 
 def as_photo(image: Photo) -> Image.Image:
@@ -265,14 +265,14 @@ def as_photo(image: Photo) -> Image.Image:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
         if image.shape[2] == 3 and image.size:
             return Image.fromarray(np.ascontiguousarray(image))
-    shape, kind = tuple(getattr(image, 'shape', ())), getattr(image, 'dtype', '')
+    shape, dtype = tuple(getattr(image, 'shape', ())), getattr(image, 'dtype', '')
     raise UserError(
         'an image is a path, a PIL image, a (H, W, 3) uint8 RGB array or a (3, H, W) uint8 '
-        f'tensor, not {type(image).__name__} {kind} {shape}'
+        f'tensor, not {type(image).__name__} {dtype} {shape}'
     )
 
 
-# The names that mmsegmentation's users know.
+# The name of mmsegmentation.
 inference_model = segment
 
 

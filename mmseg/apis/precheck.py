@@ -16,7 +16,7 @@ from mmseg.errors import UserError
 from mmseg.registry import SCOPE
 from mmseg.utils import nearest
 
-# What a training, or an evaluation, reads of each sample, by the type of model or metric.
+# The field of each sample that a model or a metric reads, by its type.
 NEEDED = dict(
     MaskClipPlus='gt_sem_seg',
     ClipPretraining='caption',
@@ -97,12 +97,12 @@ def require_best(metrics: list[BaseMetric], config: Config) -> None:
     """
     if not metrics:
         raise UserError('val_evaluator names no metric; leave out validation by --no-validate')
-    known = [name for metric in metrics for name in getattr(metric, 'names', ['auto'])]
+    names = [name for metric in metrics for name in getattr(metric, 'names', ['auto'])]
     hooks = [*config.get('default_hooks', {}).values(), *config.get('custom_hooks', [])]
-    for asked in [hook['save_best'] for hook in hooks if hook and hook.get('save_best')]:
-        for name in [asked] if isinstance(asked, str) else asked:
-            if name not in known and 'auto' not in (name, *known):
+    for best in [hook['save_best'] for hook in hooks if hook and hook.get('save_best')]:
+        for name in [best] if isinstance(best, str) else best:
+            if name not in names and 'auto' not in (name, *names):
                 raise UserError(
                     f'default_hooks.checkpoint.save_best: validation gives no {name!r}'
-                    f'{nearest(name, known)}; it gives {", ".join(known[:5])}'
+                    f'{nearest(name, names)}; it gives {", ".join(names[:5])}'
                 )

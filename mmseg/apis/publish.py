@@ -45,7 +45,7 @@ def publish(
     if rows != len(vocabulary):
         raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')
     words = dict(labels=vocabulary.labels, prompts=vocabulary.prompts, palette=vocabulary.palette)
-    described = dict(
+    metadata = dict(
         vocabulary=json.dumps(words),
         class_weight=json.dumps(switches_of(config.model.get('class_weight'))),
         config=config.pretty_text,
@@ -54,7 +54,7 @@ def publish(
         mmengine=mmengine.__version__,
     )
     with atomic_path(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, described)
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata)
     return digest_file(path)
 
 

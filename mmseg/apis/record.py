@@ -1,4 +1,4 @@
-"""Record what a run was made of, beside its log: settings, machine, weights."""
+"""Record the settings, machine and weights of a run beside its log."""
 
 import json
 import sys

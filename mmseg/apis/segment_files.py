@@ -68,7 +68,7 @@ def segment_source(
 
 
 def default_config() -> Path:
-    """Return the config of OpenAI's ViT-B/16 where its weights are at hand, else the miniature's.
+    """Return the config of OpenAI's ViT-B/16 if its weights were fetched, else the miniature's.
 
     In the second case, a line on stderr says so.
     """

@@ -22,7 +22,7 @@ from .command import settings_of
 from .precheck import metrics_of, require_table, try_pipeline, types_of
 from .record import environment, weights_digest
 
-# Of mmengine's default hooks a test needs one; the others log to the console or concern training.
+# A test needs one of mmengine's default hooks; the others log, or are for training.
 DEFAULT_HOOKS = dict(
     timer=None,
     logger=None,
@@ -50,8 +50,8 @@ def test(
 
     Args:
         config: a Config of `mmseg.engine.load_config`.
-        checkpoint: weights of the CLIP backbone, in any layout, in place of the config's; a
-            student needs its own.
+        checkpoint: weights of the CLIP backbone, in any layout, in place of the config's;
+            a student needs its checkpoint.
         metrics: ('mIoU',), or empty for data without masks.
         work_dir: folder of the log and of the result's JSON; default work_dirs/<config's name>.
         show_dir, out_dir: folders for pictures and for label PNGs; None for none.
@@ -86,9 +86,9 @@ def test(
     if is_main_process():
         if metrics:
             _report(runner, config, values, time.monotonic() - started)
-        for what, output in (('pictures', show_dir), ('labels', out_dir)):
+        for name, output in (('pictures', show_dir), ('labels', out_dir)):
             if output is not None:
-                print(f'{what} of {len(dataset)} photos written to {output}')
+                print(f'{name} of {len(dataset)} photos written to {output}')
     return values
 
 
@@ -152,10 +152,10 @@ def require_data(loader: Mapping[str, Any] | None) -> Any:
 
 
 def _spare_inputs(dataset: Any, *outputs: str | Path | None) -> None:
-    """Refuse output folders in which photos or masks lie, or one folder for two outputs."""
+    """Refuse output folders that hold photos or masks, and one folder for two outputs."""
     folders = [Path(folder).resolve() for folder in outputs if folder is not None]
     if len(set(folders)) < len(folders):
-        raise UserError(f'--show-dir and --out are both {folders[0]}; give each its own folder')
+        raise UserError(f'--show-dir and --out are both {folders[0]}; choose two folders')
     rows = [dataset.get_data_info(i) for i in range(len(dataset))]
     files = [row[key] for row in rows for key in ('img_path', 'seg_map_path') if row[key]]
     inputs = {Path(file).resolve().parent for file in files}

@@ -50,12 +50,12 @@ def train(
     Args:
         config: a Config of `mmseg.engine.load_config`.
         work_dir: folder of log and checkpoints; default work_dirs/<config's name>.
-        resume: a checkpoint to go on from, 'auto' for the newest whole one, None for a new run.
+        resume: a checkpoint to continue from, 'auto' for the newest whole one, None for a new run.
         load_from: weights to start a new run from.
         amp: autocast (float16 with loss scaling on accelerators, bfloat16 on the CPU).
         accumulate: number of parts that a batch is read in, one after the other; the recipe stays
             the same. None keeps the config's `train_cfg.parts`, by default 1.
-        seed: of everything random; None keeps the config's.
+        seed: of all random numbers; None keeps the config's.
         deterministic: ask PyTorch for repeatable operators.
         validate: run the validation of the config.
         device, launcher: see `mmseg.apis.test.test`.
@@ -148,7 +148,7 @@ def _set_start(
     if start is not None and not Path(start).is_file():
         raise UserError(f'no checkpoint {start}')
     config.load_from, config.resume = (str(resume) if resume else None), resume is not None
-    if start is not None and 'backbone' in config.model:  # which holds all that ImageNet's would
+    if start is not None and 'backbone' in config.model:  # which replaces the ImageNet weights
         config.model.backbone.pretrained = False
     if resume is None and load_from is not None:
         config.model.checkpoint = str(load_from)
@@ -163,7 +163,7 @@ def _set_validation(config: Config, validate: bool) -> None:
 
 
 def _keep_average(config: Config) -> None:
-    """Add the hook of the running average, where the model labels by it."""
+    """Add the hook of the running average if the model labels by it."""
     momentum, hooks = config.model.get('ema_momentum'), config.get('custom_hooks', [])
     if momentum and not any(hook['type'] == 'AverageStudentHook' for hook in hooks):
         if any(hook['type'] == 'EMAHook' for hook in hooks):
@@ -219,9 +219,9 @@ def _save_if_stopped(runner: SegRunner, config: Config) -> None:
     if done >= last:
         return
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    what_next = 'nothing is saved, since the config has no CheckpointHook'
+    outcome = 'nothing is saved, since the config has no CheckpointHook'
     if hooks:
         hooks[0]._save_checkpoint_with_step(runner, done, dict(iter=done, epoch=0))
-        what_next = f'the same command with --resume goes on from {config.work_dir}'
+        outcome = f'the same command with --resume goes on from {config.work_dir}'
     if is_main_process():
-        print(f'stopped after iteration {done} of {last}; {what_next}', file=sys.stderr)
+        print(f'stopped after iteration {done} of {last}; {outcome}', file=sys.stderr)

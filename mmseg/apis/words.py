@@ -1,4 +1,4 @@
-"""What a user names in words: classes, a background, prompt templates, a class weight."""
+"""The words of a user: classes, a background, prompt templates, a class weight."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ Colour = tuple[int, int, int]
 
 
 class Words(NamedTuple):
-    """What to look for; hashable, so that a model can remember it.
+    """The classes to segment; hashable, as the key of a model's cache.
 
     Attributes:
-        vocabulary: the classes, and after them those that together are the background.
-        background: how many of them are.
+        vocabulary: the classes, then those that together are the background.
+        background: number of the classes that together are the background.
         templates: name of the prompt templates, None for the config's.
         tau: temperature of the class weight, None for the config's.
     """
@@ -42,7 +42,7 @@ def words_of(
     templates: str | None = None,
     tau: float | None = None,
 ) -> Words:
-    """Parse what a user names; see `mmseg.apis.segment`.
+    """Parse the words of a user; see `mmseg.apis.segment`.
 
     Raises:
         UserError: no class, an empty one, or one that is named twice.
@@ -58,10 +58,10 @@ def words_of(
         names = [f'{x}: {" | ".join(p)}' for x, p in zip(vocabulary.labels, vocabulary.prompts)]
     else:
         names = _names(classes)
-    others = _names(background)
+    other_names = _names(background)
     if not names:
         raise UserError('no class is named; give one or more words, such as "dog, grass, sky"')
-    return Words(load_vocabulary([*names, *others]), len(others), templates, tau)
+    return Words(load_vocabulary([*names, *other_names]), len(other_names), templates, tau)
 
 
 def _names(classes: str | Iterable[str]) -> list[str]:

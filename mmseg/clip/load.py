@@ -28,7 +28,7 @@ Preprocess = dict[str, RGB]
 
 @dataclass(frozen=True)
 class LoadedCLIP:
-    """An open_clip model, and what is known of it.
+    """An open_clip model and its properties.
 
     Attributes:
         model: open_clip's module. `model.visual` is the image tower.

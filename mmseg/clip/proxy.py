@@ -32,7 +32,7 @@ class ProxyViT(nn.Module):
         mean, std: RGB, for values in 0..1.
         positions: rule of `resize_positions`.
         parts: proxy patches along a patch of the tower, a divisor of its size. None for the number
-            that is nearest to the proxy's own resolution.
+            nearest to the resolution of the proxy.
     """
 
     mean: Tensor
@@ -142,12 +142,12 @@ def load_proxy(
     Args:
         model: a name of timm, such as 'vit_base_patch16_224.dino' or 'vit_base_patch14_dinov2'.
         pretrained: a file in timm's names or in those of DINO's and DINOv2's releases; 'timm' for
-            timm's own weights of that name, or their file in `pretrain`; 'random' for none.
+            timm's weights of that name, or their file in `pretrain`; 'random' for none.
         mean, std: RGB, for values in 0..1. None for those of the model.
         positions, parts: see `ProxyViT`.
 
     Raises:
-        UserError: an unknown name, no plain ViT, or weights that are missing or do not fit.
+        UserError: an unknown name, another network than a plain ViT, or weights that do not fit.
     """
     vit = _create(model, pretrained == 'timm')
     if pretrained not in ('timm', 'random'):

@@ -57,7 +57,7 @@ def text_embeddings(
             'embeddings (text.file) or weights with both towers'
         )
     templates = resolve_templates(templates)
-    _warn_of_other_scripts(clip, vocabulary.prompts)
+    _warn_of_foreign_scripts(clip, vocabulary.prompts)
     if clip.source == 'random':
         return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
     key = _cache_key(clip, vocabulary, templates, renormalize)
@@ -170,7 +170,7 @@ def _tokenizer(clip: LoadedCLIP) -> Any:
         return open_clip.get_tokenizer(clip.name) if known else open_clip.tokenize
     except Exception as error:  # transformers and the hub client have many
         raise UserError(
-            f'the tokenizer of {clip.name} could not be had ({reason_of(error)}); '
+            f'the tokenizer of {clip.name} could not be loaded ({reason_of(error)}); '
             'it needs `pip install transformers` and, the first time, a network; or name a file of '
             'embeddings (text.file)'
         ) from error
@@ -196,15 +196,14 @@ def _require_known_words(clip: LoadedCLIP, sentences: list[str]) -> None:
         )
 
 
-def _warn_of_other_scripts(clip: LoadedCLIP, prompts: Sequence[Sequence[str]]) -> None:
+def _warn_of_foreign_scripts(clip: LoadedCLIP, prompts: Sequence[Sequence[str]]) -> None:
     """Warn of names in scripts that an English text tower reads as bytes; once a process."""
     if 'hf_tokenizer_name' in clip.text_cfg:  # some of these learned other languages
         return
     foreign = [name for synonyms in prompts for name in synonyms if not all(map(_latin, name))]
     if foreign:
         _warn_once(
-            'CLIP learned English words: it may see nothing in %s; better name such classes in '
-            'English',
+            'CLIP learned English words and may not know %s; name such classes in English',
             ', '.join(map(repr, foreign[:5])),
         )
 

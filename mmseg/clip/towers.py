@@ -1,4 +1,4 @@
-"""The kinds of CLIP image tower behind one interface: ViT, ModifiedResNet, timm's.
+"""CLIP image towers with one interface: ViT, ModifiedResNet, timm's.
 
 Every tower has `trunk` (image -> all before the last attention), `dense` (trunk -> patches in text
 space, and keys) and `pool` (trunk -> CLIP's image embedding), a `stride`, and `must_pad`. `dense`
@@ -32,7 +32,7 @@ def build_tower(
         project_keys, readout, positions: see `ViTTower`. Other towers have no such choice.
 
     Raises:
-        UserError: a tower of an unknown kind, or one that is no ViT with options for ViTs.
+        UserError: an unsupported tower, or options of ViTs for another one.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.timm_model import TimmModel
@@ -156,7 +156,7 @@ class TimmTower(nn.Module):
         return self.visual.head(self.visual.trunk.forward_head(trunk[0]))
 
     def _project(self, values: Tensor) -> Tensor:
-        """Apply what open_clip and timm add after the pool: a linear or MLP head, or nothing."""
+        """Apply the layers of open_clip and timm after the pool: a linear or MLP head, or none."""
         trunk, head = self.visual.trunk, self.visual.head
         if self.is_latent:
             values = trunk.head(trunk.fc_norm(values))

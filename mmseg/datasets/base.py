@@ -30,7 +30,7 @@ class PhotoDataset(BaseDataset):
             crop.
         pseudo_labels: folder of the labels that tools/pseudo_label.py wrote for these photos,
             read by `LoadPseudoLabels`; None for none.
-        pseudo_confidence: require the confidence maps too, which the training reads.
+        pseudo_confidence: also require the confidence maps.
         seed: of the random transforms.
         skip_bad: replace an unreadable photo by the next one, and warn.
         pipeline: transforms, as for mmengine's BaseDataset.

@@ -52,8 +52,8 @@ def photo_size(path: str | Path) -> tuple[int, int]:
         quarter_turn = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
         return image.size if quarter_turn else image.size[::-1]
 
-    found: tuple[int, int] = read_image(path, size)
-    return found
+    height_and_width: tuple[int, int] = read_image(path, size)
+    return height_and_width
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -23,7 +23,7 @@ from .config_schema import NARROWER, PASSED, TAKEN
 from .config_schema import config as top_level
 
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
-GIVEN_BY_THE_STUDENT = {'model.teacher': {'vocabulary'}}
+FILLED_IN_BY_STUDENT = {'model.teacher': {'vocabulary'}}
 
 
 def check_config(config: Config, complete: bool = True) -> None:
@@ -48,13 +48,13 @@ def _check_keys(
     complete: bool,
 ) -> None:
     """Check one dict of arguments for what it builds"""
-    keys, takes_others = _keys_of(built, registry)
+    keys, takes_any = _keys_of(built, registry)
     shown = f'{where} (type {settings["type"]})' if 'type' in settings else where or 'the config'
     for name in settings:
-        if name not in {*keys, 'type', '_scope_'} and not takes_others:
+        if name not in {*keys, 'type', '_scope_'} and not takes_any:
             raise UserError(f'{shown} has no key {name!r}{nearest(name, keys)}')
     absent = {name for name, key in keys.items() if key.required} - settings.keys()
-    for name in sorted(absent - GIVEN_BY_THE_STUDENT.get(where, set())) if complete else ():
+    for name in sorted(absent - FILLED_IN_BY_STUDENT.get(where, set())) if complete else ():
         raise UserError(f'{shown} lacks the key {name!r}')
     for name, value in settings.items():
         if name == '_scope_' or (name == 'type' and name not in keys):
@@ -73,7 +73,7 @@ def _check_value(value: Any, annotation: Any, path: str, complete: bool) -> None
         for i, inner in enumerate(value):
             _check_value(inner, item, f'{path}[{i}]', complete)
     elif isinstance(value, dict) and part is not None:
-        built, registry = _what_it_builds(value, metadata, path)
+        built, registry = _class_of(value, metadata, path)
         if built is not None:
             _check_keys(value, built, registry, path, complete)
         else:
@@ -83,7 +83,7 @@ def _check_value(value: Any, annotation: Any, path: str, complete: bool) -> None
         require_setting(path, value, annotation)
 
 
-def _what_it_builds(
+def _class_of(
     settings: Settings, metadata: Sequence[Any], path: str
 ) -> tuple[Callable[..., Any] | None, Registry | None]:
     """Find the class or function that a dict gives arguments to, and its registry"""
@@ -100,10 +100,10 @@ def _what_it_builds(
         return name, next(iter(registries), None)
     require_setting(f'{path}.type', name, str)
     for registry in registries or REGISTRIES:
-        found = registry.get(name)
-        if found is not None:
-            return found, registry
-    names = {known for registry in registries or REGISTRIES for known in _names(registry)}
+        built = registry.get(name)
+        if built is not None:
+            return built, registry
+    names = {key for registry in registries or REGISTRIES for key in _names(registry)}
     raise UserError(f'{path}: no type is called {name!r}{nearest(name, names)}')
 
 
@@ -114,14 +114,14 @@ def _names(registry: Registry | None) -> Iterator[str]:
 
 
 def _keys_of(built: Callable[..., Any], registry: Registry | None) -> tuple[dict[str, Key], bool]:
-    """As `config_keys`, with what this project and mmengine know beyond the signature"""
+    """As `config_keys`, without keys that mmengine passes, with those that it takes"""
     builder = BUILDERS.get(built)
-    keys, takes_others = config_keys(builder or built, built if builder else None)
+    keys, takes_any = config_keys(builder or built, built if builder else None)
     passed = PASSED.get(registry, set())
     keys = {name: _narrowed(name, key) for name, key in keys.items() if name not in passed}
     for name, annotation in TAKEN.get(registry, {}).items():
         keys[name] = Key(annotation, None, False, built)
-    return keys, takes_others
+    return keys, takes_any
 
 
 def _narrowed(name: str, key: Key) -> Key:

@@ -50,7 +50,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     Args:
         options: overrides, {'model.decode_head.type': ..., ...}; their paths are the shell's.
-            Names of mmsegmentation 0.x mean what they meant there.
+            Names of mmsegmentation 0.x are translated.
 
     Raises:
         UserError: no such file, not a config of this project, or a mistake in it.
@@ -59,7 +59,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 
 def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Resolved:
-    """Do what `load_config` does; also tell which values were filled in, and from where."""
+    """Load a config as `load_config`, and record which values were filled in, and from where."""
     path = Path(path)
     if path.suffix != '.py' or not path.is_file():
         what = 'does not exist' if path.suffix == '.py' else 'is no Python file'
@@ -68,7 +68,7 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
         config = Config.fromfile(path)
     _complete_paths(config, None)
     _merge(config, from_mmseg_0(options or {}), path)
-    _require_ours(config, path)
+    _require_our_config(config, path)
     check_config(config, complete=False)
     resolved = resolve_shared_keys(config, _read_teacher(config))
     check_config(resolved.config)
@@ -79,7 +79,7 @@ def _merge(config: Config, options: dict[str, Any], path: Path) -> None:
     """Override keys of a config, in place"""
     try:
         config.merge_from_dict(options)
-    except Exception as error:  # mmengine raises several kinds
+    except Exception as error:  # mmengine raises several types
         text = ', '.join(f'{key}={short_repr(value)}' for key, value in options.items())
         message = f'{path} cannot be overridden by {text}: {reason_of(error)}'
         raise UserError(message) from error
@@ -87,7 +87,7 @@ def _merge(config: Config, options: dict[str, Any], path: Path) -> None:
 
 @contextmanager
 def _users_code(path: Path) -> Iterator[None]:
-    """Turn what a config's own code raises, or mmengine about it, into a UserError"""
+    """Turn any exception from reading a config into a UserError"""
     try:
         yield
     except Exception as error:
@@ -136,7 +136,7 @@ def _read_teacher(config: Config) -> Settings | None:
     return load_config(config.teacher, {} if words is None else {'vocabulary': words}).model
 
 
-def _require_ours(config: Config, path: Path) -> None:
+def _require_our_config(config: Config, path: Path) -> None:
     if isinstance(config.get('data'), dict) and 'test_dataloader' not in config:
         raise UserError(
             f'{path} is a config of mmsegmentation 0.x (it has `data`); docs/design.md '

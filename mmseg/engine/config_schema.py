@@ -1,4 +1,4 @@
-"""State what a config may hold: its top-level keys, and what mmengine and PyTorch leave open.
+"""Declare the top-level keys of a config, and types that mmengine and PyTorch leave open.
 
 Each function here is a signature only: its parameters are the keys of one dict of a config.
 """

@@ -21,19 +21,19 @@ def device_of(name: str | None = None) -> str:
         UserError: no such device here.
     """
     best = get_device()
-    kind, _, index = str(name or best).partition(':')
-    known = kind in ('cpu', best)
+    device_type, _, index = str(name or best).partition(':')
+    known = device_type in ('cpu', best)
     if known and index:
-        module = torch.get_device_module(kind)
+        module = torch.get_device_module(device_type)
         known = index.isdigit() and int(index) < module.device_count()
     if not known:
         raise UserError(
             f'no device {name!r} here; found: cpu' + (f', {best}' if best != 'cpu' else '')
         )
-    if kind == 'cpu' or not index:
-        return kind
+    if device_type == 'cpu' or not index:
+        return device_type
     module.set_device(int(index))
-    return f'{kind}:{index}'
+    return f'{device_type}:{index}'
 
 
 def allow_tf32(allowed: bool = True) -> None:
@@ -65,7 +65,7 @@ def keep_freed_memory(keep: bool = True) -> None:
 def init_processes(launcher: str, device: str) -> str:
     """Join the process group that torchrun or slurm describes; return this process's device.
 
-    NCCL on GPUs, gloo on CPUs (mmengine's own start assumes an accelerator). The backend is named:
+    NCCL on GPUs, gloo on CPUs (mmengine's start assumes an accelerator). The backend is named:
     mmengine takes a group without one for gloo's, and sums on the CPU.
     """
     if device == 'cpu':
@@ -91,13 +91,13 @@ def init_processes(launcher: str, device: str) -> str:
     rank = int(os.environ['LOCAL_RANK'])
     if rank >= module.device_count():
         raise UserError(
-            f'process {rank} of this machine has no device of its own: '
+            f'process {rank} of this machine has no device: '
             f'{module.device_count()} found; start no more processes than devices'
         )
     module.set_device(rank)
-    own = torch.device(device.split(':')[0], rank)
-    dist.init_process_group(dist.get_default_backend_for_device(own), device_id=own)
-    return str(own)
+    local = torch.device(device.split(':')[0], rank)
+    dist.init_process_group(dist.get_default_backend_for_device(local), device_id=local)
+    return str(local)
 
 
 def end_processes() -> None:

@@ -56,8 +56,8 @@ def _flat(value: Any, name: str) -> dict[str, str]:
 def changes(before: dict[str, str], now: dict[str, str]) -> str:
     """Describe differences: 'train_cfg.max_iters=20 (was 10), ...', the first five; '' for none."""
     names = [name for name in before | now if before.get(name) != now.get(name)]
-    told = [f'{n}={str(now.get(n))[:60]} (was {str(before.get(n))[:60]})' for n in names[:5]]
-    return ', '.join(told + ['...'] * (len(names) > 5))
+    texts = [f'{n}={str(now.get(n))[:60]} (was {str(before.get(n))[:60]})' for n in names[:5]]
+    return ', '.join(texts + ['...'] * (len(names) > 5))
 
 
 def read_settings(folder: Path) -> dict[str, str]:
@@ -88,12 +88,12 @@ class CheckpointContentHook(Hook):
                 temporary.write_text(json.dumps(self.settings, indent=1))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        found = read_settings(Path(runner.work_dir))
-        if found and found != self.settings:
-            theirs = changes(self.settings, found)
+        stored = read_settings(Path(runner.work_dir))
+        if stored and stored != self.settings:
+            changed = changes(self.settings, stored)
             raise UserError(
-                f'another training began in {runner.work_dir}, with other settings ({theirs}); '
-                'give each its own --work-dir'
+                f'another training began in {runner.work_dir}, with other settings ({changed}); '
+                'use another --work-dir'
             )
         checkpoint['meta']['settings'] = self.settings
         checkpoint.pop('param_schedulers', None)

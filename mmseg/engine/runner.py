@@ -30,12 +30,12 @@ from .optimizer import merge_groups
 
 FUSED = ('SGD', 'Adam', 'AdamW')  # the optimizers with one kernel for a whole group
 
-# mmengine's own reader cannot read its checkpoints under torch >= 2.6.
+# mmengine's reader cannot read its checkpoints under torch >= 2.6.
 CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:
-    """Drop warnings of mmengine about its own deprecated parts"""
+    """Drop mmengine's warnings about its deprecated parts"""
     return not any(name in record.getMessage() for name in ('HardDiskBackend', 'FileClient'))
 
 
@@ -43,7 +43,7 @@ def _start_worker(initialise: Callable[..., None] | None, worker: int) -> None:
     """Let a worker of a data loader leave signals to its parent, which ends it.
 
     `timeout` and Ctrl-C signal the whole process group; a worker that died first would end a
-    training before it can save. SIGTERM is ignored once: the second is the parent's own.
+    training before it can save. SIGTERM is ignored once: the second comes from the parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_at_the_next)

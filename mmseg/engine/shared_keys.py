@@ -144,9 +144,10 @@ def _fill_pseudo_labels(copied: _Copy) -> None:
             continue
         types = [step['type'] for step in dataset.get('pipeline', ())]
         if 'LoadPseudoLabels' not in types:
-            place = 1 + max((i for i, name in enumerate(types) if name in MAKES_TARGET), default=-1)
-            dataset.pipeline.insert(place, dict(type='LoadPseudoLabels'))
-            copied.sources[f'{path}.pipeline.{place}'] = 'pseudo_labels'
+            targets = [i for i, name in enumerate(types) if name in MAKES_TARGET]
+            position = targets[-1] + 1 if targets else 0
+            dataset.pipeline.insert(position, dict(type='LoadPseudoLabels'))
+            copied.sources[f'{path}.pipeline.{position}'] = 'pseudo_labels'
         model = copied.config.model
         loss = model.get('robust_loss') or {}
         used = [model.get('conf_thresh'), loss.get('confidence_power'), loss.get('confidence_ramp')]

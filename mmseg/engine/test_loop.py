@@ -31,11 +31,11 @@ def autocast_of(precision: str, device: str) -> torch.autocast:
     """
     if precision not in PRECISIONS:
         raise UserError(f'precision is one of {", ".join(PRECISIONS)}, not {precision!r}')
-    kind = torch.device(device).type
+    device_type = torch.device(device).type
     if precision == 'auto':
-        precision = 'fp32' if kind == 'cpu' else 'fp16'
+        precision = 'fp32' if device_type == 'cpu' else 'fp16'
     dtype = DTYPES[precision]
-    return torch.autocast(kind, dtype, enabled=dtype != torch.float32)
+    return torch.autocast(device_type, dtype, enabled=dtype != torch.float32)
 
 
 @LOOPS.register_module()

@@ -147,9 +147,9 @@ class NonFiniteLossHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         self._check(runner)
-        what = f'after iteration {runner.iter}, the student has'
+        subject = f'after iteration {runner.iter}, the student has'
         cure = 'lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
-        require_finite_state(checkpoint['state_dict'], what, cure)
+        require_finite_state(checkpoint['state_dict'], subject, cure)
 
     def after_train(self, runner: Runner) -> None:
         self._check(runner)

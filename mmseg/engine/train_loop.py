@@ -21,7 +21,7 @@ from mmseg.utils import Count, validated
 class StreamTrainLoop(IterBasedTrainLoop):
     """Train by iterations over a `StreamSampler`.
 
-    Each step knows its number, from 1 on. Its random numbers follow from the run's seed and that
+    Steps are numbered from 1. Its random numbers follow from the run's seed and that
     number, so a resumed run needs no generator states and continues at once.
 
     Args:
@@ -83,15 +83,15 @@ class StreamTrainLoop(IterBasedTrainLoop):
         wrapper.initialize_count_status(self.runner.model, done, last)
 
     def _agree_to_stop(self) -> bool:
-        """Tell whether any process was asked to stop; all processes get the same answer.
+        """Tell whether any process was stop to stop; all processes get the same answer.
 
         The hosts exchange one number, so that nothing waits for an accelerator.
         """
         if self.hosts is None:
             return self.stop_training
-        asked = torch.tensor(int(self.stop_training))
-        dist.all_reduce(asked, dist.ReduceOp.MAX, group=self.hosts)
-        return bool(asked)
+        stop = torch.tensor(int(self.stop_training))
+        dist.all_reduce(stop, dist.ReduceOp.MAX, group=self.hosts)
+        return bool(stop)
 
     def _seed_step(self) -> None:
         rank, processes = get_dist_info()

@@ -26,7 +26,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         UserError: a number out of its range, or not exactly one source of photos.
     """
     parser = argparse.ArgumentParser(
-        description='Label PNGs of a folder, or of tar shards; what is there already stays.'
+        description='Label PNGs of a folder, or of tar shards; existing labels stay.'
     )
     add_config_arguments(parser)
     parser.add_argument(

@@ -25,7 +25,7 @@ Key = TypeVar('Key')
 
 
 class Labelled(NamedTuple):
-    """A label image, and where asked a grey one: 255 where the label is certain."""
+    """A label image, and on request a grey image of confidence: 255 is certain."""
 
     labels: Image.Image
     confidence: Image.Image | None = None
@@ -36,11 +36,11 @@ class Labeller:
 
     Args:
         model: a Segmenter.
-        words: what to look for.
+        words: the classes.
         threshold: probability in 0..1 below which a pixel is of no class (255, or 65535).
         batch: photos of equal size that go through the network together.
         scales, flip: see `mean_probabilities`; (1.0,) without mirror images is the network's own.
-        confidence: also give the probability of each label.
+        confidence: also return the probability of each label.
         read: reads a path as a PIL RGB image.
 
     Raises:
@@ -115,13 +115,13 @@ class Labeller:
         else:
             labels = self.network.labels(output, size, image)
         require_finite_scores(checksum(output))
-        found, grey = labels.cpu().numpy(), None
+        final, grey = labels.cpu().numpy(), None
         if best is not None:
             probability = best.cpu().numpy()
-            found = erase_uncertain(found, probability, self.threshold, len(self.names))
+            final = erase_uncertain(final, probability, self.threshold, len(self.names))
             if self.confidence:
                 grey = Image.fromarray(np.rint(255 * probability.clip(0, 1)).astype(np.uint8))
-        return Labelled(label_image(found, self.palette), grey)
+        return Labelled(label_image(final, self.palette), grey)
 
 
 def mean_probabilities(
@@ -137,7 +137,7 @@ def mean_probabilities(
     Args:
         network: a Segmentor.
         images: (3, H, W) each, RGB in 0..255.
-        prior_crops: (3, S, S) each, what a class weight looks at, the same for all scales.
+        prior_crops: (3, S, S) each, input of the class weight, the same for all scales.
         scales: multiples of the input's size.
         flip: also average over the mirror image at each scale.
 

@@ -40,7 +40,7 @@ def run_units(
         ray.init(runtime_env=dict(env_vars=dict(PYTHONPATH=path)), include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = 1 if ray.cluster_resources().get('GPU') and arguments['device'] != 'cpu' else 0
-    rows = [dict(kind=type(unit).__name__, unit=json.dumps(unit)) for unit in units]
+    rows = [dict(type=type(unit).__name__, unit=json.dumps(unit)) for unit in units]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
         fn_constructor_args=[arguments, os.getcwd()],
@@ -62,13 +62,13 @@ class Worker:
         self.labeller = make_labeller(Namespace(**arguments))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        units = [_parse_unit(*row) for row in zip(batch['kind'], batch['unit'])]
+        units = [_parse_unit(*row) for row in zip(batch['type'], batch['unit'])]
         return dict(result=[json.dumps(label_unit(unit, self.labeller)) for unit in units])
 
 
-def _parse_unit(kind: str, fields: str) -> Unit:
+def _parse_unit(unit_type: str, fields: str) -> Unit:
     """Rebuild a unit from JSON."""
-    if kind == 'TarUnit':
+    if unit_type == 'TarUnit':
         return TarUnit(*json.loads(fields))
     (pairs,) = json.loads(fields)
     return PhotoUnit(tuple((photo, target) for photo, target in pairs))

@@ -1,4 +1,4 @@
-"""Record what decides the labels of a folder, so that no folder mixes those of two models."""
+"""Record the settings that decide the labels of a folder, so that no folder mixes two models."""
 
 import json
 import os
@@ -32,7 +32,7 @@ CLOSE = 1e-4  # of text rows of norm 1: computed on other hardware, they differ 
 def record_of(labeller: 'Labeller', options: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a Labeller, and options that differ from the defaults, in JSON's types.
 
-    Hardware and paths of files are not part of it: any machine may add to a folder.
+    Hardware and file paths are left out, so any machine may add to a folder.
     """
     network, words = labeller.network, labeller.words
     record = dict(
@@ -51,7 +51,7 @@ def record_of(labeller: 'Labeller', options: Mapping[str, Any]) -> dict[str, Any
 def source_of(root: str | Path, path: str | Path) -> dict[str, str]:
     """Describe the folder of all photos or shards by one of them, in JSON's types.
 
-    If that one lies unchanged below another path, the folder has moved or is another machine's.
+    If that file is unchanged below another path, the folder has moved or is another machine's.
     """
     folder = os.path.realpath(root) if os.path.exists(root) else str(root)  # of scenes: a name
     return dict(folder=folder, one=os.path.relpath(path, root), content=content_of(path))
@@ -98,7 +98,7 @@ def text_of(labeller: 'Labeller') -> Tensor:
 
 
 def keep_record(out: Path, record: Mapping[str, Any], text: Tensor) -> None:
-    """Write labels.json and the (C, D) text, or compare with those that are there.
+    """Write labels.json and the (C, D) text, or compare them with the existing ones.
 
     Raises:
         UserError: the labels there are of another folder's photos, another model or other words;
@@ -107,14 +107,14 @@ def keep_record(out: Path, record: Mapping[str, Any], text: Tensor) -> None:
     old, rows = _read_record(out / RECORD), stored_text(out / TEXT)
     if old is not None:
         _require_source(out, old['source'], record['source']['folder'])
-    other = [] if old is None else differing(old, {**record, 'source': old['source']})
+    different = [] if old is None else differing(old, {**record, 'source': old['source']})
     if rows is not None and not alike(rows, text):
-        other.append(TEXT)
-    if other:
-        more = ', ...' if other[5:] else ''
+        different.append(TEXT)
+    if different:
+        more = ', ...' if different[5:] else ''
         raise UserError(
-            f'{out} holds labels of other {", ".join(other[:5])}{more}; choose another --out, or '
-            'remove them'
+            f'{out} holds labels of other {", ".join(different[:5])}{more}; choose another --out, '
+            'or remove them'
         )
     if rows is None:
         with atomic_path(out / TEXT) as temporary:

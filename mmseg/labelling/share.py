@@ -1,4 +1,4 @@
-"""Share units out: among the parts of --part, and in each part among a launcher's processes."""
+"""Divide units among the parts of --part, and each part among a launcher's processes."""
 
 import os
 import time

@@ -1,7 +1,7 @@
 """Units of work: some photos of a folder, or a tar of photos. A unit is done whole or done again.
 
 Labels are written under a temporary name and renamed, and name the content of their photo or
-shard. So a run that was killed goes on with what is missing or has changed. If two processes get
+shard. So a killed run continues with missing and changed photos. If two processes get
 the same unit, both write it.
 """
 
@@ -29,7 +29,7 @@ from .shards import DamagedShard, photos_of
 if TYPE_CHECKING:
     from .labeller import Labelled, Labeller
 
-THREADS, AHEAD = 4, 16  # that read and write, and how far they may be ahead of the network
+THREADS, AHEAD = 4, 16  # readers and writers, and the items that they may be ahead
 CONTENT = 'comment'  # the entry of a PNG, or of a tar's global header, that holds `content_of`
 CHUNK = 64  # photos of a folder's unit
 BLOCK, BLOCKS = 4096, 5  # bytes of a sample, samples of a file
@@ -166,7 +166,7 @@ def _require_unique(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def label_unit(unit: Unit, labeller: 'Labeller') -> dict[str, Any]:
-    """Label what is missing of a unit; a damaged shard is reported and left out.
+    """Label the missing photos of a unit; a damaged shard is reported and left out.
 
     Returns:
         {'photos': their number, 'errors': texts, 'shards': paths of damaged ones}.
@@ -185,7 +185,7 @@ def label_unit(unit: Unit, labeller: 'Labeller') -> dict[str, Any]:
 def content_of(path: str | Path) -> str:
     """Identify a photo or a shard as 'size-digest', by evenly spaced samples of its bytes.
 
-    A run that goes on asks for this of every photo, so at most 20 KB are read, both ends included.
+    A continued run computes this for every photo, so at most 20 KB are read, both ends included.
     Modification times do not count: copies of a data set have others. A path without a file, such
     as a scene of the miniature, is identified by itself.
     """
@@ -195,7 +195,7 @@ def content_of(path: str | Path) -> str:
             for i in range(BLOCKS):
                 file.seek(max(0, size - BLOCK) * i // (BLOCKS - 1))
                 sha.update(file.read(BLOCK))
-    except OSError:  # its reader says what is wrong
+    except OSError:  # its reader reports it
         return str(path)
     return f'{size}-{sha.hexdigest()[:32]}'
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import Settings, kind_of
+from mmseg.utils import Settings, describe_weights
 from mmseg.utils.checkpoint import joined, meta_of, misfit, read_file, read_state, state_of
 from mmseg.vocabularies import Vocabulary, label_difference
 
@@ -65,7 +65,7 @@ def to_mmseg(state: State, source: str | Path = 'the file') -> State:
     if 'encoder.patch_embeddings.0.proj.weight' in state:
         state = _from_hub(state)
     if 'patch_embed1.proj.weight' not in state:
-        raise UserError(f'{source} holds no MiT: it is {kind_of(state)}')
+        raise UserError(f'{source} holds no MiT: it is {describe_weights(state)}')
     return _from_nvidia(state)
 
 

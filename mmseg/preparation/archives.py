@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir, path_below, what_is
+from mmseg.utils import Progress, atomic_path, describe_file, output_dir, path_below
 from mmseg.utils.download import download
 
 
@@ -32,8 +32,8 @@ def fetch_release(
     return target
 
 
-def unpack(archive: str | Path, root: str | Path, wanted: Iterable[str]) -> None:
-    """Write the regular files of a tar whose paths start with one of `wanted` below `root`.
+def unpack(archive: str | Path, root: str | Path, prefixes: Iterable[str]) -> None:
+    """Write the regular files of a tar whose paths start with one of `prefixes` below `root`.
 
     Files of the right size are kept, so a stopped run continues.
 
@@ -41,13 +41,13 @@ def unpack(archive: str | Path, root: str | Path, wanted: Iterable[str]) -> None
         UserError: it is no tar, is cut short, holds none of these files, or names a path outside
             `root`.
     """
-    archive, root, wanted, written = Path(archive), Path(root), tuple(wanted), 0
+    archive, root, prefixes, written = Path(archive), Path(root), tuple(prefixes), 0
     size = archive.stat().st_size
     try:
         with tarfile.open(archive) as tar, Progress(size // 10**6, 'unpack', unit='MB') as progress:
             for member in tar:
                 name = str(PurePosixPath(member.name))
-                if member.isreg() and name.startswith(wanted):
+                if member.isreg() and name.startswith(prefixes):
                     file = tar.extractfile(member)
                     assert file is not None  # only directories and links have none
                     _write(file, path_below(root, name, archive), member.size)
@@ -55,10 +55,11 @@ def unpack(archive: str | Path, root: str | Path, wanted: Iterable[str]) -> None
                 progress.update(member.offset // 10**6 - progress.done)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(
-            f'{archive} is cut short, or {what_is(archive)} ({error}); delete it and fetch it again'
+            f'{archive} is cut short, or {describe_file(archive)} ({error}); delete it and '
+            'fetch it again'
         ) from error
     if not written:
-        raise UserError(f'{archive} holds nothing below {" or ".join(wanted)}')
+        raise UserError(f'{archive} holds nothing below {" or ".join(prefixes)}')
     print(f'{written} files of {archive.name} are below {root}')
 
 

@@ -15,7 +15,7 @@ INSIDE = 'VOCdevkit/VOC2010/'
 PHOTOS = ['http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar']
 JSON = ['https://codalabuser.blob.core.windows.net/public/trainval_merged.json']
 SPLITS = ('train', 'val')
-EXPECTED = dict(train=(4998, 4996), val=(5105, 5104))  # the JSON's own, and the published lists'
+EXPECTED = dict(train=(4998, 4996), val=(5105, 5104))  # of the JSON, and of the published lists
 VALUES = load_vocabulary('pascal_context_60')
 
 
@@ -45,8 +45,8 @@ def prepare(
     Args:
         root: the folder VOC2010, with its JPEGImages.
         json: the release's JSON; default root/trainval_merged.json.
-        mat: a folder of .mat files to read in its place.
-        lists: with `mat`: a folder of train.txt and val.txt; default VOC 2010's own.
+        mat: a folder of .mat files to read instead of the JSON.
+        lists: with `mat`: a folder of train.txt and val.txt; default those of VOC 2010.
         only_verify: write nothing.
         partial: accept any number of photos.
         overwrite: write masks anew.
@@ -74,8 +74,8 @@ def prepare(
     verify(layout, SPLITS, expected=expected, processes=processes, shortfalls=shortfalls)
 
 
-# A function of one job, its jobs (each ends in the mask's path), the names of each split, and what
-# is missing.
+# A function of one job, its jobs (each ends in the mask's path), the names of each split, and the
+# missing files.
 Plan = tuple[Callable[[Any], None], list[tuple], dict[str, list[str]], list[str]]
 
 
@@ -106,7 +106,7 @@ def _from_mat(layout: Layout, mat: Path, lists: Path | None) -> Plan:
     splits = {split: read_list(folder / f'{split}.txt') for split in SPLITS}
     shortfalls = []
     for split, names in splits.items():
-        if lists:  # VOC 2010's own lists name more photos than the release has
+        if lists:  # VOC 2010's lists name more photos than the release has
             missing = [name for name in names if name not in files]
             shortfalls += [f'{n} ({split}) has no .mat file; it is in no list' for n in missing]
         splits[split] = [name for name in names if name in files]

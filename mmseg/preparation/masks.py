@@ -31,7 +31,7 @@ from mmseg.utils import (
 
 UNLABELLED = 255
 SHOWN = 20  # problems that are printed; all are saved
-SOURCE_NOTE = 'SOURCE.txt'  # beside the masks: what they were made from
+SOURCE_NOTE = 'SOURCE.txt'  # beside the masks: names their source
 Palette = Sequence[tuple[int, int, int]]
 Labels = NDArray[np.uint8]
 J = TypeVar('J')
@@ -264,7 +264,7 @@ def verify(
     if problems:
         for problem in problems[:SHOWN]:
             print(f'  {problem}')
-        more = f'; all {len(problems)} stand in {path}' if len(problems) > 1 else ''
+        more = f'; all {len(problems)} are listed in {path}' if len(problems) > 1 else ''
         raise UserError(f'{layout.root} is not whole: {problems[0]}{more}')
 
 

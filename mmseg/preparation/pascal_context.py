@@ -61,8 +61,8 @@ def read_annotations(path: str | Path) -> tuple[dict[Any, Photo], dict[Any, Segm
             f'no such file: {path}; fetch it with --download, or name it with --json'
         ) from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        what = f'it lacks {error}' if isinstance(error, KeyError) else reason_of(error)
-        raise UserError(f'{path} is not the whole JSON of Pascal Context: {what}') from error
+        reason = f'it lacks {error}' if isinstance(error, KeyError) else reason_of(error)
+        raise UserError(f'{path} is not the whole JSON of Pascal Context: {reason}') from error
     if not images or not segments:
         raise UserError(f'{path} names no image or no annotation: it is not Pascal Context')
     table = label_table()

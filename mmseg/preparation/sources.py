@@ -23,7 +23,7 @@ class Source(NamedTuple):
     filename: str | None = None
 
 
-class Wanted(NamedTuple):
+class WeightFiles(NamedTuple):
     """Weights to fetch.
 
     Attributes:
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     mit: bool = False
 
 
-def clip_weights(name: str) -> Wanted:
+def clip_weights(name: str) -> WeightFiles:
     """Look up a CLIP: 'ViT-B-16' (OpenAI's) or 'ViT-B-16:laion2b_s34b_b88k'.
 
     Raises:
@@ -59,7 +59,7 @@ def clip_weights(name: str) -> Wanted:
         raise UserError(f'{model} has no weights {tag!r}{nearest(tag, tags)}; known: {listed}')
     repo = '/'.join(known.get('hf_hub', '').split('/')[:2])
     licence = 'MIT (OpenAI)' if tag == 'openai' else f'see https://huggingface.co/{repo}'
-    return Wanted(f'{model}:{tag}', tuple(_clip_choices(model, tag, known, repo)), licence)
+    return WeightFiles(f'{model}:{tag}', tuple(_clip_choices(model, tag, known, repo)), licence)
 
 
 def _clip_choices(
@@ -79,7 +79,7 @@ def _clip_choices(
                 yield target, Source(repo=repo, filename=filename or default)
 
 
-def student_weights(name: str) -> Wanted:
+def student_weights(name: str) -> WeightFiles:
     """Look up a student backbone: a timm model such as 'resnet101c', or 'mit_b0' to 'mit_b5'.
 
     Raises:
@@ -90,7 +90,7 @@ def student_weights(name: str) -> Wanted:
     if name.removeprefix('mit_') in MIT_SIZES:
         repo, files = f'nvidia/{name.replace("_", "-")}', ('model.safetensors', 'pytorch_model.bin')
         choices = tuple((f'{name}.pth', Source(repo=repo, filename=file)) for file in files)
-        return Wanted(name, choices, MIT_LICENCE, mit=True)
+        return WeightFiles(name, choices, MIT_LICENCE, mit=True)
     if not timm.is_model(name):
         known = [*(f'mit_{size}' for size in MIT_SIZES), *timm.list_models()]
         raise UserError(f'timm has no model {name!r}{nearest(name, known)}')
@@ -100,7 +100,7 @@ def student_weights(name: str) -> Wanted:
     file = f'{cfg.hf_hub_id.split("/")[-1]}.safetensors'
     source = Source(repo=cfg.hf_hub_id, filename='model.safetensors')
     licence = cfg.license or f'see https://huggingface.co/{cfg.hf_hub_id}'
-    return Wanted(name, ((file, source),), licence)
+    return WeightFiles(name, ((file, source),), licence)
 
 
 def located(source: Source) -> tuple[str, str | None]:

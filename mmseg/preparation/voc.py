@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012: its own masks, and SBD's as the augmented training set."""
+"""PASCAL VOC 2012: its masks, and SBD's as the augmented training set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,15 +58,15 @@ def prepare(
         verify(augmented, ['trainaug'], expected=expected, processes=processes)
 
 
-def _layout(root: Path, kind: str) -> Layout:
-    folder, lists = f'SegmentationClass{kind}', 'ImageSets/Segmentation'
+def _layout(root: Path, suffix: str) -> Layout:
+    folder, lists = f'SegmentationClass{suffix}', 'ImageSets/Segmentation'
     return Layout(root, 'JPEGImages', folder, lists, '.jpg', '.png', VALUES.labels)
 
 
 def _augment(
     sbd: Path, original: Layout, augmented: Layout, *, overwrite: bool, processes: int | None
 ) -> None:
-    """Write SBD's masks as PNGs, and the list of them all; VOC's own masks take precedence."""
+    """Write SBD's masks as PNGs, and the list of them all; those of VOC take precedence."""
     files = {p.stem: p for suffix in ('mat', 'png') for p in sbd.rglob(f'*.{suffix}')}
     if not files:
         raise UserError(f"{sbd} holds no .mat and no .png; name SBD's dataset/cls")

@@ -15,7 +15,7 @@ from mmseg.utils.download import download
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .manifest import NAME, problems, read_manifest, record
-from .sources import Source, Wanted, clip_weights, located, student_weights
+from .sources import Source, WeightFiles, clip_weights, located, student_weights
 
 
 def fetch_weights(
@@ -30,8 +30,8 @@ def fetch_weights(
     read_manifest(folder)  # report a damaged one first
     words = [load_vocabulary(name) for name in vocabularies]
     clips = [clip_weights(name) for name in models]
-    wanted, failed = clips + [student_weights(name) for name in students], 0
-    for item in wanted:
+    items, failed = clips + [student_weights(name) for name in students], 0
+    for item in items:
         try:
             _fetch(item, folder)
         except UserError as error:
@@ -41,7 +41,7 @@ def fetch_weights(
         for vocabulary in words if _present(item, folder) else ():
             _embed(item, vocabulary, folder)
     if failed:
-        raise UserError(f'{failed} of {len(wanted)} could not be had; see above')
+        raise UserError(f'{failed} of {len(items)} could not be fetched; see above')
     print(f'all there; noted in {folder / NAME}')
 
 
@@ -60,12 +60,12 @@ def verify_weights(folder: Path) -> None:
         raise UserError(f'{len(wrong)} of {len(files)} files in {folder} are not as fetched')
 
 
-def _present(item: Wanted, folder: Path) -> str | None:
+def _present(item: WeightFiles, folder: Path) -> str | None:
     """Return the file of an item that lies in the folder, or None."""
     return next((file for file, _ in item.choices if (folder / file).is_file()), None)
 
 
-def _fetch(item: Wanted, folder: Path) -> None:
+def _fetch(item: WeightFiles, folder: Path) -> None:
     """Fetch an item from the first source that has it, unless the right file is there."""
     file = _present(item, folder)
     if file is not None and _is_right(item, file, folder):
@@ -99,21 +99,21 @@ def _fetch_from(source: Source, target: Path, mit: bool) -> str:
     return url
 
 
-def _is_right(item: Wanted, file: str, folder: Path) -> bool:
-    """Compare a file with its known digest, or with the manifest's; open one put there by hand."""
+def _is_right(item: WeightFiles, file: str, folder: Path) -> bool:
+    """Compare a file with its known digest, or with the manifest's; open one without a digest."""
     known = dict(item.choices)[file].sha256 or read_manifest(folder).get(file, {}).get('sha256')
     try:
         if known is None:
             read_state(folder / file)
         elif digest_file(folder / file) != known:
-            raise UserError(f'{folder / file}: its sha256 is not what it should be')
+            raise UserError(f'{folder / file}: its sha256 is not the expected one')
     except UserError as error:
         print(f'{error}; it is kept as {file}.wrong')
         return False
     return True
 
 
-def _embed(item: Wanted, vocabulary: Vocabulary, folder: Path) -> None:
+def _embed(item: WeightFiles, vocabulary: Vocabulary, folder: Path) -> None:
     """Embed a vocabulary with the 85 templates, into the cache that configs use and a file."""
     model, _, tag = item.title.partition(':')
     if tag == 'openai' and open_clip.get_model_config(f'{model}-quickgelu'):

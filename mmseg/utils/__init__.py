@@ -3,7 +3,7 @@
 Helpers for tensors are in `mmseg.utils.tensors`, so that this package does not import PyTorch.
 """
 
-from .describe import kind_of, shown, what_is
+from .describe import describe_file, describe_weights, shown
 from .files import (
     CHECKOUT,
     atomic_path,
@@ -51,7 +51,7 @@ __all__ = [
     'config_keys',
     'digest_file',
     'in_checkout',
-    'kind_of',
+    'describe_weights',
     'nearest',
     'output_dir',
     'path_below',
@@ -68,5 +68,5 @@ __all__ = [
     'sweep_parts',
     'unique_names',
     'validated',
-    'what_is',
+    'describe_file',
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 
-from .describe import shown, what_is
+from .describe import describe_file, shown
 from .files import in_checkout, reason_of
 
 State = Mapping[str, Tensor]
@@ -42,7 +42,7 @@ def read_file(path: str | Path, *, cure: str = 'check or replace the file') -> A
         The content of the file: a dict, a list or a tensor, finite and on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind, would run code when read, or
+        UserError: the file is missing, damaged, no weights file, would run code when read, or
             holds NaN, Inf or tensors that are not dense and real.
     """
     path = Path(path)
@@ -51,7 +51,7 @@ def read_file(path: str | Path, *, cure: str = 'check or replace the file') -> A
             f'no weights file {path}; `bash download_weights.sh` fetches what the configs need'
         )
     try:
-        layout = what_is(path)
+        layout = describe_file(path)
     except OSError as error:
         raise UserError(f'{path} cannot be read: {reason_of(error)}') from error
     if layout not in READERS:
@@ -113,43 +113,43 @@ def _check_zip(path: Path) -> None:
 def _tensors_in(content: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of nested dicts and lists with their names: 'state_dict.conv1.weight'."""
     stack: list[tuple[str, Any]] = [('', content)]
-    seen = set()
+    visited = set()
     while stack:
         name, item = stack.pop()
         if torch.is_tensor(item):
             yield shown(name), item
-        elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
-            seen.add(id(item))  # a damaged pickle can hold itself
+        elif isinstance(item, (dict, list, tuple)) and id(item) not in visited:
+            visited.add(id(item))  # a damaged pickle can hold itself
             pairs: Iterable[Any] = item.items() if isinstance(item, dict) else enumerate(item)
             stack += [(f'{name}.{key}' if name else str(key), value) for key, value in pairs]
 
 
-def _require_numbers(tensor: Tensor, what: str, size: int, cure: str) -> None:
+def _require_numbers(tensor: Tensor, subject: str, size: int, cure: str) -> None:
     plain = type(tensor) is torch.Tensor or isinstance(tensor, nn.Parameter)
     plain = plain and not tensor.is_nested and tensor.layout == torch.strided
     if not plain or tensor.device.type != 'cpu' or tensor.dtype not in DTYPES:
-        raise UserError(f'{what}, which is not a dense tensor of real numbers; {cure}')
+        raise UserError(f'{subject}, which is not a dense tensor of real numbers; {cure}')
     if tensor.nbytes > UNPACKED * size:
-        raise UserError(f'{what}, which claims to be larger than the file; {cure}')
-    require_finite(tensor, what, cure)
+        raise UserError(f'{subject}, which claims to be larger than the file; {cure}')
+    require_finite(tensor, subject, cure)
 
 
-def require_finite(tensor: Tensor, what: str, cure: str) -> None:
+def require_finite(tensor: Tensor, subject: str, cure: str) -> None:
     """Refuse a tensor with NaN or Inf in it.
 
     Raises:
-        UserError: the message begins with `what` and ends with `cure`.
+        UserError: the message begins with `subject` and ends with `cure`.
     """
     if tensor.is_floating_point() and tensor.numel():
         low, high = tensor.detach().aminmax()  # NaN propagates; ten times as fast as isfinite()
         if not (low.isfinite() and high.isfinite()):
-            raise UserError(f'{what} with NaN or Inf in it; {cure}')
+            raise UserError(f'{subject} with NaN or Inf in it; {cure}')
 
 
-def require_finite_state(state: State, what: str, cure: str) -> None:
+def require_finite_state(state: State, subject: str, cure: str) -> None:
     """Refuse weights with NaN or Inf in them; see `require_finite`."""
     for name, tensor in state.items():
-        require_finite(tensor, f'{what} {name}', cure)
+        require_finite(tensor, f'{subject} {name}', cure)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -162,12 +162,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def meta_of(content: Any, path: str | Path) -> dict[str, Any]:
-    """Return what a file says besides weights: a checkpoint's `meta`, or safetensors' metadata.
+    """Return the metadata of a file: a checkpoint's `meta`, or those of safetensors.
 
     Args:
-        content: what `read_file` returned.
+        content: result of `read_file`.
     """
-    if what_is(path) == 'a safetensors file':
+    if describe_file(path) == 'a safetensors file':
         with safe_open(path, 'pt') as file:
             return dict(file.metadata() or {})
     meta = content.get('meta') if isinstance(content, dict) else None
@@ -178,7 +178,7 @@ def state_of(content: Any, path: object) -> dict[str, Tensor]:
     """Take the weights out of the content of a file, without 'state_dict' and 'module.'.
 
     Args:
-        content: what `read_file` returned.
+        content: result of `read_file`.
         path: of the file, for messages.
 
     Raises:
@@ -224,7 +224,7 @@ def misfit(expected: State, state: State, optional: Iterable[str] = ()) -> str:
             if expected[name].is_floating_point() and not state[name].is_floating_point()
         ],
     )
-    return '; '.join(f'{what}: {_list_some(names)}' for what, names in reasons.items() if names)
+    return '; '.join(f'{reason}: {_list_some(names)}' for reason, names in reasons.items() if names)
 
 
 def joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
@@ -288,7 +288,7 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
 
 
 def create_with_weights(model: str, **options: Any) -> nn.Module:
-    """Build a timm model with its own weights, from `pretrain` or from the network.
+    """Build a timm model with timm's weights, from `pretrain` or from the network.
 
     Args:
         model: a name of timm.
@@ -314,6 +314,6 @@ def create_with_weights(model: str, **options: Any) -> nn.Module:
             f'the weights of {model} could not be fetched ({reason_of(error)}); fetch the file '
             'elsewhere and set pretrained to it'
         ) from error
-    what = f'{model} of timm has'
-    require_finite_state(network.state_dict(), what, 'set pretrained to another file')
+    subject = f'{model} of timm has'
+    require_finite_state(network.state_dict(), subject, 'set pretrained to another file')
     return network

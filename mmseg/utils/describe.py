@@ -1,4 +1,4 @@
-"""Describe a file that was expected to be something else."""
+"""Describe files and weights, for error messages."""
 
 import zipfile
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ NETWORKS = (
 )
 
 
-def what_is(path: str | Path) -> str:
+def describe_file(path: str | Path) -> str:
     """Describe a file: 'a web page: a download that went wrong', 'a TorchScript archive', ..."""
     path = Path(path)
     with path.open('rb') as file:
@@ -38,7 +38,7 @@ def what_is(path: str | Path) -> str:
     if not start:
         return 'an empty file'
     if start.startswith(b'pk'):
-        return _what_zip(path)
+        return _describe_zip(path)
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size:
         return 'a safetensors file'
     if start[257:262] == b'ustar':
@@ -49,7 +49,7 @@ def what_is(path: str | Path) -> str:
     return 'cut short, or a file of another kind'
 
 
-def _what_zip(path: Path) -> str:
+def _describe_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -60,7 +60,7 @@ def _what_zip(path: Path) -> str:
     return 'a PyTorch file' if any(n.endswith('data.pkl') for n in names) else 'a zip archive'
 
 
-def kind_of(names: Iterable[str]) -> str:
+def describe_weights(names: Iterable[str]) -> str:
     """Describe a network by the names of its weights: 'a ResNet', "a CLIP's image tower", ..."""
     names = list(names)
     for words, parts in NETWORKS:

@@ -23,7 +23,7 @@ from .files import digest_file
 from .progress import Progress
 
 BLOCK, MB = 1 << 18, 1e6
-AGENT = {'User-Agent': 'mmseg-maskclip'}  # some hosts refuse Python's own
+AGENT = {'User-Agent': 'mmseg-maskclip'}  # some hosts refuse Python's default
 
 
 class DownloadError(Exception):
@@ -51,12 +51,12 @@ def download(
     Args:
         target: path of the file. It appears there when it is complete.
         sha256: expected hex digest. None for any.
-        recognise: reads a complete file and raises a UserError if it is of another kind.
-        attempts: in a row without any new data, before an address is given up.
+        recognise: reads a complete file and raises a UserError if it is another file.
+        attempts: failures in a row without new data, after which the next address is tried.
         timeout: seconds of silence after which an attempt ends.
 
     Raises:
-        UserError: no address worked; what each of them said, and where to put the file by hand.
+        UserError: no address worked. The message has the reason of each, and where to put the file.
     """
     target = Path(target)
     reasons = []

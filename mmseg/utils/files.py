@@ -67,7 +67,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except UserError:
         raise
-    except Exception as error:  # on a full disk, torch and safetensors have their own
+    except Exception as error:  # torch and safetensors raise other types on a full disk
         if not isinstance(error, OSError) and not _is_full(path.parent):
             raise
         raise UserError(f'cannot write {path}: {reason_of(error)}') from error
@@ -110,13 +110,13 @@ def _runs(process: int) -> bool:
 
 
 def point_to(target: str | Path, link: str | Path) -> None:
-    """Make `link` a symbolic link to a file beside it, and replace what it was."""
+    """Replace `link` by a symbolic link to a file beside it."""
     with atomic_path(link) as temporary:
         temporary.symlink_to(Path(target).name)
 
 
 def output_dir(path: str | Path) -> Path:
-    """Make a folder, check that it is writable, and remove what killed runs left in it.
+    """Make a folder, check that it is writable, and remove files of killed runs.
 
     Raises:
         UserError: the folder cannot be made or written.

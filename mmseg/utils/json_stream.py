@@ -57,7 +57,7 @@ class _Text:
     def take(self, mark: str) -> None:
         """Skip blanks and consume `mark`; raise a ValueError if another character comes."""
         if self.next() != mark:
-            raise ValueError(f'{self.text[self.at : self.at + 20]!r} stands in place of {mark}')
+            raise ValueError(f'{self.text[self.at : self.at + 20]!r} where {mark} is expected')
         self.at += 1
 
     def value(self) -> Any:

@@ -36,14 +36,14 @@ class Key:
 def config_keys(built: Callable[..., Any], options_of: Any = None) -> tuple[dict[str, Key], bool]:
     """List the keys for a class, or for a builder function.
 
-    Positional-only parameters are the caller's to give, so they are no keys. `**options` stands
+    Positional-only parameters come from the caller and are no keys. `**options` stands
     for the parameters of the next base class; in a builder, for those of the class that it builds.
 
     Args:
         options_of: the class that a builder builds; anything but a class has no effect.
 
     Returns:
-        {name: Key}, and whether any other key is taken too.
+        {name: Key}, and whether other keys are accepted too.
     """
     keys: dict[str, Key] = {}
     functions = _functions(built, options_of)
@@ -74,8 +74,8 @@ def require_keys(
     """
     if not isinstance(settings, dict):
         raise UserError(f'{where} must be a dict, not {settings!r}')
-    keys, takes_others = config_keys(built, options_of)
-    if not takes_others:
+    keys, takes_any = config_keys(built, options_of)
+    if not takes_any:
         require_known(settings.keys() - {'type'}, keys, where)
     for name in sorted(name for name, key in keys.items() if key.required):
         if name not in settings:

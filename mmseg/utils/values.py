@@ -69,8 +69,8 @@ def require_setting(name: str, value: Any, annotation: Any) -> None:
             return
         except ValidationError as error:
             errors += error.errors(include_url=False, include_context=False)
-    own = [e['msg'].partition(', ')[2] for e in errors if e['type'] == 'value_error']
-    words = ' and '.join(dict.fromkeys(own)) or requirement(annotation)
+    messages = [e['msg'].partition(', ')[2] for e in errors if e['type'] == 'value_error']
+    words = ' and '.join(dict.fromkeys(messages)) or requirement(annotation)
     hint = nearest(value, choices_of(annotation)) if isinstance(value, str) else ''
     raise UserError(f'{name} must be {words}, not {short_repr(value)}{hint}')
 
@@ -200,8 +200,8 @@ def _adapter(annotation: Any) -> Any:
     return TypeAdapter(annotation, config=config)
 
 
-def _sequences_as(kind: type, value: Any) -> Any:
-    """Turn lists and tuples into the given one of both, at any depth"""
+def _sequences_as(sequence_type: type, value: Any) -> Any:
+    """Convert lists and tuples to one of both types, at any depth"""
     if isinstance(value, (list, tuple)):
-        return kind(_sequences_as(kind, item) for item in value)
+        return sequence_type(_sequences_as(sequence_type, item) for item in value)
     return value

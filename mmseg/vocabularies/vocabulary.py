@@ -79,7 +79,7 @@ class Vocabulary:
         return ids or list(self.ids(label))
 
     def by_prompt(self) -> tuple['Vocabulary', tuple[int, ...]]:
-        """Make each prompt a class of its own; return also the class that each belongs to."""
+        """Make each prompt a class; also return the class that each belongs to."""
         rows = [(i, prompt) for i, prompts in enumerate(self.prompts) for prompt in prompts]
         queries = Vocabulary(
             f'{self.name} by prompt',
@@ -167,7 +167,7 @@ def load_vocabulary(source: Vocabulary | str | Path | Sequence[str]) -> Vocabula
         lines = [str(line) for line in source]
         for i, line in enumerate(lines):
             if not line.strip():  # to skip it, as in a file, would shift the ids after it
-                raise UserError(f'the vocabulary given as a list has an empty name at place {i}')
+                raise UserError(f'the list of classes has an empty name at position {i}')
         return parse_vocabulary(lines, 'given as a list')
     if str(source) in list_vocabularies():
         path = DATA / f'{source}.txt'

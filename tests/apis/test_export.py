@@ -68,7 +68,7 @@ def test_a_file_labels_as_the_network_at_odd_sizes(options, tmp_path):
     options['vocabulary'] = ['moon|star', 'sky|water', 'grass']
     model = init_model(CONFIGS / 'maskclip_vit.py', device='cpu', cfg_options=options)
     network, size, path = model.network(Words(model.vocabulary)), (75, 101), tmp_path / 'a.onnx'
-    assert export(network, model.vocabulary, path, kind='onnx') >= 0.999
+    assert export(network, model.vocabulary, path, file_format='onnx') >= 0.999
     photo = torch.nn.functional.interpolate(
         torch.rand(1, 3, 4, 5, generator=torch.manual_seed(1)) * 255, size, mode='bilinear'
     )
@@ -177,7 +177,8 @@ def test_the_example_labels_as_the_network(example, tmp_path, capsys):
     options = {'test_dataloader.dataset.pipeline': [dict(type='Resize', scale=(128, 128))]}
     model = init_model(CONFIGS / 'maskclip_rn.py', device='cpu', cfg_options=options)
     network = model.network(Words(model.vocabulary))
-    export(network, model.vocabulary, tmp_path / 'a.onnx', kind='onnx', transforms=model.transforms)
+    options = dict(file_format='onnx', transforms=model.transforms)
+    export(network, model.vocabulary, tmp_path / 'a.onnx', **options)
     scene = Image.fromarray(MiniatureDataset(scenes=9, world=1).draw('miniature/1/00000.png').image)
     scene.resize((384, 384)).save(tmp_path / 'a.png')
     example.main([str(tmp_path / name) for name in ('a.onnx', 'a.png', 'labels.png')])

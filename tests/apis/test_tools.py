@@ -251,7 +251,7 @@ def test_outputs_never_land_on_inputs(tiny_config, tmp_path, photos, capsys):
         assert 'could be overwritten' in capsys.readouterr().err
     both = ['--show-dir', tmp_path / 'x', '--out', tmp_path / 'x']
     assert run_test(tiny_config, *both, '--work-dir', tmp_path) == 1
-    assert 'give each its own folder' in capsys.readouterr().err
+    assert 'choose two folders' in capsys.readouterr().err
 
 
 def test_names_of_outputs_are_unique():

@@ -22,7 +22,7 @@ from mmseg.engine import CheckpointContentHook
 from mmseg.errors import UserError
 from mmseg.models.build import read_student
 from mmseg.models.checkpoints import read_mit, require_same_run, require_same_training
-from mmseg.utils import what_is
+from mmseg.utils import describe_file
 from mmseg.utils.checkpoint import misfit, read_checkpoint
 
 READERS = {
@@ -153,7 +153,7 @@ def contents():
 
 def read_by_all(path, seed):
     """Whatever it holds: a result, or one line."""
-    assert isinstance(what_is(path), str)
+    assert isinstance(describe_file(path), str)
     for name, read in READERS.items():
         try:
             found = read(path)

@@ -184,8 +184,8 @@ class Derived(Thing):
 
 
 def test_keys_are_the_parameters_that_no_caller_gives():
-    keys, takes_others = config_keys(Derived)
-    assert list(keys) == ['size', 'deep', 'part'] and not takes_others
+    keys, takes_any = config_keys(Derived)
+    assert list(keys) == ['size', 'deep', 'part'] and not takes_any
     assert not any(key.required for key in keys.values())  # Derived fills in the size
     keys, _ = config_keys(builder)
     assert list(keys) == ['rate', 'mode', 'plain'] and keys['rate'].required

@@ -182,7 +182,7 @@ def test_other_shapes(extractor, image, score, expected):
 @torch.no_grad()
 def test_scclips_outliers(extractor, crop, expected):
     tokens = extractor('scclip').trunk(crop).tokens[:, 1:]
-    factors = local_outlier_factors(tokens, neighbours=30, reach='own')
+    factors = local_outlier_factors(tokens, neighbours=30, reach='patch')
     assert_close(factors[0], expected('scclip')['lof_scores_crop'], 1e-4)
     found = find_anomalies(factors, quantile=0.95)[0].nonzero().flatten()
     assert found.tolist() == expected('scclip')['lof_outliers_crop'].tolist()

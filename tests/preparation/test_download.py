@@ -251,7 +251,7 @@ def test_script_offline_names_every_source(tmp_path, monkeypatch, capsys):
     assert run_script('download_weights', *options) == 1
     told = capsys.readouterr()
     assert told.out.count('HF_HUB_OFFLINE is set') == 2
-    assert told.err == 'error: 1 of 1 could not be had; see above\n'
+    assert told.err == 'error: 1 of 1 could not be fetched; see above\n'
     assert run_script('download_weights', '--models', 'ViT-B-61', '--dir', tmp_path) == 1
     assert "nearest: 'ViT-B-16'" in capsys.readouterr().err
 

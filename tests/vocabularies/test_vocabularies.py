@@ -176,7 +176,7 @@ def test_palette_is_vocs_and_never_repeats():
         ([], 'names no class'),
         (['cat', 'dog', 'cat'], 'names twice: cat'),
         (['cat', 'dog | '], 'empty name'),
-        (['cat', ' ', 'dog'], 'empty name at place 1'),
+        (['cat', ' ', 'dog'], 'empty name at position 1'),
         ('voc20', "nearest: 'voc_20'"),
         ('nowhere.txt', 'readable text file'),
     ],

@@ -23,7 +23,7 @@ from .switches import Readout
 
 
 class Guidance(NamedTuple):
-    """What is known of the patches from outside the tower.
+    """Properties of the patches that come from outside the tower.
 
     Attributes:
         proxy_cosines: (N, L, L) of the patches of a proxy, or None.
@@ -55,7 +55,7 @@ def read_last_block(
         inputs = [(blocks[i], trunk.block_outputs[i]) for i in sorted(trunk.block_outputs)]
         stream = self_self_stream(inputs, readout)
         return _finish(blocks[-1], stream[:, 1:], trunk.tokens[:, :1], readout)
-    attentions = _given_attentions(readout, trunk, guidance)
+    attentions = _external_attentions(readout, trunk, guidance)
     run_block = partial(_run_block, blocks[-1], grid=trunk.grid, readout=readout, guidance=guidance)
     if readout.repair or readout.layers:  # SC-CLIP
         return read_self_calibrated(run_block, len(blocks), trunk, readout, attentions)
@@ -90,7 +90,7 @@ def _run_block(
 
 
 def _finish(block: Any, patches: Tensor, cls_token: Tensor, readout: Readout) -> Tensor:
-    """Apply what follows the attention: (N, L, width), (N, 1, width) -> (N, L, width)."""
+    """Run the block after its attention: (N, L, width), (N, 1, width) -> (N, L, width)."""
     if readout.cls_weight:
         patches = patches + readout.cls_weight * cls_token
     if readout.mlp:
@@ -156,7 +156,7 @@ def _score_bias(
     return factor, bias
 
 
-def _given_attentions(readout: Readout, trunk: Trunk, guidance: Guidance) -> dict[str, Tensor]:
+def _external_attentions(readout: Readout, trunk: Trunk, guidance: Guidance) -> dict[str, Tensor]:
     """Collect the attentions that come from earlier blocks or from a proxy; rows sum to 1."""
     attentions = {}
     if 'early_attention' in readout.terms:

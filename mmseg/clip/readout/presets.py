@@ -1,6 +1,6 @@
 """Published methods as sets of switches, and the reader of a config's `readout`.
 
-A preset is what the paper means. Where the published code differs, that is `..._as_published`.
+A preset follows its paper. Where the published code differs, `..._as_published` follows the code.
 No preset changes the position embeddings. They are resized to the exact grid by default; to
 reproduce published figures, set the extractor's `positions` ('factor', or 'antialias' for GEM).
 """
@@ -42,7 +42,7 @@ PRESETS = {
     'resclip_as_published': dataclasses.replace(
         RESCLIP, feedback=Feedback(unsure='first', line='start', smooth='rows', half=True)
     ),
-    'scclip_as_published': dataclasses.replace(SCCLIP, repair=Repair(reach='own')),
+    'scclip_as_published': dataclasses.replace(SCCLIP, repair=Repair(reach='patch')),
 }
 PARTS: dict[str, Any] = dict(self_self=SelfSelf, repair=Repair, layers=Layers, feedback=Feedback)
 S = TypeVar('S', Readout, SelfSelf, Repair, Layers, Feedback)

@@ -1,4 +1,4 @@
-"""How the last block of a ViT is read out, as switches. A published method is a set of them.
+"""Switches of the readout of a ViT's last block. A published method is a set of them.
 
 Blocks are numbered from 1, as in a tower of twelve. In a tower of L blocks, block b is block
 round(b * L / 12), at least the first and never the last.
@@ -46,7 +46,7 @@ class SelfSelf(Switches):
     """Iterated self-self attention on unit vectors, in the last blocks (GEM, CVPR 2024).
 
     Attributes:
-        blocks: how many at the end of the tower, of twelve. Each adds to a stream without MLPs.
+        blocks: number of last blocks, of twelve. Each adds to a stream without MLPs.
         iterations: how often queries (or keys, or values) are replaced by their attended mean.
         temperature: softmax temperature. None: mean length of the block's input / sqrt(d).
     """
@@ -64,14 +64,14 @@ class Repair(Switches):
     Attributes:
         neighbours: of the local outlier factor (Breunig et al., 2000) on squared distances.
         quantile: a patch is anomalous if its factor lies above this quantile of its image.
-        reach: whose k-distance bounds a reachability distance: the 'neighbour' (the definition), or
-            the patch's 'own' (as in the published code: density is then the k-distance alone).
+        reach: reachability distances are bounded by the k-distance of the 'neighbour' (the
+            definition) or of the 'patch' (published code: density is then the k-distance alone).
     """
 
     path = 'readout.repair'
     neighbours: Many = 30
     quantile: Fraction = 0.95
-    reach: Literal['neighbour', 'own'] = 'neighbour'
+    reach: Literal['neighbour', 'patch'] = 'neighbour'
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Feedback(Switches):
 
 @dataclass(frozen=True)
 class Readout(Switches):
-    """How the last block of a ViT is read out for every patch.
+    """Settings of the readout of a ViT's last block for every patch.
 
     Attributes:
         terms: attentions that are summed. 'value': each patch attends to itself (MaskCLIP). 'q-k',

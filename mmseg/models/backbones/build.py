@@ -9,7 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import Fraction, kind_of, nearest, validated
+from mmseg.utils import Fraction, describe_weights, nearest, validated
 from mmseg.utils.checkpoint import create_with_weights, misfit, read_state
 
 from ..build import builds
@@ -91,5 +91,5 @@ def _load_imagenet(
     needed = network.state_dict()
     reason = misfit(needed, {key: tensor for key, tensor in state.items() if key in needed})
     if reason:
-        raise UserError(f'{file} does not fit {name}: it is {kind_of(state)}; {reason}')
+        raise UserError(f'{file} does not fit {name}: it is {describe_weights(state)}; {reason}')
     network.load_state_dict({key: state[key] for key in needed})
