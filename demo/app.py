@@ -2,9 +2,9 @@
 
 python demo/app.py [--config CONFIG] [--student CONFIG --student-checkpoint FILE] [--port 7860]
 
-It listens on this machine alone unless --host says otherwise, answers to its own names alone (with
---host 0.0.0.0 to any address and this machine's name), and writes nothing but uploads, into
-a temporary folder that ends with it.
+It listens on this machine only, unless --host names another address. It answers requests to its
+host name (with --host 0.0.0.0: any address and this machine's name). It stores only uploads, in a
+temporary folder that is deleted at the end.
 """
 
 import argparse
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mmseg.apis import Segmentation, Segmenter
 
 HERE = Path(__file__).resolve().parent
-SHOWN = 1600  # pixels of the longer side that travel to the browser
+SHOWN = 1600  # pixels of the longer side in the browser
 WAITING = 20  # visitors in the queue
 MODELS = ['MaskCLIP', '+ class weight', 'student']
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
@@ -79,15 +79,15 @@ def compare(
 
 
 def in_shared_colours(results: 'Mapping[str, Segmentation]') -> 'dict[str, Segmentation]':
-    """Give each class name one colour in all results; the last result keeps its own colours."""
+    """Give each class name one colour in all results; the last result keeps its colours."""
 
     colours: dict[str, Any] = {}
     owned = [colour for result in results.values() for colour in result.palette]
     spare = (colour for colour in distinct_palette(2 * len(owned)) if colour not in owned)
     for result in reversed(list(results.values())):
-        for name, own in zip(result.names, result.palette, strict=True):
+        for name, colour in zip(result.names, result.palette, strict=True):
             if name not in colours:
-                colours[name] = next(spare) if own in colours.values() else own
+                colours[name] = next(spare) if colour in colours.values() else colour
     return {
         title: replace(result, palette=tuple(colours[name] for name in result.names))
         for title, result in results.items()
@@ -111,7 +111,7 @@ def panel_of(title: str, result: 'Segmentation') -> dict[str, Any]:
         title=title,
         names=list(result.names),
         palette=[list(map(int, colour)) for colour in result.palette],
-        found=result.summary(),
+        summary=result.summary(),
         map=data_url(coded, 'png'),
         labels=data_url(result.label_image(), 'png'),
     )
@@ -123,11 +123,11 @@ def shown_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def data_url(image: Image.Image, kind: str, **options: Any) -> str:
+def data_url(image: Image.Image, image_format: str, **options: Any) -> str:
     """Encode a PIL image as 'data:image/...;base64,...'."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+    image.save(buffer, image_format, **options)
+    return f'data:image/{image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 
 def example_scene() -> np.ndarray:
@@ -160,7 +160,7 @@ def build_page(
     models = MODELS if student else MODELS[:2]
     words = ', '.join(LABELS if miniature else ('person', 'dog', 'grass', 'sky', 'building'))
     with gr.Blocks(title='MaskCLIP', analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown(f'## Any photo into any words\n{_about(base, student, miniature)}')
+        gr.Markdown(f'## Any photo into any words\n{_about(student, miniature)}')
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 sources = ['upload', 'clipboard']
@@ -192,15 +192,15 @@ def build_page(
     return page.queue(max_size=WAITING)
 
 
-def _about(base: 'Segmenter', student: 'Segmenter | None', miniature: bool) -> str:
-    lines = ['Labels by MaskCLIP: CLIP read out densely, no annotation.']
+def _about(student: 'Segmenter | None', miniature: bool) -> str:
+    lines = ['Labels by MaskCLIP: dense features of CLIP, no annotation.']
     if miniature:
         lines = [
-            'This is the **miniature**, which knows the words of its own rendered world alone; '
+            'This is the **miniature**, which knows only the words of its rendered world; '
             'for photos fetch CLIP: `bash download_weights.sh --models ViT-B-16 --students`.'
         ]
     if student:
-        lines.append(f'The student knows its own {len(student.vocabulary)} classes.')
+        lines.append(f'The student knows its {len(student.vocabulary)} classes.')
     return ' '.join(lines)
 
 
@@ -254,7 +254,7 @@ def application(page: 'Blocks', args: argparse.Namespace) -> Guard:
     )
     everywhere = args.host in ANY_ADDRESS
     names = [*LOOPBACK, socket.gethostname() if everywhere else args.host]
-    largest = (args.max_megabytes + 1) * 2**20  # gradio itself says how large a file may be
+    largest = (args.max_megabytes + 1) * 2**20  # gradio reports the largest size of a file
     return Guard(app, names, any_address=everywhere, max_bytes=largest)
 
 
@@ -270,8 +270,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
     parser.add_argument('--checkpoint', help='other weights of the CLIP')
     parser.add_argument('--student', help="a student's config, shown beside")
-    parser.add_argument('--student-checkpoint', help='what tools/train.py wrote')
-    parser.add_argument('--host', default='127.0.0.1', help='default this machine alone')
+    parser.add_argument('--student-checkpoint', help='its checkpoint of tools/train.py')
+    parser.add_argument('--host', default='127.0.0.1', help='default this machine only')
     parser.add_argument('--port', type=int, default=7860)
     parser.add_argument('--max-megabytes', type=int, default=20, help='of an upload')
     parser.add_argument('--max-megapixels', type=int, default=50, help='of a photo')
@@ -282,7 +282,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
-    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # it calls nobody
+    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # it contacts no server
     with tempfile.TemporaryDirectory(prefix='maskclip_page_') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder
         serve(args)

@@ -89,7 +89,7 @@ const figureOf = (panel, width, height) => {
 const legendOf = (panels, repaint) => {
   const colours = new Map();
   for (const panel of panels) panel.names.forEach((n, i) => colours.set(n, panel.palette[i]));
-  const shareOf = (panel, name) => (panel.found[name] ? panel.found[name].share : 0);
+  const shareOf = (panel, name) => (panel.summary[name] ? panel.summary[name].share : 0);
   const most = (name) => Math.max(...panels.map((panel) => shareOf(panel, name)));
   const rows = [...colours.keys()].sort((a, b) => most(b) - most(a)).map((name) => {
     const tick = make('input', { type: 'checkbox', checked: !hidden.has(name) });

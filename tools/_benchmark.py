@@ -65,7 +65,7 @@ def machine() -> dict[str, Any]:
 
 
 class Clock:
-    """Seconds per stage, the device's own work included."""
+    """Measure the seconds of each stage, including the work of the device."""
 
     def __init__(self, device: str) -> None:
         self.device, self.seconds = torch.device(device), defaultdict[str, float](float)
@@ -103,33 +103,33 @@ def measure(path: str, args: Namespace, size: int | None) -> list[dict[str, Any]
     """Measure one config at one size; return a record of the fast way, and one of the baseline."""
     with tempfile.TemporaryDirectory() as folder, settings_of(load_config(path)):
         runner = _runner(path, args, Path(folder), size)
-        kinds = [Training, PlainTraining] if args.train else [Test, PlainTest]
-        kinds = kinds[: 1 + args.baseline]
+        variants = [Training, PlainTraining] if args.train else [Test, PlainTest]
+        variants = variants[: 1 + args.baseline]
         memories, values = [], []
-        for kind in kinds:  # each by itself: two optimizers would hold twice the state
-            way = kind(runner, args)
-            way.split(1)  # warm up
+        for variant in variants:  # one at a time: two optimizers would hold twice the state
+            run = variant(runner, args)
+            run.split(1)  # warm up
             _restart_peaks(runner.cfg.device)
-            values.append(way.end_to_end(1)[1])
+            values.append(run.end_to_end(1)[1])
             memories.append(_peaks(runner.cfg.device))
-        ways = [kind(runner, args) for kind in kinds]
-        splits: list[list[dict[str, float]]] = [[] for _ in ways]
-        rates: list[list[float]] = [[] for _ in ways]
-        for _ in range(args.repeats):  # in turns: what slows the machine slows both
-            for i, way in enumerate(ways):
-                splits[i].append(way.split(args.number))
-                rates[i].append(way.end_to_end(args.number)[0])
+        runs = [variant(runner, args) for variant in variants]
+        splits: list[list[dict[str, float]]] = [[] for _ in runs]
+        rates: list[list[float]] = [[] for _ in runs]
+        for _ in range(args.repeats):  # in turns: a busy machine slows both
+            for i, run in enumerate(runs):
+                splits[i].append(run.split(args.number))
+                rates[i].append(run.end_to_end(args.number)[0])
         records = []
-        for i, way in enumerate(ways):
-            record = dict(config=str(path), size=size, device=runner.cfg.device, **way.described)
-            record |= dict(repeats=args.repeats, rate=dict(unit=way.unit, **spread(rates[i])))
+        for i, run in enumerate(runs):
+            record = dict(config=str(path), size=size, device=runner.cfg.device, **run.described)
+            record |= dict(repeats=args.repeats, rate=dict(unit=run.unit, **spread(rates[i])))
             record['split_ms'] = {k: spread([row[k] for row in splits[i]]) for k in splits[i][0]}
             if not args.train:
                 beside = [sum(row.values()) - row['network'] for row in splits[i]]
                 record |= dict(beside_network_ms=spread(beside), mIoU=values[i])
             records.append(record | dict(memory=memories[i]))
         if args.baseline and not args.train:
-            records[0]['labels_as_baseline'] = _agreement(*ways)
+            records[0]['labels_as_baseline'] = _agreement(*runs)
         return records
 
 
@@ -207,7 +207,7 @@ class Test:
             return labels, confusion_matrix(pred, true, self.num_classes)
 
     def end_to_end(self, number: int) -> tuple[float, float | None]:
-        """Return photos per second and mIoU of the test's own loop, its workers' start included."""
+        """Return photos per second and mIoU of the test loop, with the start of its workers."""
         start = time.perf_counter()
         values = self.loop.run()
         return len(self.dataset) / (time.perf_counter() - start), values.get('mIoU')
@@ -269,7 +269,7 @@ class PlainTest(Test):
 
 
 def _truth(sample: Any, labels: Tensor) -> Tensor:
-    """Return the photo's mask, or where there is none its labels upside down."""
+    """Return the photo's mask, or without one its labels upside down."""
     return sample.gt_sem_seg if 'gt_sem_seg' in sample else torch.flip(labels, dims=(0,))
 
 
@@ -278,16 +278,16 @@ def _agreement(fast: Test, plain: Test, most: int = 16) -> float:
     same = total = 0
     for index in fast.order[:most]:
         clock, labels = Clock(fast.runner.cfg.device), []
-        for way in (fast, plain):
-            with way.context():
-                labels.append(way.label(way.load([index], clock), clock)[0][0].cpu())
+        for run in (fast, plain):
+            with run.context():
+                labels.append(run.label(run.load([index], clock), clock)[0][0].cpu())
         same, total = same + int((labels[0] == labels[1]).sum()), total + labels[0].numel()
     return same / total
 
 
 @contextmanager
 def plain_pytorch(model: nn.Module) -> Iterator[None]:
-    """Use PyTorch's own layers, channels first, written-out attention, and no kept memory."""
+    """Use PyTorch's layers, channels first, written-out attention, and no kept memory."""
     channels_last = next(model.parameters()).device.type != 'cpu'
     keep_freed_memory(False)
     try:
@@ -448,8 +448,8 @@ def _draw_photos(
         coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
         photo = coarse.resize((width, height), Image.Resampling.BICUBIC)
         photo.save(folder / 'photos' / f'{name}.jpg', quality=92)
-        kind = np.uint8 if num_classes < 256 else np.uint16
-        labels = rng.integers(0, num_classes, (6, 8)).astype(kind)
+        dtype = np.uint8 if num_classes < 256 else np.uint16
+        labels = rng.integers(0, num_classes, (6, 8)).astype(dtype)
         tall, wide = math.ceil(height / 6), math.ceil(width / 8)
         labels = labels.repeat(tall, 0).repeat(wide, 1)[:height, :width]
         Image.fromarray(labels).save(folder / 'masks' / f'{name}.png')

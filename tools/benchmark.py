@@ -1,10 +1,10 @@
-"""How fast tests and training are on this machine, and where their time goes.
+"""Measure the speed of tests and training on this machine, stage by stage.
 
 python tools/benchmark.py CONFIG ... --random-weights --synthetic --baseline --out FILE.json
 python tools/benchmark.py CONFIG ... --train --batch 2 --random-weights --synthetic --baseline
 python tools/benchmark.py --compare A.json B.json
 
-End to end is the tools' own path (worker processes, batches, metric); the split times its stages
+End to end runs as the tools do (worker processes, batches, metric); the split times its stages
 one after the other in this process. --baseline measures the same weights with plain PyTorch in fp32
 as well, one photo at a time, as mmsegmentation 0.x does. The photos are the config's, a folder's
 (--photos), or made up (--synthetic).

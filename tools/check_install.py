@@ -1,4 +1,4 @@
-"""Print the versions that matter and the device found; one line on what does not fit together."""
+"""Print the versions and the device; report an unusable installation in one line."""
 
 import sys
 from importlib.metadata import version

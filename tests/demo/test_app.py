@@ -61,7 +61,7 @@ def test_the_browser_gets_labels_and_probabilities_of_each_pixel(app):
     assert (red + 256 * green).tolist() == [[0, 1, 65535], [2, 2, 0]]
     assert np.abs(blue / 255 - sure).max() < 0.5 / 255 + 1e-6
     assert np.array_equal(np.asarray(opened(panel['labels'])), labels)
-    assert panel['found']['c']['share'] == pytest.approx(2 / 6, abs=1e-4)
+    assert panel['summary']['c']['share'] == pytest.approx(2 / 6, abs=1e-4)
 
 
 def test_classes_beyond_255_survive(app):

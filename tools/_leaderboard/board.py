@@ -21,11 +21,11 @@ class Board:
 
     Args:
         name: prefix of the files of figures: `results/NAME_MEMBER.json`.
-        members: the seeds, or other things that each figure is measured of.
+        members: the seeds, or other units that each figure is measured for.
         families: {family: {option: [variant]}}; a model has at most one option of a family.
         measure: (member, options, 'validation' or 'test') -> mIoU in per cent.
         results: folder of the files.
-        measured_with: what figures depend on besides; files of other values are refused.
+        measured_with: other settings of the figures; files with other values are refused.
 
     Raises:
         UserError: a file of figures is unreadable, or measured otherwise.

@@ -25,7 +25,7 @@ from mmseg.labelling.command import main as label
 from mmseg.registry import MODELS
 from mmseg.utils import atomic_path, read_json
 
-from .options import PROXY, SPEEDS, USUAL, VIEWS
+from .options import PROXY, SPEEDS, MEASURED, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / 'miniature'
@@ -47,11 +47,11 @@ def measure_scenes(seed: int, options: Options, split: str, scenes: int, *, fold
 
 
 def config_of(seed: int, options: Options, folder: Path) -> Config:
-    """Load the config of a seed's MaskCLIP, with the seed's own files."""
+    """Load the config of a seed's MaskCLIP, with the seed's files."""
     options = with_proxy(seed, options, folder)
     config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
     weight = config.get('class_weight') or {}
-    if weight.get('mean_similarity') == USUAL:
+    if weight.get('mean_similarity') == MEASURED:
         weight['mean_similarity'] = mean_similarity(seed, folder)
     return config
 
@@ -69,8 +69,8 @@ def train_student(
 ) -> float:
     """Train a student; return its mIoU in per cent.
 
-    Two keys of `settings` are the leaderboard's own: `student` names the config, if it is another
-    one, and `pseudo_labels` says who writes the labels once, see `labels_written`.
+    Two keys of `settings` belong to the leaderboard: `student` names another config, and
+    `pseudo_labels` the teacher of precomputed labels, see `labels_written`.
     """
     settings = {'train_cfg.max_iters': iterations, **settings}
     leaf = CONFIGS / settings.pop('student', STUDENT.name)
@@ -170,7 +170,7 @@ def miou(model: Any, data: Any) -> float:
 @torch.inference_mode()
 def mean_similarity(seed: int, folder: Path) -> str:
     """Return the file of each class's mean cosine with unlabelled scenes, for a seed's tower."""
-    path = Path(folder) / f'usual_{seed}.npy'
+    path = Path(folder) / f'mean_similarity_{seed}.npy'
     if not path.exists():
         config = load_config(BASE, {'model.backbone.pretrained': tower(seed, folder)})
         model = MODELS.build(config.model)

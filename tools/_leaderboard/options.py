@@ -1,11 +1,11 @@
-"""What the leaderboard compares, and what others published: data only."""
+"""The options of the leaderboard, and published figures: data only."""
 
 from typing import Any
 
-USUAL = 'usual'  # stands for a seed's own file
-PROXY = 'proxy'  # stands for the weights of a seed's own proxy
+MEASURED = 'measured'  # stands for the file of a seed
+PROXY = 'proxy'  # stands for the weights of a seed's proxy
 VIEWS = 'views'  # stands for the folder of labels that a seed's teacher wrote
-PHOTOS = '../shared/mini'  # real photos and a small tower, where they are at hand
+PHOTOS = '../shared/mini'  # real photos and a small tower, if they are there
 COMBINATION = 'the best combination'
 SECOND = 'second network'
 TAUS = (0.25, 0.5, 1.0, 2.0)
@@ -58,8 +58,8 @@ REFINEMENTS = {
 }
 
 # family -> {option: variants, each a dict of `--cfg-options`}. Of a family a model has one option.
-# Which variant of an option is shown, and what the best combination is made of, is decided on the
-# validation scenes. SECOND's stand in a readout's place and need another network than CLIP.
+# The shown variant of an option and the best combination are chosen on the validation scenes.
+# Options of SECOND replace a readout and need another network than CLIP.
 FAMILIES = {
     'readout': {
         'value, no residual, no MLP': [readout('maskclip_plain')],
@@ -84,7 +84,7 @@ FAMILIES = {
     },
     'prior': {
         'class weight': [prior(tau=tau) for tau in TAUS],
-        'class weight, less the usual': [prior(tau=tau, mean_similarity=USUAL) for tau in TAUS],
+        'class weight minus mean similarity': [prior(tau=tau, mean_similarity=MEASURED) for tau in TAUS],
         'log weight added': [prior(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1, 0.25)],
         'image cosines blended in (CASS)': [
             prior(mode='blend', alpha=alpha) for alpha in (0.1, 0.25, 0.5)
@@ -121,7 +121,7 @@ PHOTO_FAMILIES = {
     'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(400)]},
 }
 
-# What a student's training may add: `--cfg-options` of its config (docs/students.md). `student`
+# Options of a student's training: `--cfg-options` of its config (docs/students.md). `student`
 # names another config.
 RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_vit_resnet10_128.py'
 PUBLISHED_TRAINING = 'as published'
@@ -144,8 +144,8 @@ SWITCHES = {
 }
 SWITCHES_OF_ALL = (PUBLISHED_TRAINING, BALANCED)  # of every teacher; the others of the best
 
-# The same of labels that the best combination wrote once: it looks at scenes in ways that a teacher
-# cannot look at a student's crops.
+# The same with precomputed labels of the best combination, whose windows and views do not work on a
+# student's crops.
 SWITCHES_WRITTEN = {
     'written once, balance, ResNet-10': {'student': RESNET, 'model.robust_loss.balance': 0.5},
     'written once, balance, ResNet-10, input 128': {

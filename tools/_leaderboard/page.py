@@ -16,7 +16,7 @@ over {count} miniature ViTs (seeds {seeds}; [miniature.md](miniature.md)) on {sc
 scenes. Variants and combinations were chosen on {scenes} other scenes (validation) by the mean
 over the seeds. The miniature has four blocks and patches of 8 pixels on inputs of 64: what
 holds there need not hold for CLIP. Figures of every seed and variant: `{results}`.
-ProxyCLIP's proxy: a ViT of each seed's own, trained on scenes without captions or masks.
+ProxyCLIP's proxy: one ViT per seed, trained on scenes without captions or masks.
 
 ## Every option alone
 
@@ -35,7 +35,7 @@ STUDENTS = """\
 
 From scratch, {iterations} iterations, one student per seed and line: SegFormer-b0 (3.4 million
 parameters), or ResNet-10 under SegFormer's head (5.0 million) where the line says so. These lines
-were thought out on validation scenes, with seeds 0 and 1 ([students.md](students.md)).
+were chosen on validation scenes, with seeds 0 and 1 ([students.md](students.md)).
 """
 SPEED = """\
 NACLIP, blended cosines, windows of 224 every 112 and PAMR with CLIP ViT-B/16, measured as above:
@@ -45,8 +45,8 @@ PUBLISHED_TEXT = """\
 ## Published figures, and ours with real weights
 
 mIoU on Pascal Context-59 / -60 with OpenAI's ViT-B/16, **by their authors**; of the 336-slide
-protocol but where it says otherwise ([scoring.md](scoring.md)). "Here" stays empty until CLIP's
-weights and the data set are at hand.
+protocol but where it says otherwise ([scoring.md](scoring.md)). "Here" is empty: it needs CLIP's
+weights and the data set.
 """
 
 

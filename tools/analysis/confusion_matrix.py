@@ -1,4 +1,4 @@
-"""What is taken for what: a confusion matrix as a picture, of labels that tools/test.py wrote.
+"""Draw the confusion matrix of labels that tools/test.py wrote.
 
 python tools/test.py CONFIG [CHECKPOINT] --out labels
 python tools/analysis/confusion_matrix.py CONFIG labels --out confusion.png

@@ -1,11 +1,11 @@
-"""Each class's mean cosine with the photos of a data set, whose masks nobody reads -> .npy.
+"""Write the mean cosine of each class with the photos of a data set, without masks -> .npy.
 
-python tools/analysis/mean_similarity.py CONFIG --out usual.npy [--loader train_dataloader]
-python tools/test.py CONFIG --cfg-options class_weight.mean_similarity=usual.npy ...
+python tools/analysis/mean_similarity.py CONFIG --out means.npy [--loader train_dataloader]
+python tools/test.py CONFIG --cfg-options class_weight.mean_similarity=means.npy ...
 
-CLIP likes some words more than others, whatever it sees; a class weight with these cosines
-subtracted (`class_weight.mean_similarity`) lifts what is seen more than usual. The config needs a
-`class_weight`, whose text and view they are of.
+CLIP scores some words high on every photo. A class weight subtracts these cosines
+(`class_weight.mean_similarity`) and so lifts classes above their mean. The config needs a
+`class_weight`, whose text and crop are used.
 """
 
 from pathlib import Path
@@ -42,10 +42,10 @@ def main() -> None:
     with DefaultScope.overwrite_default_scope(SCOPE):
         dataset = DATASETS.build(config[args.loader].dataset)
         model = MODELS.build(config.model).to(device_of(args.device))
-    usual = mean_cosines(model, dataset).cpu().numpy()
+    cosines = mean_cosines(model, dataset).cpu().numpy()
     with atomic_path(args.out) as temporary:
-        np.save(temporary, usual)
-    print(f'{len(usual)} mean cosines over {len(dataset)} photos written to {args.out}')
+        np.save(temporary, cosines)
+    print(f'{len(cosines)} mean cosines over {len(dataset)} photos written to {args.out}')
 
 
 def mean_cosines(model: Any, dataset: Any) -> 'Tensor':

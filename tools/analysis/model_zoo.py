@@ -2,7 +2,7 @@
 
 python tools/analysis/model_zoo.py > docs/model_zoo.md
 
-Parameters are counted on networks of random weights; figures stand in PUBLISHED and MEASURED below.
+Parameters are counted on networks of random weights; figures are in PUBLISHED and MEASURED below.
 """
 
 import tempfile
@@ -39,7 +39,7 @@ HEAD = """# Model zoo
 
 Every leaf config, with OpenAI's RN50 or ViT-B/16. mIoU in per cent on the validation set (Pascal
 Context-59: 5,104 photos). **Published**: by the authors of MaskCLIP and of the class weight, not by
-us. **Measured**: by us; empty until it was. Parameters in millions: what is trained, and in all,
+us. **Measured**: by us; empty until it was. Parameters in millions: trained, and in all,
 with the frozen CLIP, as the original implementation counts. `tools/analysis/model_zoo.py` makes
 this page.
 
@@ -47,8 +47,8 @@ this page.
     python tools/train.py configs/FOLDER/LEAF.py                           # a student
     python tools/test.py configs/FOLDER/LEAF.py work_dirs/LEAF/latest.pth --eval mIoU
 
-`clip_numerics` leaves have CLIP's own mean, std and activation and clean losses; those without
-have the published figures' ([quirks.md](quirks.md)). The miniature's leaves are in
+`clip_numerics` leaves have CLIP's mean, std and activation and clean losses; the others have the
+numerics of the published figures ([quirks.md](quirks.md)). The miniature's leaves are in
 [miniature.md](miniature.md).
 """
 

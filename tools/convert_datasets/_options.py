@@ -1,4 +1,4 @@
-"""What the converters of data sets share."""
+"""Arguments of all converters of data sets."""
 
 import argparse
 from pathlib import Path
