@@ -4,7 +4,7 @@ python tools/download_weights.py [--models RN50 ViT-B-16 ...] [--vocabularies pa
     [--students resnet101c mit_b0 mit_b5 ...] [--dir pretrain] [--verify]
 
 A model is an open_clip name, OpenAI's weights unless a tag follows (ViT-B-16:laion2b_s34b_b88k). A
-download that broke off goes on where it stopped; every file is checked, and noted in MANIFEST.json.
+broken download continues where it stopped; every file is checked and recorded in MANIFEST.json.
 HF_ENDPOINT, HF_HUB_OFFLINE and the proxies of the environment count. `--verify` uses no network.
 """
 

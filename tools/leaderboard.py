@@ -6,7 +6,7 @@ A seed is a miniature ViT of its own, trained from scratch (seed 0 is the shippe
 for ProxyCLIP. Variants of an option and the combination are chosen by the mean mIoU of all seeds on
 validation scenes; what is shown is that of test scenes. Figures are kept in one JSON a seed, and
 what is there is not measured again: with those of docs/benchmarks/leaderboard the page is made in
-seconds, with an empty folder everything is measured anew, and a stopped run goes on.
+seconds, with an empty folder everything is measured anew, and a stopped run continues.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument('--work-dir', default='work_dirs/leaderboard', help='of what is trained')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--scenes', type=int, default=300, help='of validation, and of test')
-    parser.add_argument('--photos', type=int, default=60, help='the same, where they are at hand')
+    parser.add_argument('--photos', type=int, default=60, help='the same, if they are there')
     parser.add_argument('--iterations', type=int, default=150, help='of a student')
     parser.add_argument('--no-students', action='store_true')
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
@@ -64,7 +64,7 @@ def scenes_part(args: argparse.Namespace) -> str:
 
 
 def photos_part(args: argparse.Namespace) -> str:
-    """Make the page's part on real photos, if these or their figures are at hand."""
+    """Make the page's part on real photos, if these or their figures are there."""
     from _leaderboard.board import Board
     from _leaderboard.measure import measure_photos
     from _leaderboard.options import PHOTO_FAMILIES, PHOTOS

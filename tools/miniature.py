@@ -4,7 +4,7 @@ python tools/miniature.py [--tower rn|vit] [--students segformer_b0 deeplabv2] [
 
 MaskCLIP, MaskCLIP with the class weight, a student trained on MaskCLIP's labels, the student with
 the class weight on its scores: one table of their mIoU on scenes that none of them has seen, and
-one sheet of pictures. A run that was stopped goes on where it stopped.
+one sheet of pictures. A run that was stopped continues where it stopped.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def another_class_weight() -> Iterator[None]:
 
 
 def train_student(path: Path, folder: Path, args: argparse.Namespace) -> float:
-    """Train, or go on where a stopped or shorter run ended; return the seconds."""
+    """Train, or continue where a stopped or shorter run ended; return the seconds."""
     from mmseg.apis.train import train
     from mmseg.engine import load_config
     from mmseg.utils.checkpoint import newest_checkpoint

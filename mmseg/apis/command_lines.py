@@ -121,7 +121,7 @@ def parse_train(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from the newest checkpoint, or from this one',
+        help='continue from the newest checkpoint, or from this one',
     )
     parser.add_argument(
         '--load-from', metavar='CHECKPOINT', help='start a new run from its weights'

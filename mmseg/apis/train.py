@@ -141,7 +141,7 @@ def _set_start(
         changed = changes(read_settings(folder), settings)
         if changed and any(folder.glob('iter_*.pth')):
             raise UserError(
-                f'{folder} holds checkpoints of a run with other settings ({changed}); go on with '
+                f'{folder} holds checkpoints of a run with other settings ({changed}); continue '
                 'it by --resume, or choose another --work-dir'
             )
     start = resume or load_from
@@ -188,7 +188,7 @@ def _parameters_line(model: Any) -> str:
     counts = count_parameters(model)
     parts = [f'{counts.trained / 1e6:.2f}M to train', f'{counts.teacher / 1e6:.2f}M in the teacher']
     if counts.prior_encoder:
-        parts.append(f'{counts.prior_encoder / 1e6:.2f}M in the prior_encoder')
+        parts.append(f'{counts.prior_encoder / 1e6:.2f}M in the prior encoder')
     return (
         f'parameters: {", ".join(parts)}; student and teacher as the original counts them: '
         f'{counts.original / 1e6:.2f}M'
@@ -222,6 +222,6 @@ def _save_if_stopped(runner: SegRunner, config: Config) -> None:
     outcome = 'nothing is saved, since the config has no CheckpointHook'
     if hooks:
         hooks[0]._save_checkpoint_with_step(runner, done, dict(iter=done, epoch=0))
-        outcome = f'the same command with --resume goes on from {config.work_dir}'
+        outcome = f'the same command with --resume continues from {config.work_dir}'
     if is_main_process():
         print(f'stopped after iteration {done} of {last}; {outcome}', file=sys.stderr)

@@ -45,7 +45,7 @@ def _require_files(folder: str | Path, paths: list[Path], confidence: bool) -> N
     if absent:
         raise UserError(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
-            'run tools/pseudo_label.py again, it goes on where it stopped'
+            'run tools/pseudo_label.py again, it continues where it stopped'
         )
     if not confidence:
         return

@@ -119,7 +119,7 @@ class CheckpointContentHook(Hook):
             )
         changed = changes(before, self.settings | dict(load_from=before.get('load_from')))
         if before and changed and is_main_process():
-            print(f'goes on from iteration {done} with other settings: {changed}')
+            print(f'continues from iteration {done} with other settings: {changed}')
         _take_settings(checkpoint['optimizer'], runner.optim_wrapper)
         info = checkpoint['message_hub']['runtime_info']
         checkpoint['message_hub'] = _hub_of(_best_of(info, Path(runner.work_dir)))

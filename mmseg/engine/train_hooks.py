@@ -169,7 +169,7 @@ class NonFiniteLossHook(Hook):
             text = json.dumps(dict(iteration=iteration, loss=str(loss), photos=photos), indent=1)
             temporary.write_text(text)
         return (
-            f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; look at '
+            f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; check '
             'them, or lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
         )
 

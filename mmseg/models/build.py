@@ -272,7 +272,7 @@ def build_class_weight(
     if not loaded.can_pool:
         raise UserError(
             f"{loaded.source} lacks the attention pool's position embeddings, so it has no "
-            'image-level embedding for a class weight; use a complete CLIP as the prior_encoder'
+            'image-level embedding for a class weight; use a complete CLIP as the prior encoder'
         )
     rows = build(text, loaded, vocabulary, default=build_text, where='text')
     mean: Any = mean_similarity

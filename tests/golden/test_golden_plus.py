@@ -71,7 +71,7 @@ def photo(golden):
 
 
 def view_of(path):
-    """A photo -> (3, 224, 224), as the prior_encoder sees it"""
+    """A photo -> (3, 224, 224), as the prior encoder sees it"""
     loaded = LoadImage()(dict(img_path=str(path), prior_crop_size=224))
     return torch.from_numpy(loaded['prior_crop'].copy()).permute(2, 0, 1)
 

@@ -25,7 +25,7 @@ from mmseg.labelling.command import main as label
 from mmseg.registry import MODELS
 from mmseg.utils import atomic_path, read_json
 
-from .options import PROXY, SPEEDS, MEASURED, VIEWS
+from .options import MEASURED, PROXY, SPEEDS, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / 'miniature'

@@ -84,7 +84,7 @@ FAMILIES = {
     },
     'prior': {
         'class weight': [prior(tau=tau) for tau in TAUS],
-        'class weight minus mean similarity': [prior(tau=tau, mean_similarity=MEASURED) for tau in TAUS],
+        'class weight minus means': [prior(tau=tau, mean_similarity=MEASURED) for tau in TAUS],
         'log weight added': [prior(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1, 0.25)],
         'image cosines blended in (CASS)': [
             prior(mode='blend', alpha=alpha) for alpha in (0.1, 0.25, 0.5)

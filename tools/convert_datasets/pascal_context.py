@@ -7,7 +7,7 @@ python tools/convert_datasets/pascal_context.py --verify
 
 Writes SegmentationClassContext/*.png (0 anything else, 1 to 59 the classes alphabetically) and
 ImageSets/SegmentationContext/{train,val}.txt below the root, which has VOC 2010's JPEGImages.
-A stopped run goes on where it stopped. Ends with exit code 1 and the names if anything lacks.
+A stopped run continues where it stopped. Ends with exit code 1 and the names if anything lacks.
 """
 
 from pathlib import Path
