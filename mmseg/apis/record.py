@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import collect_env
 from torch import nn
 
+from mmseg.models.frozen import frozen_modules
 from mmseg.utils import atomic_path
 from mmseg.utils.tensors import digest_state
 
@@ -28,8 +29,13 @@ def environment(device: object) -> dict[str, str]:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Return the sha256 of all parameters and buffers, those outside checkpoints included."""
+    """Return the sha256 of all parameters and buffers, also of those outside checkpoints."""
     return digest_state({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def frozen_digests(model: nn.Module) -> dict[str, str]:
+    """Return the `weights_digest` of each frozen module: {'teacher': ...}"""
+    return {name: weights_digest(module) for name, module in frozen_modules(model)}
 
 
 def write_record(
@@ -42,7 +48,6 @@ def write_record(
         started: the content at the start, to add the end to; None at the start.
     """
     now, model = datetime.now().isoformat(timespec='seconds'), bare(runner.model)
-    frozen = getattr(model, 'frozen', {})
     if started is None:
         record = dict(
             command=sys.argv,
@@ -52,7 +57,7 @@ def write_record(
             seed=runner.seed,
             processes=get_world_size(),
             weights_sha256=weights_digest(model),
-            frozen_sha256={k: weights_digest(m) for k, m in frozen.items() if m is not None},
+            frozen_sha256=frozen_digests(model),
             environment=environment(config.device),
             settings=config.pretty_text,
         )

@@ -20,7 +20,7 @@ from mmseg.utils import atomic_path, output_dir
 
 from .command import settings_of
 from .precheck import metrics_of, require_table, try_pipeline, types_of
-from .record import environment, weights_digest
+from .record import bare, environment, frozen_digests, weights_digest
 
 # A test needs one of mmengine's default hooks; the others log, or are for training.
 DEFAULT_HOOKS = dict(
@@ -196,6 +196,7 @@ def _report(runner: SegRunner, config: Config, values: dict[str, float], seconds
         photos=photos,
         seconds=round(seconds, 2),
         weights_sha256=weights_digest(runner.model),
+        frozen_sha256=frozen_digests(bare(runner.model)),
         environment=environment(config.device),
     )
     with atomic_path(path) as temporary:

@@ -53,7 +53,10 @@ class LoadedCLIP:
 
 
 def load_clip(
-    model: str | Mapping[str, Any], pretrained: str | None, *, pretrain_dir: str | Path = 'pretrain'
+    model: str | Mapping[str, Any],
+    pretrained: str | Path | None,
+    *,
+    pretrain_dir: str | Path = 'pretrain',
 ) -> LoadedCLIP:
     """Load an open_clip model in fp32 and eval mode, with all its weights.
 

@@ -1,6 +1,7 @@
 """A ViT other than CLIP whose patch similarities serve as attention (ProxyCLIP, ECCV 2024)."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class ProxyViT(nn.Module):
 
 def load_proxy(
     model: str,
-    pretrained: str,
+    pretrained: str | Path,
     *,
     mean: RGB | None = None,
     std: RGB | None = None,

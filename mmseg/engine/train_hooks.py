@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
+from mmseg.models.frozen import Frozen, FrozenOwner
 from mmseg.registry import HOOKS
 from mmseg.utils import Count, Progress, atomic_path, validated
 from mmseg.utils.checkpoint import require_finite_state
@@ -184,8 +185,14 @@ class AverageStudentHook(EMAHook):
 
     def before_run(self, runner: Runner) -> None:
         student = getattr(runner.model, 'module', runner.model)
-        super().before_run(runner)  # copies the student; frozen modules are shared
+        frozen = {n: m.frozen for n, m in student.named_modules() if isinstance(m, FrozenOwner)}
+        for name in frozen:
+            student.get_submodule(name).frozen = Frozen()
+        super().before_run(runner)  # copies the student, but not its frozen modules
         average = self.ema_model.module.eval()
+        for name, modules in frozen.items():
+            student.get_submodule(name).frozen = modules
+            average.get_submodule(name).frozen = Frozen(modules)
         average.frozen.pop('teacher', None)
         student.frozen['average'] = average
 

@@ -16,6 +16,7 @@ from mmseg.clip.text_files import stored_text
 from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError
+from mmseg.models.frozen import frozen_modules
 from mmseg.models.text_classifier import class_rows
 from mmseg.utils import atomic_path, digest_file
 from mmseg.utils.tensors import digest_state
@@ -81,9 +82,7 @@ def _without_paths(value: Any, key: str | None = None) -> Any:
 def loaded_digest(network: nn.Module) -> str:
     """Return the sha256 of the weights that were loaded, without text computed from words."""
     modules = nn.ModuleDict(dict(network=network))
-    for name, module in network.named_modules():
-        frozen = getattr(module, 'frozen', {})
-        modules.update({f'{name}_{k}'.replace('.', '_'): m for k, m in frozen.items()})
+    modules.update({f'frozen_{k}'.replace('.', '_'): m for k, m in frozen_modules(network)})
     tensors = dict(modules.named_parameters()) | dict(modules.named_buffers())
     stored = modules.state_dict()  # a student's text is in its checkpoint
     text = ('conv_seg.embeddings', 'class_weight.text')

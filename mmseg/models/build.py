@@ -153,7 +153,7 @@ def build_maskclip(
 @validated
 def build_extractor(
     model: str | Settings,
-    pretrained: str | None,
+    pretrained: str | Path | None,
     *,
     act: Literal['gelu'] | None = None,
     norm_eps: Annotated[float, Interval(ge=1e-12, le=1)] | None = None,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Interval
@@ -66,7 +67,7 @@ class ClassWeight(FrozenOwner):
         *,
         crop: Literal['clip', 'image'] = 'clip',
         tau: Tau | None = None,
-        mean_similarity: Tensor | Sequence[float] | None = None,
+        mean_similarity: Tensor | np.ndarray | Sequence[float] | None = None,
         sum_to_one: bool = False,
         mode: Mode = 'multiply',
         signed: bool = False,

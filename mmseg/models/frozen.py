@@ -1,16 +1,13 @@
 """Modules outside their owner's parameters and checkpoints: teachers, prior encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
 
 
 class Frozen(dict[str, nn.Module]):
-    """Named modules. A deep copy of their owner shares them."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> 'Frozen':
-        return Frozen(self)
+    """Named modules."""
 
 
 class FrozenOwner(nn.Module):
@@ -22,3 +19,12 @@ class FrozenOwner(nn.Module):
         for module in self.frozen.values():
             module._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+def frozen_modules(model: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
+    """Yield the frozen modules of a model and of its parts, with names such as 'teacher'."""
+    for name, owner in model.named_modules(prefix=prefix):
+        for key, module in getattr(owner, 'frozen', {}).items():
+            path = f'{name}.{key}' if name else key
+            yield path, module
+            yield from frozen_modules(module, path)

@@ -134,8 +134,10 @@ class Segmentor(BaseModel):
 
     def embed(self, prior_crop: Tensor | None) -> Tensor | None:
         """Embed crops for the class weight: (N, 3, S, S) -> (N, D), or None"""
-        if self.class_weight is None or prior_crop is None:
+        if self.class_weight is None or self.prior_crop != 'clip':
             return None
+        if prior_crop is None:
+            raise ValueError("the class weight needs the photos' prior crops")
         return self.class_weight.embed(prior_crop, self.backbone)
 
     def scores(self, image: Tensor, prior_crop: Tensor | None = None) -> Tensor:
@@ -156,8 +158,9 @@ class Segmentor(BaseModel):
         if self.class_weight is None or (self.prior_crop == 'image' and windows is None):
             return None
         if self.prior_crop == 'clip':
-            crops = torch.stack(list(prior_crops or ()))
-            return list(self.class_weight.embed(crops, self.backbone))
+            crops = None if prior_crops is None else torch.stack(list(prior_crops))
+            embeddings = self.embed(crops)
+            return None if embeddings is None else list(embeddings)
         return [self.class_weight.embed(image[None], self.backbone)[0] for image in images]
 
     def window_logits(

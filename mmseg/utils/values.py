@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, is_dataclass
+from numbers import Integral
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from annotated_types import Ge, Gt, Interval
@@ -201,7 +202,9 @@ def _adapter(annotation: Any) -> Any:
 
 
 def _sequences_as(sequence_type: type, value: Any) -> Any:
-    """Convert lists and tuples to one of both types, at any depth"""
+    """Convert lists and tuples to one of both types, and NumPy's integers to int, at any depth."""
     if isinstance(value, (list, tuple)):
         return sequence_type(_sequences_as(sequence_type, item) for item in value)
+    if isinstance(value, Integral) and not isinstance(value, int):
+        return int(value)
     return value

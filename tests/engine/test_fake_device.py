@@ -44,10 +44,10 @@ from mmseg.models.backbones import MixVisionTransformer
 from mmseg.structures import SegDataSample
 
 PERMITTED = {
-    'evaluation/metric.py:reduce': 'the counts of all photos, once, behind the last',
+    'evaluation/metric.py:reduce': 'the counts of all photos, once, after the last',
     'engine/hooks.py:after_test_epoch': 'are the scores finite? once, after the last photo',
     'engine/train_hooks.py:_read': 'losses where they are logged, all at once',
-    'engine/train_hooks.py:_look': 'losses, every 10 iterations: are they finite?',
+    'engine/train_hooks.py:_check': 'losses, every 10 iterations: are they finite?',
     'engine/train_hooks.py:_note': 'the progress line, every 10 iterations',
     # Clipping gradients logs their norm; no student of the configs clips.
     'mmengine/optim/optimizer/optimizer_wrapper.py:_clip_grad': 'the norm of the gradients',
@@ -359,7 +359,7 @@ def test_losses_are_read_every_ten_iterations(gpu, tmp_path):
     assert [(i, function.split(':')[1]) for i, function in found] == [
         (0, '_note'),
         (9, '_read'),
-        (9, '_look'),
+        (9, '_check'),
         (10, '_note'),
     ]
 

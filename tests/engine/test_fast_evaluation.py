@@ -94,7 +94,10 @@ def test_precision_is_chosen(tiny_config, tmp_path, capsys, monkeypatch):
     assert half == pytest.approx(full, abs=0.02)
     option = ['--cfg-options', 'test_cfg.precision=half']
     assert run_test(tiny_config, '--work-dir', tmp_path / 'none', *option) == 1
-    assert 'precision is one of auto, fp32, tf32, bf16, fp16' in capsys.readouterr().err
+    assert (
+        "test_cfg.precision must be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16', not 'half'"
+        in capsys.readouterr().err
+    )
 
 
 def test_precision_of_a_device():

@@ -75,7 +75,7 @@ def agreement(model, image, expected):
 def test_peer(golden, build, image, name):
     model = build(name)
     (maps,) = model.query_logits([image])
-    model.maps = lambda *_: [maps]  # the network runs once, whatever is made of its scores
+    model.query_logits = lambda *_: [maps]  # the network runs once, whatever is made of its scores
     check_averages(golden, name, model, maps)
     check_labels(golden, name, model, image)
     if name == 'naclip':

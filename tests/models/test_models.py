@@ -1,9 +1,12 @@
 """The small pieces of the head, each against a hand-sized example or a plain re-computation."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mmseg.apis.record import frozen_digests
 from mmseg.errors import UserError
 from mmseg.models import (
     ClassWeight,
@@ -365,3 +368,24 @@ def test_a_registered_head_takes_the_place_of_ours(tiny_clip):
 
     config = dict(type='MyHead', colour='blue')
     assert build(config, None, None, where='model.decode_head') == 'blue'
+
+
+def with_encoder():
+    """Return a MaskClip whose class weight has a prior encoder."""
+    weight = ClassWeight(torch.eye(3), torch.nn.Linear(2, 2), tau=1.0)
+    return torch.nn.ModuleDict(dict(class_weight=weight)), weight.frozen['encoder']
+
+
+def test_digests_cover_the_prior_encoder():
+    model, encoder = with_encoder()
+    before = frozen_digests(model)
+    assert list(before) == ['class_weight.encoder']
+    with torch.no_grad():
+        encoder.weight += 1
+    assert frozen_digests(model) != before
+
+
+def test_a_copy_of_a_model_has_its_own_frozen_modules():
+    model, encoder = with_encoder()
+    copy.deepcopy(model).half()
+    assert encoder.weight.dtype == torch.float32

@@ -74,6 +74,7 @@ def parameters(path: Path, folder: Path) -> tuple[str, str]:
     """Count the parameters of a leaf in millions: to train, and in all."""
     from mmseg.engine import load_config
     from mmseg.models import count_parameters
+    from mmseg.models.frozen import frozen_modules
     from mmseg.registry import MODELS
 
     config = load_config(path)
@@ -94,7 +95,9 @@ def parameters(path: Path, folder: Path) -> tuple[str, str]:
         model.backbone.pretrained = False
         counts = count_parameters(MODELS.build(model))
         return f'{counts.trained / 1e6:.2f}', f'{counts.original / 1e6:.2f}'
-    return '0', f'{sum(p.numel() for p in MODELS.build(model).parameters()) / 1e6:.2f}'
+    built = MODELS.build(model)
+    parts = [built, *(module for _, module in frozen_modules(built))]
+    return '0', f'{sum(p.numel() for part in parts for p in part.parameters()) / 1e6:.2f}'
 
 
 def text_file(folder: Path, config: Any, name: str) -> Path:
