@@ -82,7 +82,7 @@ def load_clip(
         )
     file = _local_file(name, str(pretrained), Path(pretrain_dir))
     if config is None or (file is None and pretrained != 'random'):
-        return _from_tag(name, pretrained, config or {})
+        return _from_tag(name, str(pretrained), config or {})
     missing: set[str] = set()
     if file is None:
         logger.warning('%s has RANDOM weights: its labels mean nothing', name)

@@ -152,7 +152,7 @@ def load_proxy(
     """
     vit = _create(model, pretrained == 'timm')
     if pretrained not in ('timm', 'random'):
-        _load(vit, model, pretrained)
+        _load(vit, model, str(pretrained))
     for layer in vit.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = _Linear
