@@ -13,6 +13,7 @@ from mmseg.apis import init_model, segment
 from mmseg.clip.readout import PRESETS
 from mmseg.datasets import LoadAnnotations, LoadImage, PackSegInputs
 from mmseg.engine import load_config
+from mmseg.models import decode_heads  # noqa: F401  (registers its heads before `steps` starts)
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 

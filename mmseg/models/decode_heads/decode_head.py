@@ -9,7 +9,7 @@ from mmseg.utils import Fraction, validated
 class DecodeHead(nn.Module):
     """A head on the features of a backbone. Its last step is always `conv_seg`.
 
-    The builder passes a subclass (in_channels, channels, classifier); it gives this class the last two.
+    The builder passes a subclass (in_channels, channels, classifier), which passes the last two on.
 
     Args:
         channels: D of the features that `forward_features` returns.
