@@ -136,7 +136,7 @@ class FakeGpu:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def move(self, module):
-        """In place to `DEVICE`, with what stands aside -> the module"""
+        """In place to `DEVICE`, with its frozen parts -> the module"""
         with self.mode:
             for part in module.modules():
                 _move_tensors(part)

@@ -16,8 +16,8 @@ from .segmentor import Segmentor
 class MaskClip(Segmentor):
     """Segment by a frozen CLIP and its text, without annotations (MaskCLIP, ECCV 2022).
 
-    `forward` runs five steps: encode the image, compare its features with the text, weigh the
-    classes (`window_logits`), refine (`refine`), label (`labels`).
+    `Segmentor.forward` runs five steps: encode the image, compare its features with the text,
+    weigh the classes (`window_logits`), refine (`refine`), label (`labels`).
 
     Args:
         backbone: a CLIPDenseExtractor.

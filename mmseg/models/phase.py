@@ -2,9 +2,8 @@
 
 from mmseg.errors import UserError
 
-Phase = tuple[
-    int, int
-]  # (first, last) step, counted from 1; last -1 for no end, first -1 for never
+# (first, last) step, counted from 1; last -1 for no end, first -1 for never
+Phase = tuple[int, int]
 
 
 def require_phase(name: str, phase: Phase) -> None:

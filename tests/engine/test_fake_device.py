@@ -143,7 +143,7 @@ KINDS = {
     'add': dict(weight=dict(tau=1.0, mode='add', crop='image')),
     'blend': dict(weight=dict(mode='blend')),
     'topk': dict(weight=dict(mode='topk', k=2, keep=(0, 3))),
-    'presence of synonyms': dict(
+    'topk of synonyms': dict(
         weight=dict(mode='topk', k=2, keep=(0,), groups=SYNONYMS), scoring=Scoring(SYNONYMS)
     ),
     'prob_thd': dict(scoring=Scoring(**BACKGROUND)),

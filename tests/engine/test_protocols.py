@@ -1,4 +1,4 @@
-"""Protocols: said once in a config, handed out, and named beside every figure."""
+"""Protocols: said once in a config, filled in where they belong, and named beside every figure."""
 
 from pathlib import Path
 

@@ -230,7 +230,7 @@ def test_the_prior_of_the_whole_photo_is_the_published_one(golden):
     np.testing.assert_allclose(found, data['global_sim'], rtol=0, atol=1e-6)
 
 
-def test_presence_counts_classes_not_their_words():
+def test_topk_counts_classes_not_their_words():
     """Two of three classes stay, whichever of their words are seen."""
     weigh = ClassWeight(torch.eye(5), None, (0, 0, 0, 1, 2), mode='topk', k=2)
     found = weigh.reweight(random(1, 5, 2, 2), torch.tensor([[0.1, 0.5, 0.4, 0.2, 0.3]]))
@@ -240,13 +240,13 @@ def test_presence_counts_classes_not_their_words():
 
 
 def test_blend_can_be_centred():
-    usual = torch.tensor([0.2, 0.1])
-    weigh = ClassWeight(torch.eye(2), mode='blend', alpha=0.5, mean_similarity=usual)
+    means = torch.tensor([0.2, 0.1])
+    weigh = ClassWeight(torch.eye(2), mode='blend', alpha=0.5, mean_similarity=means)
     found = weigh.reweight(torch.zeros(1, 2, 1, 1), torch.tensor([[0.3, 0.3]]))
     torch.testing.assert_close(found.flatten(), torch.tensor([0.05, 0.10]))
 
 
-def test_presence_leaves_the_top_and_those_always_there():
+def test_topk_leaves_the_top_and_the_kept_classes():
     weigh = ClassWeight(torch.eye(4), mode='topk', k=2, keep=[3])
     scores = random(1, 4, 2, 2)
     found = weigh.reweight(scores, torch.tensor([[0.1, 0.4, 0.3, 0.0]]))
@@ -268,7 +268,7 @@ def test_impossible_priors(options, message):
         ClassWeight(torch.eye(5), **options)
 
 
-def test_usual_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
+def test_mean_cosines_of_a_data_set(tiny_config, tmp_path, capsys):
     """The tool's file is the mean over the photos, and a config takes it."""
     from conftest import run_script
     from mmengine.registry import DefaultScope

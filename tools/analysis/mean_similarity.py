@@ -5,7 +5,7 @@ python tools/test.py CONFIG --cfg-options class_weight.mean_similarity=means.npy
 
 CLIP scores some words high on every photo. A class weight subtracts these cosines
 (`class_weight.mean_similarity`) and so lifts classes above their mean. The config needs a
-`class_weight`, whose text and crop are used.
+`class_weight`, whose text and prior crop are used.
 """
 
 from pathlib import Path
@@ -57,11 +57,11 @@ def mean_cosines(model: Any, dataset: Any) -> 'Tensor':
         for i in range(len(dataset)):
             packed = dataset[i]
             image = packed['inputs'].to(device)
-            view = None
+            crop = None
             if model.prior_crop == 'clip':
-                view = packed['data_samples'].prior_crop.to(device)[None]
+                crop = packed['data_samples'].prior_crop.to(device)[None]
             embedding = model.class_weight.embed(
-                image[None] if view is None else view, model.backbone
+                image[None] if crop is None else crop, model.backbone
             )
             total = total.to(device) + model.class_weight.cosines(embedding)[0]
             progress.update()

@@ -48,7 +48,8 @@ class SelfSelf(Switches):
     Attributes:
         blocks: number of last blocks, of twelve. Each adds to a stream without MLPs.
         iterations: how often queries (or keys, or values) are replaced by their attended mean.
-        temperature: softmax temperature. None: mean length of the block's input / sqrt(d).
+        temperature: multiplies the cosines before the softmax: larger is sharper. None: mean length
+            of the block's normed input / sqrt(d).
     """
 
     path = 'readout.self_self'
@@ -151,7 +152,8 @@ class Readout(Switches):
         residual: add the block's input to the attention's output.
         mlp: apply the block's MLP.
         cls_weight: add the class token before the block to each patch, with this weight.
-        margin, gain: of 'layer_similarity' and 'proxy', see `similarity_attention`.
+        margin, gain: of 'layer_similarity' and 'proxy', not of pairs such as 'k-k'; see
+            `similarity_attention`.
         early_blocks: first and last of the blocks of the term 'early_attention'.
         self_self, repair, layers, feedback: see these classes. None for off.
 

@@ -9,6 +9,8 @@ from mmseg.utils import Fraction, validated
 class DecodeHead(nn.Module):
     """A head on the features of a backbone. Its last step is always `conv_seg`.
 
+    The builder passes a subclass (in_channels, channels, classifier), which passes the last two on.
+
     Args:
         channels: D of the features that `forward_features` returns.
         classifier: (N, D, h, w) -> (N, C, h, w), a 1x1 convolution or a TextClassifier.
