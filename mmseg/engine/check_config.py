@@ -5,14 +5,16 @@ Each key must be a parameter, each needed parameter a key, and each value must m
 """
 
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union
 
 from mmengine.config import Config
-from mmengine.registry import Registry
+from mmengine.registry import FUNCTIONS, Registry
 
+from mmseg.clip.readout import readout_of
 from mmseg.errors import UserError
 from mmseg.models.build import BUILDERS
 from mmseg.registry import REGISTRIES, SCOPE
@@ -62,6 +64,20 @@ def _check_keys(
         key = keys.get(name, Key(NARROWER.get(name, Any), None, False, built))
         if not _is_default(value, key):
             _check_value(value, key.annotation, f'{where}.{name}'.lstrip('.'), complete)
+        if name == 'readout' and value is not None:
+            _check_readout(value, f'{where}.{name}'.lstrip('.'))
+
+
+def _check_readout(value: str | Settings, path: str) -> None:
+    try:
+        readout_of(value, path)
+    except UserError as error:
+        text = str(error)
+        if text.startswith(path):
+            raise
+        if text.startswith('readout'):  # a switch's own check knows no more of its path
+            raise UserError(path.removesuffix('readout') + text) from error
+        raise UserError(f'{path}: {text}') from error
 
 
 def _check_value(value: Any, annotation: Any, path: str, complete: bool) -> None:
@@ -118,6 +134,8 @@ def _keys_of(built: Callable[..., Any], registry: Registry | None) -> tuple[dict
     builder = BUILDERS.get(built)
     keys, takes_any = config_keys(builder or built, built if builder else None)
     passed = PASSED.get(registry, set())
+    if registry is FUNCTIONS:  # called later, with the photos of a batch or the number of a worker
+        passed = set(list(inspect.signature(built).parameters)[:1])
     keys = {name: _narrowed(name, key) for name, key in keys.items() if name not in passed}
     for name, annotation in TAKEN.get(registry, {}).items():
         keys[name] = Key(annotation, None, False, built)

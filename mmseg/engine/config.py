@@ -1,6 +1,7 @@
 """Read config files. They are Python, so code: run only those you trust."""
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ from mmseg.errors import UserError
 from mmseg.utils import Settings, in_checkout, reason_of, short_repr
 
 from .check_config import check_config
-from .shared_keys import Resolved, resolve_shared_keys
+from .shared_keys import Resolved, drop_copies, resolve_shared_keys
+
+READING = threading.RLock()  # held while `Config._file2dict` is replaced
 
 # Keys whose text may name a file, or a folder.
 FILES = {
@@ -67,10 +70,11 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
     with _users_code(path), _paths_of_each_file():
         config = Config.fromfile(path)
     _complete_paths(config, None)
+    drop_copies(config)
     _merge(config, from_mmseg_0(options or {}), path)
     _require_our_config(config, path)
     check_config(config, complete=False)
-    resolved = resolve_shared_keys(config, _read_teacher(config))
+    resolved = resolve_shared_keys(config, _read_teacher(config, path))
     check_config(resolved.config)
     return resolved
 
@@ -101,7 +105,6 @@ def _paths_of_each_file() -> Iterator[None]:
     `Config._file2dict` reads a file, and calls itself for the `_base_` files. mmengine has no hook
     between them, so it is replaced here for a moment.
     """
-    read_file = Config._file2dict
 
     def read_with_paths(filename: str, *args: Any, **options: Any) -> tuple[dict, str, dict]:
         settings, text, variables = read_file(filename, *args, **options)
@@ -109,17 +112,19 @@ def _paths_of_each_file() -> Iterator[None]:
         _complete_paths(settings, folder)
         return settings, text, variables
 
-    Config._file2dict = staticmethod(read_with_paths)
-    try:
-        yield
-    finally:
-        Config._file2dict = staticmethod(read_file)
+    with READING:
+        read_file = Config._file2dict
+        Config._file2dict = staticmethod(read_with_paths)
+        try:
+            yield
+        finally:
+            Config._file2dict = staticmethod(read_file)
 
 
 def _complete_paths(node: Any, folder: Path | None) -> None:
     """Complete, in place, the paths that exist below a folder; None stands for the checkout"""
     for key, value in list(node.items() if hasattr(node, 'items') else enumerate(node)):
-        if isinstance(value, (dict, list)):
+        if isinstance(value, (dict, list, tuple)):
             _complete_paths(value, folder)
         elif isinstance(value, str) and key in FILES | FOLDERS:
             if folder is None:
@@ -128,12 +133,15 @@ def _complete_paths(node: Any, folder: Path | None) -> None:
                 node[key] = os.path.normpath(folder / value)
 
 
-def _read_teacher(config: Config) -> Settings | None:
+def _read_teacher(config: Config, path: Path) -> Settings | None:
     """Read the model of a teacher's config file, for the classes of the student"""
     if not config.get('teacher') or config.get('pseudo_labels'):
         return None
+    if not Path(config.teacher).is_file():
+        raise UserError(f"teacher '{config.teacher}' in {path} does not exist")
     words = config.get('vocabulary', config.model.get('vocabulary'))
-    return load_config(config.teacher, {} if words is None else {'vocabulary': words}).model
+    options = {} if words is None else {'vocabulary': words, 'model.vocabulary': words}
+    return load_config(config.teacher, options).model
 
 
 def _require_our_config(config: Config, path: Path) -> None:

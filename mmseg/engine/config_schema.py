@@ -15,8 +15,9 @@ from mmengine.registry import (
     VISBACKENDS,
     VISUALIZERS,
 )
-from mmengine.runner import LogProcessor, Runner, ValLoop
+from mmengine.runner import LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
+from pydantic import AllowInfNan
 
 from mmseg.models import ClassWeight, Windows
 from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRAPPERS
@@ -44,6 +45,7 @@ def data_loader(
     pin_memory: bool = False,
     pin_memory_device: str = '',
     prefetch_factor: Count | None = None,
+    shuffle: Literal[False] = False,
     timeout: NotNegative = 0,
     worker_init_fn: Annotated[Settings, FUNCTIONS] | None = None,
 ) -> None:
@@ -86,12 +88,16 @@ def parameter_groups(
 def gradient_clipping(
     *,
     type: Literal['norm', 'value'] = 'norm',
-    max_norm: Positive = 1.0,
+    max_norm: Annotated[Positive, AllowInfNan(True)] = 1.0,
     norm_type: Positive | Literal['inf'] = 2.0,
     error_if_nonfinite: bool = False,
     clip_value: Positive = 1.0,
 ) -> None:
     """List the keys of `clip_grad`."""
+
+
+def learning_rate_scaling(*, base_batch_size: Count, enable: bool = False) -> None:
+    """List the keys of `auto_scale_lr`."""
 
 
 def evaluator(
@@ -119,10 +125,11 @@ def config(
     test_dataloader: Loader | None = None,
     train_cfg: Annotated[Settings, LOOPS] | None = None,
     val_cfg: Annotated[Settings, Builds(ValLoop), LOOPS] | None = None,
-    test_cfg: Annotated[Settings, LOOPS] | None = None,
+    test_cfg: Annotated[Settings, Builds(TestLoop), LOOPS] | None = None,
     val_evaluator: Evaluator | list[Evaluator] | None = None,
     test_evaluator: Evaluator | list[Evaluator] | None = None,
     optim_wrapper: Annotated[Settings, Builds(WeightedOptimWrapper), OPTIM_WRAPPERS] | None = None,
+    auto_scale_lr: Annotated[Settings, Builds(learning_rate_scaling)] | None = None,
     param_scheduler: Annotated[Settings, PARAM_SCHEDULERS]
     | list[Annotated[Settings, PARAM_SCHEDULERS]]
     | None = None,
@@ -137,13 +144,13 @@ def config(
     custom_imports: Settings = {},  # noqa: B006
     compile: bool | Settings = False,
     tf32: bool = False,
-    device: str = 'cpu',
+    device: str | None = 'cpu',
     sync_bn: bool = False,
     launcher: Literal['none', 'pytorch', 'slurm'] = 'none',
     work_dir: str | None = None,
     experiment_name: str | None = None,
     load_from: str | None = None,
-    resume: bool = False,
+    resume: bool | None = False,
 ) -> None:
     """List the top-level keys of a config; the shared ones stand first."""
 
@@ -180,7 +187,7 @@ NARROWER: dict[str, Any] = dict(
     eta_min=NotNegative,
     interval=Count,
     loss_scale=Literal['dynamic'] | Positive | Settings,
-    lr=Positive,
+    lr=NotNegative,
     max_iters=Count,
     max_keep_ckpts=Count | Literal[-1],
     momentum=Fraction,

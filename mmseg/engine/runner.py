@@ -89,7 +89,7 @@ class SegRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Move to the device; wrap in DistributedDataParallel where there is something to train."""
-        device = self.cfg.get('device', 'cpu')
+        device = self.cfg.get('device') or 'cpu'
         allow_tf32(bool(self.cfg.get('tf32')))
         model = model.to(device)
         if device != 'cpu':  # where convolutions read channels last
@@ -105,7 +105,7 @@ class SegRunner(Runner):
         """Build an optimizer with few groups: an accelerator steps each of them in one kernel."""
         optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
         if isinstance(optimizer, dict) and optimizer.get('type') in FUSED:
-            if self.cfg.get('device', 'cpu') != 'cpu' and 'foreach' not in optimizer:
+            if (self.cfg.get('device') or 'cpu') != 'cpu' and 'foreach' not in optimizer:
                 optimizer.setdefault('fused', True)
         wrapper = super().build_optim_wrapper(optim_wrapper)
         if isinstance(wrapper, OptimWrapper):

@@ -1,6 +1,7 @@
 """Fill in what several parts of a config share from the keys at its top."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,9 +49,11 @@ def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Reso
     _fill_teacher(copied, teacher)
     _fill_classes(copied)
     if config.get('class_weight'):
+        _require_same(config, 'class_weight', 'model.class_weight')
         copied.fill('model.class_weight', config.class_weight, 'class_weight')
     if config.get('readout'):
         path = f'{_path_of_clip(copied.config)}.backbone.readout'
+        _require_same(config, 'readout', path)
         copied.fill(path, config.readout, 'readout')
     if config.get('protocol'):
         _fill_protocol(copied, config.protocol)
@@ -59,6 +62,39 @@ def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Reso
     _fill_prior_crops(copied)
     _fill_schedules(copied)
     return Resolved(copied.config, copied.sources)
+
+
+def drop_copies(config: Config) -> None:
+    """Remove, in place, what an earlier run filled in, so that options of shared keys reach all"""
+    for key, *parents in (
+        ('class_weight', 'model'),
+        ('readout', 'model', 'backbone'),
+        ('readout', 'model', 'teacher', 'backbone'),
+        ('vocabulary', 'model'),
+        *(('vocabulary', loader, 'dataset') for loader in (TRAINING, VALIDATION, TEST)),
+    ):
+        node: Any = config
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict | Config) else None
+        if config.get(key) and isinstance(node, dict) and node.get(key) == config[key]:
+            del node[key]
+
+
+def _require_same(config: Config, key: str, path: str) -> None:
+    """Refuse a shared key beside another value at a path that it fills in"""
+    shared, own = config[key], config
+    for part in path.split('.'):
+        if not isinstance(own, Mapping | Config) or part not in own:
+            return
+        own = own[part]
+    while isinstance(shared, Mapping) and isinstance(own, Mapping):
+        names = [name for name, value in own.items() if name not in shared or shared[name] != value]
+        if not names:
+            return
+        key, shared, own = f'{key}.{names[0]}', shared.get(names[0]), own[names[0]]
+    if shared != own:
+        top = key.partition('.')[0]
+        raise UserError(f'{top} and {path} differ; set only {key}')
 
 
 class _Copy:
@@ -72,7 +108,7 @@ class _Copy:
         """Set the value at a path such as 'param_scheduler.0.end'."""
         node, (*parents, name) = self.config, path.split('.')
         for parent in parents:
-            node = node[int(parent)] if isinstance(node, list) else node[parent]
+            node = node[int(parent)] if isinstance(node, (list, tuple)) else node[parent]
         if replace or name not in node:
             node[name] = copy.deepcopy(value)
             self.sources[path] = source
@@ -106,6 +142,8 @@ def _fill_teacher(copied: _Copy, teacher: Settings | None) -> None:
 def _fill_classes(copied: _Copy) -> None:
     config = copied.config
     is_student = bool(config.get('teacher') or config.get('pseudo_labels'))
+    if 'vocabulary' in config:
+        _require_same(config, 'vocabulary', 'model.vocabulary')
     for key, in_model in (('vocabulary', True), ('unseen', is_student)):
         for path in ['model'] * in_model + list(copied.datasets()):
             if key in config:
@@ -126,9 +164,8 @@ def _path_of_clip(config: Config) -> str:
 
 def _fill_protocol(copied: _Copy, protocol: Settings) -> None:
     for path, dataset in copied.datasets().items():
-        if 'scale' in protocol and not path.startswith(TRAINING):
-            types = [step['type'] for step in dataset.get('pipeline', ())]
-            steps = [i for i, name in enumerate(types) if name == 'Resize']
+        if 'scale' in protocol and not path.startswith(TRAINING) and dataset.get('pipeline'):
+            steps = [i for i, name in enumerate(_types_of(dataset)) if name == 'Resize']
             if not steps:
                 raise UserError(f'protocol.scale needs a Resize in {path}.pipeline')
             for i in steps:
@@ -137,15 +174,22 @@ def _fill_protocol(copied: _Copy, protocol: Settings) -> None:
         copied.fill('model.windows', protocol['windows'], 'protocol')
 
 
+def _types_of(dataset: Settings) -> list[Any]:
+    """List the types of a pipeline's steps, None for a function"""
+    steps = dataset.get('pipeline') or ()
+    return [step['type'] if isinstance(step, dict) else None for step in steps]
+
+
 def _fill_pseudo_labels(copied: _Copy) -> None:
     """Load written labels right after the step that makes the target; later steps move both"""
     for path, dataset in copied.datasets().items():
         if not dataset.get('pseudo_labels'):
             continue
-        types = [step['type'] for step in dataset.get('pipeline', ())]
+        types = _types_of(dataset)
         if 'LoadPseudoLabels' not in types:
             targets = [i for i, name in enumerate(types) if name in MAKES_TARGET]
             position = targets[-1] + 1 if targets else 0
+            dataset.pipeline = list(dataset.get('pipeline') or ())
             dataset.pipeline.insert(position, dict(type='LoadPseudoLabels'))
             copied.sources[f'{path}.pipeline.{position}'] = 'pseudo_labels'
         model = copied.config.model

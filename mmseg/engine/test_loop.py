@@ -59,7 +59,7 @@ class SegTestLoop(TestLoop):
         compile: bool = False,
     ) -> None:
         super().__init__(runner, dataloader, evaluator)
-        device = runner.cfg.get('device', 'cpu')
+        device = runner.cfg.get('device') or 'cpu'
         self.precision, self.autocast = precision, autocast_of(precision, device)
         if compile:
             compile_network(runner.model)

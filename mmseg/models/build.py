@@ -75,12 +75,11 @@ def build(
     """
     if not isinstance(config, dict):
         raise UserError(f'{where} is a dict of settings, not {config!r}')
-    built = MODELS.get(config['type']) if 'type' in config else default
+    kind = config.get('type', default)
+    built = MODELS.get(kind) if isinstance(kind, str) else kind if callable(kind) else None
     if built is None:
-        name = config.get('type')
-        raise UserError(
-            f'{where}: no model part is called {name!r}{nearest(name, MODELS.module_dict)}'
-        )
+        hint = nearest(str(kind), MODELS.module_dict)
+        raise UserError(f'{where}: no model part is called {kind!r}{hint}')
     builder = BUILDERS.get(built, built)
     require_keys(config, builder, where, options_of=built)
     return builder(*arguments, **without_type(config))

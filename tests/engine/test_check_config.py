@@ -15,6 +15,8 @@ from mmengine.config import Config
 from mmseg.engine import check_config, load_config, resolve_config, resolve_shared_keys
 from mmseg.engine.check_config import plain_part
 from mmseg.errors import UserError
+from mmseg.models import Windows
+from mmseg.models.build import build
 from mmseg.utils import Builds, Count, Positive, Settings, config_keys, require_setting
 
 CONFIGS = ROOT / 'configs'
@@ -27,9 +29,9 @@ WINDOWS = CONFIGS / 'beyond/vit16_336_slide_voc_21.py'
 RANDOM_LEAVES = [STUDENT, PHOTOS, WINDOWS, CONFIGS / 'miniature/clip_vit.py']
 
 BAD_VALUES = [
-    (STUDENT, 'optim_wrapper.optimizer.lr', 'abc', "a number above 0, not 'abc'"),
-    (STUDENT, 'optim_wrapper.optimizer.lr', -1, 'a number above 0, not -1'),
-    (STUDENT, 'optim_wrapper.optimizer.lr', None, 'a number above 0, not None'),
+    (STUDENT, 'optim_wrapper.optimizer.lr', 'abc', "a number of at least 0, not 'abc'"),
+    (STUDENT, 'optim_wrapper.optimizer.lr', -1, 'a number of at least 0, not -1'),
+    (STUDENT, 'optim_wrapper.optimizer.lr', None, 'a number of at least 0, not None'),
     (STUDENT, 'optim_wrapper.optimizer.weight_decay', -0.1, 'a number of at least 0, not -0.1'),
     (STUDENT, 'optim_wrapper.optimizer.betas', 5, 'a list of 2: each a number of at least 0 and'),
     (STUDENT, 'optim_wrapper.optimizer.betas', (0.9, 2), 'below 1, not (0.9, 2)'),
@@ -107,6 +109,14 @@ BAD_VALUES = [
     (WINDOWS, 'model.windows', 5, 'a dict or None, not 5'),
     (WINDOWS, 'model.scoring.scale', 'x', "not 'x'"),
     (WINDOWS, 'readout', 5, 'a string, a dict or None, not 5'),
+    (WINDOWS, 'readout', 'sclp', "readout.preset 'sclp' is not known (nearest: 'sclip')"),
+    (STUDENT, 'readout', {'preset': ['sclip']}, "readout.preset ['sclip'] is not known"),
+    (STUDENT, 'readout', {'resid': True}, "readout has no key 'resid' (nearest: 'residual')"),
+    (STUDENT, 'readout', {'mlp': 'x'}, "readout.mlp must be True or False, not 'x'"),
+    (STUDENT, 'model.teacher.backbone.readout', 'sclp', "'sclp' is not known"),
+    (STUDENT, 'model.teacher.backbone.readout', {'mlp': 'x'}, 'readout.mlp must be True or False'),
+    (STUDENT, 'train_dataloader.shuffle', True, 'False, not True'),
+    (STUDENT, 'optim_wrapper.clip_grad.max_norm', 0, 'a number above 0, not 0'),
     (WINDOWS, 'test_dataloader.dataset.pipeline.1.scale', 256, 'a list of 2'),
     (WINDOWS, 'test_dataloader.dataset.data_root', 5, 'not 5'),
     (WINDOWS, 'test_cfg.compile', 'x', "True or False, not 'x'"),
@@ -125,6 +135,35 @@ def test_an_unusable_value_is_one_line(leaf, key, value, message):
         load_config(leaf, {key: value})
     text = str(error.value)
     assert path in text and message in text and '\n' not in text, text
+
+
+def collate(batch, extra):
+    """Stand for a function of one's own; the data loader passes the batch"""
+
+
+@pytest.mark.parametrize(
+    'leaf, key, value',
+    [
+        (STUDENT, 'train_dataloader.collate_fn', {'type': 'pseudo_collate'}),
+        (STUDENT, 'train_dataloader.collate_fn', {'type': 'default_collate'}),
+        (STUDENT, 'train_dataloader.collate_fn', {'type': collate, 'extra': 1}),
+        (STUDENT, 'train_dataloader.shuffle', False),
+        (STUDENT, 'optim_wrapper.clip_grad', {'max_norm': float('inf')}),
+        (STUDENT, 'optim_wrapper.optimizer.lr', 0),
+        (STUDENT, 'auto_scale_lr', {'enable': True, 'base_batch_size': 16}),
+        (STUDENT, 'resume', None),
+        (STUDENT, 'device', None),
+        (STUDENT, 'test_cfg', {'_delete_': True}),
+    ],
+    ids=repr,
+)
+def test_what_mmengine_takes_is_accepted(leaf, key, value):
+    load_config(leaf, {key: value})
+
+
+def test_a_collate_function_needs_its_other_arguments():
+    with pytest.raises(UserError, match="lacks the key 'extra'"):
+        load_config(STUDENT, {'train_dataloader.collate_fn': {'type': collate}})
 
 
 WRONG = (None, 'x', -1, 0, 1.5, 10**30, 1e300, True, {'a': 1}, [], [None], (1, 2), float('nan'))
@@ -278,3 +317,77 @@ def test_filled_in_values_name_their_source():
     assert sources[f'train_dataloader.dataset.pipeline.{place}'] == 'pseudo_labels'
     assert config.model.teacher is None and sources['model.teacher'] == 'pseudo_labels'
     assert config.train_dataloader.dataset.pseudo_confidence
+
+
+def test_tuples_in_configs_are_lists(tmp_path):
+    leaf = tmp_path / 'leaf.py'
+    leaf.write_text(
+        f"_base_ = '{STUDENT}'\npseudo_labels = 'labels'\nprotocol = dict(scale=(64, 64))\n"
+        "param_scheduler = (dict(type='PolyLR', power=0.9, by_epoch=False),)\n"
+        "steps = (dict(type='LoadImage'), dict(type='Resize', scale=(9, 9)))\n"
+        'train_dataloader = dict(dataset=dict(pipeline=steps))\n'
+        'val_dataloader = dict(dataset=dict(pipeline=steps))\n'
+        'test_dataloader = dict(dataset=dict(pipeline=steps))\n'
+        'del steps'
+    )
+    config = load_config(leaf)
+    assert config.param_scheduler[0].end == config.train_cfg.max_iters + 1
+    assert config.test_dataloader.dataset.pipeline[1].scale == (64, 64)
+    types = [step['type'] for step in config.train_dataloader.dataset.pipeline]
+    assert types == ['LoadImage', 'LoadPseudoLabels', 'Resize']
+
+
+def test_a_scale_skips_data_without_a_pipeline():
+    config = Config.fromfile(WINDOWS)
+    del config.test_dataloader.dataset['pipeline']
+    resolved = resolve_shared_keys(config).config
+    assert 'pipeline' not in resolved.test_dataloader.dataset and resolved.model.windows
+
+
+WEIGHTED = CONFIGS / 'miniature/maskclip_text_vit.py'
+
+
+@pytest.mark.parametrize(
+    'leaf, options, message',
+    [
+        (
+            WEIGHTED,
+            {'model.class_weight.tau': 0.1},
+            'class_weight and model.class_weight differ; set only class_weight.tau',
+        ),
+        (
+            WEIGHTED,
+            {'model.vocabulary': 'voc_20'},
+            'vocabulary and model.vocabulary differ; set only vocabulary',
+        ),
+        (
+            WINDOWS,
+            {'model.backbone.readout': 'sclip'},
+            'readout and model.backbone.readout differ; set only readout',
+        ),
+    ],
+)
+def test_two_values_for_a_shared_key_are_refused(leaf, options, message):
+    with pytest.raises(UserError, match=f'^{re.escape(message)}$'):
+        load_config(leaf, options)
+
+
+def test_shared_keys_of_a_dumped_config_can_be_overridden(tmp_path):
+    load_config(WEIGHTED).dump(tmp_path / 'dumped.py')
+    config = load_config(tmp_path / 'dumped.py', {'class_weight.tau': 0.1, 'vocabulary': 'voc_20'})
+    assert config.model.class_weight.tau == 0.1
+    assert config.model.vocabulary == config.test_dataloader.dataset.vocabulary == 'voc_20'
+
+
+def test_a_missing_teacher_is_named_with_its_config(tmp_path):
+    leaf = tmp_path / 'my_student.py'
+    leaf.write_text(f"_base_ = '{STUDENT}'\nteacher = './x.py'")
+    with pytest.raises(UserError, match=re.escape(f"teacher './x.py' in {leaf} does not exist")):
+        load_config(leaf)
+
+
+def test_a_type_may_be_a_class():
+    built = build(dict(type=Windows, size=32, stride=16))
+    assert isinstance(built, Windows)
+    with pytest.raises(UserError, match='no model part is called 5'):
+        build(dict(type=5))

@@ -70,9 +70,9 @@ def readout_of(
         raise UserError(f'{path} must be a name or a dict of switches, not {config!r}')
     switches = dict(config)
     name = switches.pop('preset', 'maskclip')
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UserError(
-            f'{path}.preset {name!r} is not known{nearest(name, PRESETS)}; '
+            f'{path}.preset {name!r} is not known{nearest(str(name), PRESETS)}; '
             f'known: {", ".join(PRESETS)}'
         )
     preset = PRESETS[name]
