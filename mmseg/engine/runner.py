@@ -1,12 +1,11 @@
 """mmengine's Runner on any device, with a quiet console and safe checkpoints."""
 
 import logging
-import signal
+import os
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -40,19 +39,14 @@ def _is_for_users(record: logging.LogRecord) -> bool:
 
 
 def _start_worker(initialise: Callable[..., None] | None, worker: int) -> None:
-    """Let a worker of a data loader leave signals to its parent, which ends it.
+    """Put a worker of a data loader into a process group of its own.
 
-    `timeout` and Ctrl-C signal the whole process group; a worker that died first would end a
-    training before it can save. SIGTERM is ignored once: the second comes from the parent.
+    `timeout` and Ctrl-C signal the whole group of the training; a worker that died first would end
+    the training before it can save. The parent still ends its workers, which watch it themselves.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_at_the_next)
+    os.setpgid(0, 0)
     if initialise is not None:
         initialise(worker)
-
-
-def _end_at_the_next(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
 
 
 class SegRunner(Runner):

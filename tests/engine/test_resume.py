@@ -1,11 +1,8 @@
 """Runs that are stopped, resumed, read in parts or made longer, on a model of four numbers."""
 
 import itertools
-import multiprocessing
 import os
 import signal
-import subprocess
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -78,8 +75,8 @@ class RecordHook(Hook):
 
     iteration, rates, losses = 0, {}, {}
 
-    def __init__(self, stop_in=None, workers_first=()):
-        self.stop_in, self.workers_first = stop_in, workers_first
+    def __init__(self, stop_in=None):
+        self.stop_in = stop_in
 
     def before_train(self, runner):
         type(self).rates, type(self).losses = {}, {}
@@ -87,11 +84,6 @@ class RecordHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.rates[runner.iter + 1] = runner.optim_wrapper.get_lr()['lr'][0]
         if runner.iter + 1 == self.stop_in:
-            for number in self.workers_first:
-                for worker in multiprocessing.active_children():
-                    # not by `os.kill`: of its parent's signal a worker ends without an error
-                    subprocess.run(['kill', f'-{int(number)}', str(worker.pid)], check=True)
-                time.sleep(0.3)  # in which a dead worker is noticed
             os.kill(os.getpid(), signal.SIGTERM)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -102,8 +94,8 @@ class RecordHook(Hook):
 OURS = Config.fromfile(ROOT / 'configs' / '_base_' / 'train_runtime.py').default_hooks
 
 
-def settings(iterations=10, *, stop_in=None, workers_first=(), average=False, **options):
-    hooks = [dict(type='RecordHook', stop_in=stop_in, workers_first=workers_first)]
+def settings(iterations=10, *, stop_in=None, average=False, **options):
+    hooks = [dict(type='RecordHook', stop_in=stop_in)]
     if average:
         hooks.append(dict(type='EMAHook', momentum=0.3))
     config = dict(
@@ -369,21 +361,26 @@ def test_deterministic_warns_where_an_operator_is_not(tmp_path):
         torch.use_deterministic_algorithms(before)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_ends_in_a_checkpoint(tmp_path, number):
-    """`timeout` and Ctrl-C also reach the loader's workers, which leave it to the training."""
-    run(tmp_path, stop_in=3, workers_first=[number], **{'train_dataloader.num_workers': 1})
-    assert (tmp_path / 'iter_3.pth').is_file()
-
-
-def test_workers_end_with_their_loader():
+def test_workers_leave_signals_of_the_group_to_the_training():
+    """`timeout` and Ctrl-C signal a whole group. At exit Python sends each worker one SIGTERM."""
     config = settings(**{'train_dataloader.num_workers': 1})
     loader = SegRunner.build_dataloader(config.train_dataloader, seed=0)
     batches = iter(loader)
     (worker,) = batches._workers
     next(batches)
+    assert os.getpgid(worker.pid) == worker.pid != os.getpgrp()
     del batches
     assert not worker.is_alive()
+    batches = iter(loader)
+    (worker,) = batches._workers
+    next(batches)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises for a lost worker
+    worker.terminate()
+    worker.join(timeout=10)
+    alive = worker.is_alive()
+    worker.kill()
+    signal.signal(signal.SIGCHLD, before)
+    assert not alive
 
 
 # The miniature
