@@ -155,7 +155,7 @@ def collate(batch, extra):
         (STUDENT, 'device', None),
         (STUDENT, 'test_cfg', {'_delete_': True}),
     ],
-    ids=repr,
+    ids=range(10),
 )
 def test_what_mmengine_takes_is_accepted(leaf, key, value):
     load_config(leaf, {key: value})
