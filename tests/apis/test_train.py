@@ -331,7 +331,7 @@ val_evaluator = dict(type='IoUMetric')
         ('default_hooks.checkpoint.save_best=mIou', r"gives no 'mIou' \(nearest: 'mIoU'\)"),
         (
             'optim_wrapper.optimizer.lr=-1',
-            'optim_wrapper.optimizer.lr must be a number above 0, not -1',
+            'optim_wrapper.optimizer.lr must be a number of at least 0, not -1',
         ),
         ('param_scheduler.0.begin=9', 'cannot be used: end should be larger than begin'),
         ('val_evaluator=[]', 'val_evaluator names no metric'),
