@@ -244,7 +244,8 @@ def protocol_of(config: Config) -> str:
     The description follows the pipeline and the model, whatever keys set them.
     """
     dataset = (config.get(TEST) or {}).get('dataset', {})
-    steps = {step['type']: step for step in dataset.get('pipeline', ())}
+    pipeline = dataset.get('pipeline') or ()
+    steps = {step['type']: step for step in pipeline if isinstance(step, dict)}
     if 'Resize' in steps:
         long, short = max(steps['Resize']['scale']), min(steps['Resize']['scale'])
         if long >= 3 * short:

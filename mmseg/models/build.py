@@ -90,7 +90,7 @@ def build_registered(config: Settings, *arguments: Any, registry: Registry) -> A
     return build(config, *arguments)
 
 
-MODELS.build_func = build_registered
+MODELS.build_func = build_registered  # in place of `mmseg.registry._build_model`
 
 
 def without_type(config: Settings) -> dict[str, Any]:
@@ -383,14 +383,7 @@ def build_maskclip_plus(
     if checkpoint is not None:
         state, meta = read_student(checkpoint)
         require_same_training(checkpoint, meta, words, class_weight)
-    if maskclip is not None:
-        rows = class_rows(maskclip.decode_head.conv_seg.embeddings, maskclip.scoring.groups)
-    elif state is not None:
-        rows = state['decode_head.conv_seg.embeddings']
-    elif text is not None:
-        rows = read_text_embeddings(text, words)
-    else:
-        raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')
+    rows = _text_of_student(maskclip, state, text, words)
     network = build(backbone, where='model.backbone')
     learned = words.ids(learned_classes)
     classifier = TextClassifier(rows, normalize=False, persistent=True, learned=learned)
@@ -416,3 +409,19 @@ def build_maskclip_plus(
     if checkpoint is not None and state is not None:
         load_student(model, state, checkpoint, words)
     return model
+
+
+def _text_of_student(
+    teacher: MaskClip | None,
+    state: dict[str, Tensor] | None,
+    file: str | Path | None,
+    words: Vocabulary,
+) -> Tensor:
+    """Take the text (C, D) of a teacher, else of a trained student, else of a file"""
+    if teacher is not None:
+        return class_rows(teacher.decode_head.conv_seg.embeddings, teacher.scoring.groups)
+    if state is not None:
+        return state['decode_head.conv_seg.embeddings']
+    if file is not None:
+        return read_text_embeddings(file, words)
+    raise UserError('a student needs a teacher, the labels of one (pseudo_labels) or weights')

@@ -69,7 +69,7 @@ class MaskClip(Segmentor):
         # 1. Encode: patches (N, D, h, w) in text space, keys (N, h*w, K) of the last attention.
         if self.class_weight is None or embedding is not None:
             features = self.backbone(image, text)
-        elif self.class_weight.frozen:  # the prior encoder sees the whole input
+        elif 'encoder' in self.class_weight.frozen:  # it sees the whole input
             features = self.backbone(image, text)
             embedding = self.class_weight.embed(image, self.backbone)
         else:  # one pass gives the features and the embedding of the input
