@@ -12,7 +12,15 @@ from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from _leaderboard.board import Board, of_teacher, students
-from _leaderboard.measure import BASE, CONFIGS, STUDENT, measure_scenes, trained_proxy, with_proxy
+from _leaderboard.measure import (
+    BASE,
+    CONFIGS,
+    STUDENT,
+    measure_scenes,
+    train_student,
+    trained_proxy,
+    with_proxy,
+)
 from _leaderboard.options import (
     FAMILIES,
     PROXY,
@@ -115,6 +123,14 @@ def test_a_proxy_is_trained_once_a_seed_and_stands_for_its_place(tmp_path):
     assert 0 <= measure_scenes(0, options, 'test', 2, folder=tmp_path) <= 100
     assert Path(file).stat().st_mtime_ns == written
     assert settings(options) == '`preset=proxyclip, gain=10.0; parts=2`'
+
+
+def test_one_student_after_another_is_trained(tmp_path):
+    few = {'train_dataloader.batch_size': 2}
+    for rate in (1e-4, 1e-3):
+        settings = {**few, 'param_scheduler': [], 'optim_wrapper.optimizer.lr': rate}
+        found = train_student(0, settings, scenes=2, iterations=1, folder=tmp_path)
+        assert 0 <= found <= 100
 
 
 def test_the_kept_figures_are_whole():

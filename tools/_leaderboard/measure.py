@@ -81,9 +81,9 @@ def train_student(
     else:
         settings = with_proxy(seed, settings, folder)
         settings['model.teacher.backbone.pretrained'] = tower(seed, folder)
-    runner = train(
-        load_config(leaf, settings), work_dir=folder / 'student', seed=seed, validate=False
-    )
+    with tempfile.TemporaryDirectory(dir=folder) as work_dir:
+        config = load_config(leaf, settings)
+        runner = train(config, work_dir=work_dir, seed=seed, validate=False)
     trained = bare(runner.model).cpu()
     student = (trained.frozen.get('average') or trained).eval()  # what its checkpoints hold
     return miou(student, scenes_of(load_config(leaf), split, scenes))
