@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg.apis.command import run_command
-from mmseg.apis.command_lines import run_segment, run_test, run_train
+from mmseg.apis.command_lines import run_distill, run_segment, run_test, run_train
 from mmseg.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     'segment': (run_segment, 'Segment photos into classes named in words.'),
+    'distill': (run_distill, 'From photos and words to labels, a student and a report.'),
     'test': (run_test, 'Evaluate, draw or write labels of a test set.'),
     'train': (run_train, 'Train a student, or a CLIP.'),
 }
@@ -58,3 +59,7 @@ def checkout_scripts(checkout: Path) -> dict[str, Path]:
 
 def _first_line(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text())) or '').partition('\n')[0]
+
+
+if __name__ == '__main__':
+    main()

@@ -72,12 +72,7 @@ def default_config() -> Path:
 
     In the second case, a line on stderr says so.
     """
-    fetched = any(
-        Path(in_checkout(f'pretrain/{name}')).is_file()
-        for name in fetched_names('ViT-B-16', 'openai')
-    )
-    repo = 'timm/vit_base_patch16_clip_224.openai'
-    if fetched or any(isinstance(try_to_load_from_cache(repo, name), str) for name in HUB_FILES):
+    if fetched_clip():
         return CONFIGS / DEFAULT
     print(
         'no CLIP is fetched yet (bash download_weights.sh --models ViT-B-16 --students): this is '
@@ -85,6 +80,15 @@ def default_config() -> Path:
         file=sys.stderr,
     )
     return CONFIGS / MINIATURE
+
+
+def fetched_clip() -> bool:
+    """Tell whether the weights of OpenAI's ViT-B/16 are on this machine."""
+    files = fetched_names('ViT-B-16', 'openai')
+    if any(Path(in_checkout(f'pretrain/{name}')).is_file() for name in files):
+        return True
+    repo = 'timm/vit_base_patch16_clip_224.openai'
+    return any(isinstance(try_to_load_from_cache(repo, name), str) for name in HUB_FILES)
 
 
 def segment_photos(

@@ -57,15 +57,19 @@ def words_of(
         vocabulary = model.vocabulary
         names = [f'{x}: {" | ".join(p)}' for x, p in zip(vocabulary.labels, vocabulary.prompts)]
     else:
-        names = _names(classes)
-    other_names = _names(background)
+        names = names_of(classes)
+    other_names = names_of(background)
     if not names:
         raise UserError('no class is named; give one or more words, such as "dog, grass, sky"')
     return Words(load_vocabulary([*names, *other_names]), len(other_names), templates, tau)
 
 
-def _names(classes: str | Iterable[str]) -> list[str]:
-    """Split 'dog, grass' or ['dog', 'grass'] into ['dog', 'grass']."""
+def names_of(classes: str | Iterable[str]) -> list[str]:
+    """Split 'dog, grass' or ['dog', 'grass'] into ['dog', 'grass'].
+
+    Raises:
+        UserError: a name is empty, or no text.
+    """
     if isinstance(classes, str):
         classes = classes.split(',') if classes.strip() else []
     names = list(classes) if isinstance(classes, Iterable) else [classes]

@@ -14,6 +14,7 @@ from .folders import (
 from .miniature import MiniatureDataset, RenderScene
 from .transforms import (
     LoadAnnotations,
+    LoadCorrections,
     LoadImage,
     LoadPseudoLabels,
     PackSegInputs,
@@ -33,6 +34,7 @@ __all__ = [
     'CityscapesDataset',
     'ImageFolderDataset',
     'LoadAnnotations',
+    'LoadCorrections',
     'LoadImage',
     'LoadPseudoLabels',
     'MiniatureDataset',

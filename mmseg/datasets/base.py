@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS, TRANSFORMS
-from mmseg.utils import Count, Seed, Settings, in_checkout, validated
+from mmseg.utils import Count, Seed, Settings, in_checkout, path_below, reason_of, validated
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .pseudo_labels import require_labels
@@ -125,16 +125,58 @@ class PhotoDataset(BaseDataset):
 
 @DATASETS.register_module()
 class ImageFolderDataset(PhotoDataset):
-    """All photos of a folder and its subfolders, sorted by path, without labels.
+    """All photos of a folder and its subfolders, sorted by path, without masks.
 
     Args:
         data_root: the folder, or one photo.
-        others: see `PhotoDataset`.
+        listed: a text file with some of the photos, one path below the folder in a line; None for
+            all of them.
+        corrections: a folder of label PNGs made by hand, for any of the photos: `a/b.png` of the
+            photo `a/b.jpg`. `LoadCorrections` reads them.
+        kwargs: see `PhotoDataset`.
 
     Raises:
-        UserError: the folder does not exist or holds no photo.
+        UserError: the folder does not exist or holds no photo, or a listed photo does not exist.
     """
+
+    @validated
+    def __init__(
+        self,
+        vocabulary: VocabularySource,
+        data_root: str | Path | None,
+        *,
+        listed: str | Path | None = None,
+        corrections: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.listed, self.corrections = listed, corrections
+        super().__init__(vocabulary, data_root, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return one `PhotoDataset.row` per photo."""
-        return [self.row(path, None) for path in list_photos(self.data_root)]
+        photos = list_photos(self.data_root)
+        if self.listed is not None:
+            photos = _listed_photos(Path(self.listed), self.photo_root)
+        return [self.row(path, self._correction(path)) for path in photos]
+
+    def _correction(self, photo: Path) -> Path | None:
+        if self.corrections is None:
+            return None
+        path = self.label_path(photo, self.corrections)
+        return path if path.is_file() else None
+
+
+def _listed_photos(path: Path, root: Path) -> list[Path]:
+    try:
+        names = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'the list {path} cannot be read: {reason_of(error)}') from error
+    photos = [path_below(root, name, path) for name in names if name.strip()]
+    absent = [str(photo) for photo in photos if not photo.is_file()]
+    if absent or not photos:
+        raise UserError(
+            f'{path} names {len(absent)} photos that do not exist: {", ".join(absent[:3])}'
+            if absent
+            else f'{path} names no photo'
+        )
+    return photos

@@ -102,6 +102,29 @@ class Unlabeled:
 
 
 @TRANSFORMS.register_module()
+class LoadCorrections:
+    """Load what was labelled by hand: seg_map_path -> gt_sem_seg (H, W), integer.
+
+    Its pixels of 255 (65535 where that is a class), and photos without a file, are unlabelled (-1).
+
+    Raises:
+        UserError: on a call, see `read_mask`.
+    """
+
+    def __call__(self, results: Results) -> Results:
+        if results['seg_map_path'] is None:
+            return Unlabeled()(results)
+        shape, number = results['ori_shape'], results['num_classes']
+        mask = read_mask(
+            results['seg_map_path'], shape, num_classes=number, reduce_zero_label=False
+        )
+        mask = mask.astype(np.promote_types(mask.dtype, np.int8))
+        mask[mask == ignore_label(number)] = UNLABELED
+        results['gt_sem_seg'] = mask
+        return results
+
+
+@TRANSFORMS.register_module()
 class LoadPseudoLabels:
     """Load the labels that tools/pseudo_label.py wrote: pseudo_path -> pseudo_sem_seg (H, W).
 
