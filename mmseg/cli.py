@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg.apis.command import run_command
-from mmseg.apis.command_lines import run_distill, run_segment, run_test, run_train
+from mmseg.apis.command_lines import run_segment, run_test, run_train
 from mmseg.errors import UserError
+from mmseg.labelling.distill_command import run_distill
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 COMMANDS = {

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     'Segmentation',
     'Segmenter',
+    'distill',
     'inference_model',
     'init_model',
     'segment',
@@ -23,8 +24,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    module = import_module('.result' if name == 'Segmentation' else '.inference', __name__)
-    return getattr(module, name)
+    homes = dict(Segmentation='mmseg.apis.result', distill='mmseg.labelling.distill')
+    return getattr(import_module(homes.get(name, 'mmseg.apis.inference')), name)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,311 @@
+"""From a folder of photos and a list of words to a student: labels, training, files, a report."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from mmseg.apis.export import export
+from mmseg.apis.inference import CONFIGS, init_model
+from mmseg.apis.publish import publish
+from mmseg.apis.segment_files import fetched_clip
+from mmseg.apis.train import train
+from mmseg.apis.words import Words, names_of
+from mmseg.datasets.reading import list_photos, photo_size, read_mask
+from mmseg.engine import device_of, load_config
+from mmseg.engine.shared_keys import MAKES_TARGET
+from mmseg.errors import UserError
+from mmseg.structures import ignore_label
+from mmseg.utils import atomic_path, digest_file, output_dir, read_json
+from mmseg.utils.checkpoint import newest_checkpoint
+from mmseg.vocabularies import Vocabulary, load_vocabulary
+
+from .command import main as label
+from .distill_report import write_report
+
+PROBED = 8  # iterations whose time tells how many fit into the minutes
+VALIDATIONS = 8  # of a training
+KEPT = ('vocabulary', 'model', 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_scope')
+Settings = dict[str, Any]
+
+
+def distill(
+    photos: str | Path,
+    classes: str | Sequence[str],
+    out: str | Path,
+    *,
+    teacher: str | Path | None = None,
+    student: str | Path | None = None,
+    minutes: float = 20.0,
+    iterations: int | None = None,
+    held_out: float = 0.1,
+    processes: int = 1,
+    masks: str | Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+) -> Path:
+    """Label photos by MaskCLIP, train a student on these labels, and write files and a report.
+
+    `out` gets labels/, config.py, student.safetensors, student.onnx and report.html. A run that
+    was stopped goes on when it is called again. Label PNGs in out/corrections/, made by hand for
+    any of the photos, replace the teacher's labels in training where they are not 255; other
+    corrections train another student.
+
+    Args:
+        photos: a folder.
+        classes: names, with '|' between synonyms; a list or separated by commas.
+        out: the folder of the results.
+        teacher: config file of a MaskCLIP; None for CLIP's ViT-B/16, or for the miniature's where
+            its weights are missing.
+        student: config file of a student; None for one that suits the device.
+        minutes: the time that the training may take on this machine.
+        iterations: the length of the training, in place of minutes.
+        held_out: share of the photos that choose the checkpoint and that the report shows.
+        processes: number of processes that write labels.
+        masks: a folder of label PNGs for some of the photos; the report tells IoU on them.
+        seed: of all random numbers.
+        device: 'cpu', an accelerator's name, or None for the best there is.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        UserError: a setting or file that cannot be used, or a folder with labels of other words.
+    """
+    if minutes <= 0 or (iterations is not None and iterations < 1):
+        raise UserError('the training needs time: minutes above 0, or one iteration or more')
+    if not 0 < held_out < 1:
+        raise UserError(f'held_out is a share between 0 and 1, not {held_out}')
+    photos, root, device = Path(photos).resolve(), Path(out), device_of(device)
+    names = names_of(classes)
+    words = load_vocabulary(names)
+    teacher, student = _configs(teacher, student, device)
+    paths = list_photos(photos)
+    if root.resolve() == photos or photos in root.resolve().parents:
+        raise UserError(f'--out {root} is inside the folder of the photos; choose another one')
+    output_dir(root)
+    corrected = _corrections(root / 'corrections', photos, paths, words)
+    lists = _split(paths, photos, root, held_out, seed, corrected)
+    _label(teacher, names, photos, root / 'labels', processes, device)
+    _say_what_is_labelled(root / 'labels', photos, paths, words)
+    length = dict(minutes=minutes) if iterations is None else dict(iterations=iterations)
+    settings: Settings = dict(photos=str(photos), classes=names)
+    settings |= dict(teacher=str(teacher), student=str(student))
+    settings |= dict(held_out=held_out, seed=seed, corrections=corrected, **length)
+    work = root / 'training' / _key(settings)
+    config = _config_of(work, settings, root, lists, device)
+    runner = train(config, work_dir=work, resume=newest_checkpoint(work), seed=seed, device=device)
+    if runner.iter < runner.max_iters:
+        raise SystemExit(130)
+    best = next(work.glob('best_*.pth'))  # the last iteration is validated
+    _write_files(root, load_config(work.with_suffix('.py')), best)  # `train` changed the other
+    return write_report(root, settings, lists['held_out'], masks=masks, device=device)
+
+
+def _configs(
+    teacher: str | Path | None, student: str | Path | None, device: str
+) -> tuple[Path, Path]:
+    """Choose the config files of teacher and student."""
+    miniature = teacher is None and not fetched_clip()
+    if miniature:
+        print('no CLIP is fetched yet (bash download_weights.sh --models ViT-B-16): this is the')
+        print('miniature, which knows the words of its own small world', flush=True)
+        defaults = 'miniature/best_labels_vit.py', 'miniature/maskclip_plus_vit_resnet10_128.py'
+    else:
+        size = 'efficientnet_lite0' if device == 'cpu' else 'segformer_b5'
+        defaults = 'photos/vit16_336_slide.py', f'photos/{size}.py'
+    pair = tuple(
+        Path(file or CONFIGS / name).resolve() for file, name in zip((teacher, student), defaults)
+    )
+    for file, role, kind in zip(pair, ('teacher', 'student'), ('MaskClip', 'MaskClipPlus')):
+        if load_config(file).model.type != kind:
+            raise UserError(f'the {role} {file} is no config of a {kind}')
+    return pair[0], pair[1]
+
+
+def _split(
+    paths: Sequence[Path],
+    photos: Path,
+    root: Path,
+    share: float,
+    seed: int,
+    corrected: Mapping[str, str],
+) -> dict[str, Path]:
+    """Write lists of the photos to train on and of those that are held out.
+
+    Photos that were corrected by hand are trained on.
+    """
+    if len(paths) < 2:
+        raise UserError(f'{photos} holds one photo; a student needs two, one of them is held out')
+    count = min(max(1, round(share * len(paths))), len(paths) - 1)
+    drawn = {paths[i] for i in np.random.default_rng(seed).permutation(len(paths))[:count]}
+    held = {p for p in drawn if str(p.relative_to(photos).with_suffix('.png')) not in corrected}
+    if not held:
+        raise UserError(f'all {count} held-out photos are corrected by hand: hold out more')
+    lists = {}
+    for name, is_held in (('train', False), ('held_out', True)):
+        chosen = [p for p in paths if (p in held) == is_held]
+        lists[name] = root / f'{name}.txt'
+        with atomic_path(lists[name]) as temporary:
+            temporary.write_text(''.join(f'{p.relative_to(photos)}\n' for p in chosen))
+    return lists
+
+
+def _label(
+    teacher: Path, names: Sequence[str], photos: Path, out: Path, processes: int, device: str
+) -> None:
+    """Write labels and confidences of all photos that have none yet."""
+    options = ['--classes', ', '.join(names), '--confidence', '--device', device]
+    command = [str(teacher), str(photos), '--out', str(out), *options]
+    if processes < 2:
+        label(command)
+        return
+    call = [sys.executable, '-m', 'mmseg.cli', 'pseudo_label', *command]
+    parts = [f'{i + 1}/{processes}' for i in range(processes)]
+    running = [subprocess.Popen([*call, '--part', part]) for part in parts]
+    if any([process.wait() for process in running]):
+        raise UserError('some photos could not be labelled; see above')
+
+
+def _corrections(
+    folder: Path, photos: Path, paths: Sequence[Path], words: Vocabulary
+) -> dict[str, str]:
+    """Check the label PNGs made by hand, and return {path below the folder: sha256}."""
+    known = {p.relative_to(photos).with_suffix('.png'): p for p in paths}
+    digests = {}
+    for path in sorted(folder.rglob('*.png')) if folder.is_dir() else ():
+        photo = known.get(path.relative_to(folder))
+        if photo is None:
+            raise UserError(f'{path} corrects no photo: {photos} has none of that name')
+        read_mask(path, photo_size(photo), num_classes=len(words), reduce_zero_label=False)
+        digests[str(path.relative_to(folder))] = digest_file(path)
+    return digests
+
+
+def _say_what_is_labelled(
+    labels: Path, photos: Path, paths: Sequence[Path], words: Vocabulary
+) -> None:
+    """Print the share of each class in the labels, and name classes that no label has."""
+    counts = np.zeros(len(words), np.int64)
+    for path in paths:
+        file = labels / path.relative_to(photos).with_suffix('.png')
+        mask = read_mask(file, photo_size(path), num_classes=len(words), reduce_zero_label=False)
+        counts += np.bincount(mask[mask != ignore_label(len(words))], minlength=len(words))
+    shares = counts / max(1, counts.sum())
+    print('labels: ' + ', '.join(f'{n} {100 * s:.1f} %' for n, s in zip(words.labels, shares)))
+    absent = [name for name, count in zip(words.labels, counts) if not count]
+    if absent:
+        print(f'no label names {", ".join(absent)}: the student cannot learn it', file=sys.stderr)
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    """Name the training of these settings by eight hex digits."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _config_of(
+    work: Path, settings: Settings, root: Path, lists: Mapping[str, Path], device: str
+) -> Config:
+    """Load the config of a training; write it first where the training has not begun."""
+    path = work.with_suffix('.py')
+    if not path.is_file():
+        iterations = settings.get('iterations')
+        if iterations is None:
+            iterations = _iterations_in(settings, root, lists, device)
+        config = student_config(settings, root, lists, iterations)
+        with atomic_path(path) as temporary:
+            config.dump(temporary)
+    return load_config(path)
+
+
+def _iterations_in(settings: Settings, root: Path, lists: Mapping[str, Path], device: str) -> int:
+    """Measure how many iterations fit into the minutes."""
+    with tempfile.TemporaryDirectory(dir=root) as folder:
+        config = student_config(settings, root, lists, PROBED)
+        runner = train(config, work_dir=folder, validate=False, device=device)
+        seconds = runner.message_hub.get_scalar('train/time').mean(PROBED // 2)
+    iterations = max(1, int(60 * settings['minutes'] / seconds))
+    print(f'{seconds:.2f} s an iteration: {iterations} fit into {settings["minutes"]:g} minutes')
+    return iterations
+
+
+def student_config(
+    settings: Settings, root: Path, lists: Mapping[str, Path], iterations: int
+) -> Config:
+    """Adapt a student's config to the photos and their labels."""
+    config = load_config(settings['student'])
+    # Masks made by hand may show any class, so none is unseen to the data.
+    common = dict(type='ImageFolderDataset', data_root=settings['photos'], unseen=None)
+    labelled = dict(common, pseudo_labels=str(root / 'labels'))
+    corrections = str(root / 'corrections') if settings['corrections'] else None
+    resizing = [step for step in config.test_dataloader.dataset.pipeline if 'Resize' in step.type]
+    testing = [dict(type='LoadImage'), *resizing, dict(type='PackSegInputs')]
+    interval = max(1, -(-iterations // VALIDATIONS))
+    options: Settings = {
+        'vocabulary': settings['classes'],
+        'pseudo_labels': str(root / 'labels'),
+        'model.robust_loss': config.model.get('robust_loss') or dict(balance=0.5),
+        'train_cfg.max_iters': iterations,
+        'train_cfg.val_interval': interval,
+        'default_hooks.checkpoint': dict(
+            interval=interval, save_best='agreement_mIoU', rule='greater'
+        ),
+        'randomness.seed': settings['seed'],
+    }
+    replaced: Settings = {
+        'train_dataloader.dataset': dict(
+            labelled,
+            listed=str(lists['train']),
+            corrections=corrections,
+            pipeline=_on_photos(config.train_dataloader.dataset.pipeline),
+        ),
+        'val_dataloader': dict(
+            config.test_dataloader,
+            dataset=dict(labelled, listed=str(lists['held_out']), pipeline=testing),
+        ),
+        'val_cfg': dict(),
+        'val_evaluator': dict(type='AgreementMetric'),
+        'test_dataloader.dataset': dict(common, pipeline=testing),
+    }
+    for key, value in replaced.items():
+        top, _, inner = key.partition('.')
+        there = config.get(top, {}).get(inner) if inner else config.get(top)
+        options[key] = value | dict(_delete_=True) if there is not None else value
+    return load_config(settings['student'], options)
+
+
+def _on_photos(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Change the steps of a training that make its target: the target is what was corrected."""
+    others = [dict(step) for step in pipeline if step['type'] not in MAKES_TARGET]
+    return [dict(type='LoadImage'), dict(type='LoadCorrections'), *others]
+
+
+def _write_files(root: Path, config: Config, checkpoint: Path) -> None:
+    """Write config.py, student.safetensors and student.onnx, unless they are of this checkpoint."""
+    done, digest = root / 'student.json', digest_file(checkpoint)
+    if done.is_file() and read_json(done) == dict(checkpoint=digest):
+        return
+    done.unlink(missing_ok=True)
+    publish(config, checkpoint, root / 'student.safetensors')
+    kept = Config({k: config[k] for k in KEPT if k in config})
+    kept.update(pseudo_labels=None)
+    kept.model.text = None
+    with atomic_path(root / 'config.py') as temporary:
+        kept.dump(temporary)
+    model = init_model(root / 'config.py', root / 'student.safetensors', 'cpu')
+    export(
+        model.network(Words(model.vocabulary)),
+        model.vocabulary,
+        root / 'student.onnx',
+        file_format='onnx',
+        transforms=model.transforms,
+    )
+    with atomic_path(done) as temporary:
+        temporary.write_text(json.dumps(dict(checkpoint=digest)))
