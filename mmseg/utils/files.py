@@ -51,8 +51,8 @@ def reason_of(error: BaseException) -> str:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path, and rename it to `path` if the block succeeds.
 
-    The folder is made. The temporary name is unique on all machines and keeps the suffix, by which
-    many writers choose the format.
+    The block makes a file, or a folder where none is. The temporary name is unique on all machines
+    and keeps the suffix, by which many writers choose the format. The folder above is made.
 
     Raises:
         UserError: the disk is full, permission is missing, or the path is a folder.
@@ -73,7 +73,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise UserError(f'cannot write {path}: {reason_of(error)}') from error
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            _remove(temporary)
 
 
 def _is_full(folder: Path) -> bool:
@@ -95,7 +95,15 @@ def sweep_parts(folder: Path) -> None:
         with suppress(OSError):  # another run was faster, or the file is not ours to remove
             old = time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
             if old or (match['machine'] == MACHINE and not _runs(int(match['process'], 16))):
-                os.unlink(entry.path)
+                _remove(Path(entry.path))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with its content."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _runs(process: int) -> bool:

@@ -161,7 +161,9 @@ def in_another_process(function, *arguments):
 
 def write_for_ever(pipe, path):
     with atomic_path(path) as temporary:
-        temporary.write_text('half')
+        if not path.suffix:  # a folder
+            temporary.mkdir()
+        (temporary if path.suffix else temporary / 'in').write_text('half')
         pipe.send('started')
         time.sleep(60)
 
