@@ -54,7 +54,7 @@ def read_annotations(path: str | Path) -> tuple[dict[Any, Photo], dict[Any, Segm
             if key == 'images':
                 images[row['id' if 'id' in row else 'image_id']] = _photo(row, path)
             elif key == 'annos_segmentation':
-                outline = _outline(row['segmentation'])
+                outline = outline_of(row['segmentation'])
                 segments[row['image_id']].append((row['category_id'], outline))
     except FileNotFoundError as error:
         raise UserError(
@@ -95,7 +95,7 @@ def _label(table: NDArray[np.uint8], category: Any, name: object) -> int:
     return int(table[category])
 
 
-def _outline(segmentation: Any) -> Any:
+def outline_of(segmentation: Any) -> Any:
     """Shrink COCO's compressed run lengths to (height, width, bytes); keep other forms."""
     if isinstance(segmentation, dict) and isinstance(segmentation['counts'], str):
         return (*segmentation['size'], segmentation['counts'].encode())
@@ -111,7 +111,7 @@ def paint(image: Photo, segments: Segments) -> NDArray[np.uint8]:
     labels = np.zeros((image.height, image.width), np.uint8)
     for label, outline in segments:
         try:
-            labels[_decode(outline, labels.shape)] = label
+            labels[decode_outline(outline, labels.shape)] = label
         except Exception as error:  # pycocotools' errors have no common type
             raise UserError(
                 f'{image.name}: an annotation cannot be decoded: {reason_of(error)}'
@@ -119,8 +119,12 @@ def paint(image: Photo, segments: Segments) -> NDArray[np.uint8]:
     return labels
 
 
-def _decode(outline: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Decode an outline to (H, W). pycocotools trusts sizes, so they are checked before."""
+def decode_outline(outline: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Decode an outline to (H, W). pycocotools trusts sizes, so they are checked before.
+
+    Raises:
+        Exception: an outline that cannot be decoded; pycocotools' errors have no common type.
+    """
     if isinstance(outline, list):
         if not all(np.abs(polygon).max() <= SIDE for polygon in outline):
             raise ValueError('a polygon leads far out of the photo')
