@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Errors of the operating system that the user can mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
 PACKAGE = Path(__file__).resolve().parents[1]
+LABEL_FORMATS = ('png', 'coco', 'yolo-seg', 'labelme', 'cvat')  # those of `write_labels`
 REPORT = (
     "This is a bug of the program. Please report it on the project's issue page, with the command, "
     'its config and all lines above.'
@@ -195,6 +196,16 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device."""
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add --format."""
+    parser.add_argument(
+        '--format',
+        choices=LABEL_FORMATS,
+        default='png',
+        help='also write the labels in this format, to OUT/FORMAT',
+    )
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:

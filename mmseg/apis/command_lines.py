@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 from mmseg.errors import UserError
 
-from .command import add_config_arguments, add_config_options, add_device, add_launcher
+from .command import add_config_arguments, add_config_options, add_device, add_format, add_launcher
 
 METRICS = ('mIoU',)
 PRECISIONS = ('auto', 'fp32', 'tf32', 'bf16', 'fp16')  # those of `mmseg.engine.PRECISIONS`
+# Options of `maskclip test` that need --photos, and those that need the test set of a config.
+OWN = ('masks', 'classes', 'model')
+OF_TEST_SETS = ('show_dir', 'out', 'save_scores', 'work_dir', 'precision', 'launcher')
 SHORT_TEMPLATES = dict(plain='plain', imagenet='imagenet80')
 
 
@@ -33,6 +36,7 @@ def parse_segment(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--window', type=int, help='slide windows of that many pixels')
     parser.add_argument('--stride', type=int, help='pixels between them; default a third')
     parser.add_argument('--save-scores', action='store_true', help='class scores too (npz)')
+    add_format(parser)
     add_device(parser)
     add_config_options(parser)
     return parser.parse_args(argv)
@@ -51,6 +55,7 @@ def run_segment(argv: Sequence[str] | None = None) -> None:
         device=args.device,
         cfg_options=args.cfg_options,
         save_scores=args.save_scores,
+        file_format=args.format,
         classes=args.classes,
         background=[name for name in args.background.split('|') if name.strip()],
         templates=SHORT_TEMPLATES.get(args.templates, args.templates),
@@ -64,8 +69,20 @@ def run_segment(argv: Sequence[str] | None = None) -> None:
 def parse_test(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line of `maskclip test` and `tools/test.py`."""
     parser = argparse.ArgumentParser(description='Evaluate, draw or write labels of a test set.')
-    add_config_arguments(parser)
+    parser.add_argument('config', nargs='?', help='a Python config file below configs/')
     parser.add_argument('checkpoint', nargs='?', help="weights in place of the config's")
+    add_config_options(parser)
+    own = parser.add_argument_group('your own photos and masks, without a test set')
+    own.add_argument('--photos', metavar='DIR', help='a folder of photos')
+    own.add_argument(
+        '--masks',
+        metavar='DIR_OR_FILE',
+        help='a folder of label PNGs, of labelme JSONs, or of CVAT; a COCO JSON; a YOLO data.yaml',
+    )
+    own.add_argument('--classes', help="'dog, grass, person|people'; default the model's")
+    own.add_argument(
+        '--model', metavar='CONFIG', help="default OpenAI's ViT-B/16, or the miniature without it"
+    )
     parser.add_argument(
         '--eval',
         nargs='+',
@@ -85,12 +102,42 @@ def parse_test(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.save_scores and not args.out:
         raise UserError('--save-scores needs --out DIR, where the scores go beside the labels')
+    if args.photos is None:
+        _require_no(args, OWN, 'needs --photos DIR')
+        if args.config is None:
+            raise UserError('name a config, or --photos DIR and --masks DIR_OR_FILE')
+    else:
+        _require_no(args, OF_TEST_SETS, 'is for the test set of a config, not for --photos')
+        if args.masks is None:
+            raise UserError('--photos needs --masks DIR_OR_FILE to evaluate against')
+        if args.model and args.config:
+            raise UserError(f'two models: {args.config} and --model {args.model}; name one')
     return args
+
+
+def _require_no(args: argparse.Namespace, names: Sequence[str], problem: str) -> None:
+    """Refuse options that are set."""
+    for name in names:
+        if getattr(args, name) not in (None, False, 'none'):
+            raise UserError(f'--{name.replace("_", "-")} {problem}')
 
 
 def run_test(argv: Sequence[str] | None = None) -> None:
     """Run `tools/test.py`."""
     args = parse_test(argv)
+    if args.photos is not None:
+        from .evaluate import evaluate
+
+        evaluate(
+            args.photos,
+            args.masks,
+            args.classes,
+            config=args.model or args.config,
+            checkpoint=args.checkpoint,
+            device=args.device,
+            cfg_options=args.cfg_options,
+        )
+        return
     from mmseg.engine import end_processes, load_config
 
     from .test import test

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from huggingface_hub import try_to_load_from_cache
 from mmseg.clip import fetched_names
 from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
+from mmseg.preparation.write_formats import check_format, write_labels
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
 
 from .inference import CONFIGS, Segmenter, init_model, segment
 from .result import Segmentation
+from .words import words_of
 
 VIDEOS = {'.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v'}
 MOV_ATOMS = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip')  # a .mp4 or .mov starts so
 DEFAULT = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
 MINIATURE = 'miniature/maskclip_rn.py'
+LABELS = '_labels.png'
 HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 
 
@@ -34,6 +38,7 @@ def segment_source(
     device: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     save_scores: bool = False,
+    file_format: str = 'png',
     **options: Any,
 ) -> None:
     """Segment a photo, a folder of photos or a video, and write the results into a folder.
@@ -46,6 +51,7 @@ def segment_source(
         device: see `init_model`.
         cfg_options: keys of the config to override.
         save_scores: also write class scores.
+        file_format: also write the labels of photos in this format, see `write_labels`.
         options: see `segment`.
 
     Raises:
@@ -58,13 +64,23 @@ def segment_source(
     photos = [] if video else list_photos(source)
     if out.resolve() in {path.resolve().parent for path in photos or [source]}:
         raise UserError(f'--out {out} is where the photos are, which could be overwritten')
+    if video and file_format != 'png':
+        raise UserError(f'{source} is a video; --format {file_format} is for photos')
     model = init_model(config or default_config(), checkpoint, device, cfg_options)
     segment(model, [], **options)  # check words and settings before any photo is read
+    write = None
+    if file_format != 'png':
+        words = words_of(model, options.get('classes'), options.get('background', ()))
+        root = source if source.is_dir() else source.parent
+        target: dict[str, Any] = dict(out=out / file_format, root=root)
+        target |= dict(vocabulary=words.label_vocabulary())
+        check_format(file_format, photos, **target)
+        write = partial(write_labels, file_format, **target)
     output_dir(out)
     if video:
         segment_video(model, source, out, options)
     else:
-        segment_photos(model, photos, out, options, save_scores)
+        segment_photos(model, photos, out, options, save_scores, write)
 
 
 def default_config() -> Path:
@@ -97,8 +113,12 @@ def segment_photos(
     out: Path,
     options: Mapping[str, Any],
     save_scores: bool,
+    write: Callable[[list[tuple[str, str]]], None] | None = None,
 ) -> None:
     """Write overlay and labels of each photo, and results.json; name and skip a bad photo.
+
+    Args:
+        write: is called with the (photo, label PNG) paths of all photos.
 
     Raises:
         UserError: at the end, if any photo could not be read or written.
@@ -117,6 +137,8 @@ def segment_photos(
                 progress.update()
     finally:  # also of a run that is stopped
         _write_json(out / 'results.json', results)
+    if write is not None and results:
+        write([(path, f'{out / names[path]}{LABELS}') for path in results])
     print(f'{len(results)} of {len(photos)} photos segmented; written to {out}')
     if errors:
         raise UserError(f'{len(errors)} of {len(photos)} photos could not be segmented; see above')
@@ -124,7 +146,7 @@ def segment_photos(
 
 def _save(result: Segmentation, prefix: str, save_scores: bool) -> None:
     result.save(f'{prefix}_overlay.png')
-    result.save_labels(f'{prefix}_labels.png')
+    result.save_labels(f'{prefix}{LABELS}')
     if save_scores:
         result.save_scores(f'{prefix}_scores.npz')
 

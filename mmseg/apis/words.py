@@ -34,6 +34,15 @@ class Words(NamedTuple):
         first = len(labels) - self.background
         return (*labels[:first], 'background'), (*palette[:first], (128, 128, 128))
 
+    def label_vocabulary(self) -> Vocabulary:
+        """Return the classes of the labels, the background as one class.
+
+        Raises:
+            UserError: one of the words is 'background', and there is a background besides.
+        """
+        labels, palette = self.classes()
+        return Vocabulary('this list', labels, tuple((name,) for name in labels), palette)
+
 
 def words_of(
     model: Any,

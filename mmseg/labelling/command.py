@@ -2,11 +2,11 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmseg.apis.command import add_config_arguments, add_device, add_launcher
+from mmseg.apis.command import add_config_arguments, add_device, add_format, add_launcher
 from mmseg.errors import UserError
 from mmseg.utils import Progress, output_dir, sweep_parts
 
@@ -43,6 +43,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--flip', action='store_true', help='and mirror images')
     parser.add_argument('--confidence', action='store_true', help='write x.conf.png beside x.png')
+    add_format(parser)
     parser.add_argument('--batch', type=int, default=8, help='photos of one size at a time')
     parser.add_argument(
         '--part', default='', help='2/8: the second of eight, with or without a launcher'
@@ -60,6 +61,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError(f'--scales are multiples of the size above 0, not {min(args.scales)}')
     if (args.source is None) == (args.photos_of is None):
         raise UserError('name the photos: a folder or tars, or --photos-of CONFIG')
+    if args.format != 'png' and (args.part or args.launcher != 'none'):
+        raise UserError(
+            f'--format {args.format} is written by one process: run this command once more without '
+            '--part and --launcher when all labels are there'
+        )
     return args
 
 
@@ -79,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = output_dir(args.out)
     root, units = _find_units(args, out)
     labeller = make_labeller(args, rank)
+    write = _format_writer(args, units, labeller, root)
     changed = {k: getattr(args, k) for k, v in DEFAULTS.items() if getattr(args, k) != v}
     record = record_of(labeller, changed) | dict(source=source_of(root, units[0].pairs[0][0]))
     keep_record(out, record, text_of(labeller))
@@ -92,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         results = (label_unit(unit, labeller) for unit in shared)
     complaint = report(results, units, shared, out, quiet=rank > 0)
+    write()
     if args.launcher == 'pytorch':
         wait_for_others(failed=bool(complaint))
     if complaint:
@@ -112,6 +120,28 @@ def _find_units(args: argparse.Namespace, out: Path) -> tuple[str | Path, list['
         raise UserError(f'--out {out} is where the photos are; choose another folder')
     units = find_units(source.absolute(), out.absolute())
     return source if source.is_dir() else Path(units[0].pairs[0][0]).parent, units
+
+
+def _format_writer(
+    args: argparse.Namespace, units: Sequence['Unit'], labeller: 'Labeller', root: str | Path
+) -> Callable[[], None]:
+    """Check --format; return a function that writes the labels that are there in that format."""
+    if args.format == 'png':
+        return lambda: None
+    from mmseg.preparation.write_formats import check_format, write_labels
+
+    pairs = [pair for unit in units for pair in unit.pairs]
+    if any(label.endswith('.tar') for _, label in pairs):
+        raise UserError(f'--format {args.format} is for folders of photos, not for tars')
+    vocabulary, out = labeller.words.label_vocabulary(), Path(args.out, args.format)
+    check_format(args.format, [photo for photo, _ in pairs], vocabulary, out, root=root)
+
+    def write() -> None:
+        labelled = [(photo, label) for photo, label in pairs if Path(label).is_file()]
+        if labelled:
+            write_labels(args.format, labelled, vocabulary, out, root=root)
+
+    return write
 
 
 def _dataset_of(args: argparse.Namespace) -> Any:
