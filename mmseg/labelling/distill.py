@@ -15,13 +15,17 @@ from mmengine.config import Config
 from mmseg.apis.export import export
 from mmseg.apis.inference import CONFIGS, init_model
 from mmseg.apis.publish import publish
+from mmseg.apis.result import label_image
 from mmseg.apis.segment_files import fetched_clip
 from mmseg.apis.train import train
 from mmseg.apis.words import Words, names_of
-from mmseg.datasets.reading import list_photos, photo_size, read_mask
+from mmseg.datasets.pseudo_labels import CONFIDENCE
+from mmseg.datasets.reading import list_photos, photo_size, read_gray, read_mask
 from mmseg.engine import device_of, load_config
 from mmseg.engine.shared_keys import MAKES_TARGET
 from mmseg.errors import UserError
+from mmseg.preparation.read_formats import read_labels
+from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, digest_file, output_dir, read_json
 from mmseg.utils.checkpoint import newest_checkpoint
@@ -32,6 +36,7 @@ from .distill_report import write_report
 
 PROBED = 8  # iterations whose time tells how many fit into the minutes
 VALIDATIONS = 8  # of a training
+REVIEW_FORMATS = ('labelme', 'cvat', 'coco')
 KEPT = ('vocabulary', 'model', 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_scope')
 Settings = dict[str, Any]
 
@@ -48,15 +53,17 @@ def distill(
     held_out: float = 0.1,
     processes: int = 1,
     masks: str | Path | None = None,
+    label_format: str = 'png',
+    review: int = 0,
     seed: int = 0,
     device: str | None = None,
 ) -> Path:
     """Label photos by MaskCLIP, train a student on these labels, and write files and a report.
 
     `out` gets labels/, config.py, student.safetensors, student.onnx and report.html. A run that
-    was stopped goes on when it is called again. Label PNGs in out/corrections/, made by hand for
-    any of the photos, replace the teacher's labels in training where they are not 255; other
-    corrections train another student.
+    was stopped goes on when it is called again. Labels in out/corrections/, made by hand for any
+    of the photos in any format of `read_labels`, replace the teacher's in training where there is a
+    label; other corrections train another student.
 
     Args:
         photos: a folder.
@@ -69,7 +76,9 @@ def distill(
         iterations: the length of the training, in place of minutes.
         held_out: share of the photos that choose the checkpoint and that the report shows.
         processes: number of processes that write labels.
-        masks: a folder of label PNGs for some of the photos; the report tells IoU on them.
+        masks: labels of some of the photos, see `read_labels`; the report tells IoU on them.
+        label_format: also write the labels in a format of `write_labels`, to out/FORMAT.
+        review: write the labels of that many least sure photos to out/review/, to be corrected.
         seed: of all random numbers.
         device: 'cpu', an accelerator's name, or None for the best there is.
 
@@ -91,9 +100,10 @@ def distill(
     if root.resolve() == photos or photos in root.resolve().parents:
         raise UserError(f'--out {root} is inside the folder of the photos; choose another one')
     output_dir(root)
-    corrected = _corrections(root / 'corrections', photos, paths, words)
+    corrected = _corrections(root, photos, paths, words)
     lists = _split(paths, photos, root, held_out, seed, corrected)
     _label(teacher, names, photos, root / 'labels', processes, device)
+    _write_formats(root, photos, paths, words, label_format, review, corrected)
     _say_what_is_labelled(root / 'labels', photos, paths, words)
     length = dict(minutes=minutes) if iterations is None else dict(iterations=iterations)
     settings: Settings = dict(photos=str(photos), classes=names)
@@ -175,18 +185,53 @@ def _label(
 
 
 def _corrections(
-    folder: Path, photos: Path, paths: Sequence[Path], words: Vocabulary
+    root: Path, photos: Path, paths: Sequence[Path], words: Vocabulary
 ) -> dict[str, str]:
-    """Check the label PNGs made by hand, and return {path below the folder: sha256}."""
-    known = {p.relative_to(photos).with_suffix('.png'): p for p in paths}
-    digests = {}
-    for path in sorted(folder.rglob('*.png')) if folder.is_dir() else ():
-        photo = known.get(path.relative_to(folder))
-        if photo is None:
+    """Write the labels made by hand to OUT/corrected/; return {path below it: sha256}."""
+    folder, digests = root / 'corrections', {}
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return {}
+    known = {folder / p.relative_to(photos).with_suffix('.png') for p in paths}
+    if not (folder / 'labelmap.txt').is_file():  # whose PNGs lie in other folders
+        for path in sorted(set(folder.rglob('*.png')) - known):
             raise UserError(f'{path} corrects no photo: {photos} has none of that name')
-        read_mask(path, photo_size(photo), num_classes=len(words), reduce_zero_label=False)
-        digests[str(path.relative_to(folder))] = digest_file(path)
+    for photo, labels in read_labels(folder, paths, words, root=photos):
+        name = Path(photo).relative_to(photos).with_suffix('.png')
+        with atomic_path(root / 'corrected' / name) as temporary:
+            label_image(labels, words.palette).save(temporary)
+        digests[str(name)] = hashlib.sha256(labels.tobytes()).hexdigest()
     return digests
+
+
+def _write_formats(
+    root: Path,
+    photos: Path,
+    paths: Sequence[Path],
+    words: Vocabulary,
+    label_format: str,
+    review: int,
+    corrected: Mapping[str, str],
+) -> None:
+    """Write the labels in another format, and those of the least sure photos for review."""
+    names = {path: path.relative_to(photos).with_suffix('.png') for path in paths}
+    labels = {path: root / 'labels' / name for path, name in names.items()}
+    out = root / label_format
+    if not out.exists():
+        write_labels(label_format, list(labels.items()), words, out, root=photos)
+    if not review:
+        return
+    if (root / 'review').exists():
+        print(f'{root / "review"} stays as it is; move it away for another one')
+        return
+    sure = {
+        path: read_gray(png.with_suffix(CONFIDENCE), photo_size(path)).mean()
+        for path, png in labels.items()
+        if str(names[path]) not in corrected
+    }
+    least = sorted(sure, key=lambda path: sure[path])[:review]
+    for name in REVIEW_FORMATS:
+        pairs = [(path, labels[path]) for path in least]
+        write_labels(name, pairs, words, root / 'review' / name, root=photos)
 
 
 def _say_what_is_labelled(
@@ -244,7 +289,7 @@ def student_config(
     # Masks made by hand may show any class, so none is unseen to the data.
     common = dict(type='ImageFolderDataset', data_root=settings['photos'], unseen=None)
     labelled = dict(common, pseudo_labels=str(root / 'labels'))
-    corrections = str(root / 'corrections') if settings['corrections'] else None
+    corrections = str(root / 'corrected') if settings['corrections'] else None
     resizing = [step for step in config.test_dataloader.dataset.pipeline if 'Resize' in step.type]
     testing = [dict(type='LoadImage'), *resizing, dict(type='PackSegInputs')]
     interval = max(1, -(-iterations // VALIDATIONS))

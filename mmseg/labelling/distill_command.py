@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mmseg.apis.command import add_device
+from mmseg.apis.command import add_device, add_format
 
 
 def parse_distill(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -20,7 +20,9 @@ def parse_distill(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--iterations', type=int, help='of the training, in place of minutes')
     parser.add_argument('--held-out', type=float, default=0.1, help='share of the photos')
     parser.add_argument('--processes', type=int, default=1, help='that write labels')
-    parser.add_argument('--val-masks', help='label PNGs of some photos: the report tells IoU')
+    parser.add_argument('--val-masks', help='labels of some photos: the report tells IoU on them')
+    parser.add_argument('--review', type=int, default=0, help='least sure photos, to correct')
+    add_format(parser)
     parser.add_argument('--seed', type=int, default=0)
     add_device(parser)
     return parser.parse_args(argv)
@@ -31,5 +33,6 @@ def run_distill(argv: Sequence[str] | None = None) -> None:
     args = parse_distill(argv)
     from .distill import distill
 
-    options = {key: value for key, value in vars(args).items() if key != 'val_masks'}
-    print(f'report: {distill(masks=args.val_masks, **options)}')
+    options = vars(args)
+    options.update(masks=options.pop('val_masks'), label_format=options.pop('format'))
+    print(f'report: {distill(**options)}')

@@ -16,6 +16,7 @@ from mmseg.apis.inference import Segmenter, init_model, segment
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.reading import read_gray, read_mask
 from mmseg.evaluation import confusion_matrix, scores_of
+from mmseg.preparation.read_formats import read_labels
 from mmseg.utils import Progress, atomic_path, path_below
 from mmseg.visualization import blend
 
@@ -40,7 +41,7 @@ def write_report(
         root: the folder of the results.
         settings: of the run, to be shown.
         held_out: the list of the photos.
-        masks: a folder of label PNGs, for IoU; None for none.
+        masks: labels for IoU, see `read_labels`; None for none.
         device: where to compute.
 
     Returns:
@@ -53,6 +54,9 @@ def write_report(
         name: torch.zeros(num, num, dtype=torch.int64) for name in ('agree', 'teacher', 'own')
     }
     sure, rows = np.zeros(num), []
+    truths = {}
+    if masks is not None:
+        truths = dict(read_labels(masks, paths, student.vocabulary, root=photos))
 
     def add(name: str, labels: np.ndarray, truth: np.ndarray) -> None:
         pair = torch.from_numpy(labels), torch.from_numpy(truth)
@@ -68,10 +72,9 @@ def write_report(
             known = taught < num
             sure += np.bincount(taught[known], confidence[known] / 255, num)
             add('agree', result.labels, taught)
-            if masks is not None and Path(masks, name).is_file():
-                truth = _labels(Path(masks, name), shape, num)
-                add('teacher', taught, truth)
-                add('own', result.labels, truth)
+            if path in truths:
+                add('teacher', taught, truths[path])
+                add('own', result.labels, truths[path])
             tinted = [blend(result.photo, x, result.palette) for x in (taught, result.labels)]
             picture = _jpeg([result.photo, *tinted])
             rows.append((float(result.probability.mean()), str(name.with_suffix('')), picture))

@@ -7,8 +7,11 @@ from PIL import Image
 from mmseg.apis import distill, init_model, segment
 from mmseg.datasets import ImageFolderDataset, LoadCorrections, LoadImage, MiniatureDataset
 from mmseg.datasets.miniature import LABELS
+from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
+from mmseg.labelling.distill import _corrections
 from mmseg.labelling.distill_command import run_distill
+from mmseg.vocabularies import load_vocabulary
 
 WORDS = ', '.join(LABELS)
 
@@ -29,6 +32,7 @@ def photos(tmp_path_factory):
 def test_photos_become_a_student_and_a_report(photos, tmp_path, capsys):
     command = [photos / 'photos', '--classes', WORDS, '--out', tmp_path, '--iterations', 3]
     command += ['--val-masks', photos / 'masks', '--held-out', 0.25, '--device', 'cpu']
+    command += ['--review', 2, '--format', 'coco']
     run_distill([str(word) for word in command])
     assert str(tmp_path / 'report.html') in capsys.readouterr().out
     held, trained = ((tmp_path / f'{x}.txt').read_text().split('\n') for x in ('held_out', 'train'))
@@ -44,6 +48,16 @@ def test_photos_become_a_student_and_a_report(photos, tmp_path, capsys):
     run_distill([str(word) for word in command])  # it is done: nothing is trained again
     assert (tmp_path / 'student.onnx').stat().st_mtime_ns == written
     assert len(list((tmp_path / 'training').glob('*.py'))) == 1
+    assert (tmp_path / 'coco' / 'annotations.json').is_file()
+
+    # What was written for review, given back unchanged, is the labels of the two photos.
+    (tmp_path / 'review' / 'labelme').rename(tmp_path / 'corrections')
+    words, paths = load_vocabulary(list(LABELS)), list_photos(photos / 'photos')
+    corrected = _corrections(tmp_path, photos / 'photos', paths, words)
+    assert len(corrected) == 2
+    for name in corrected:
+        pair = (np.asarray(Image.open(tmp_path / x / name)) for x in ('corrected', 'labels'))
+        assert np.array_equal(*pair)
 
 
 def test_corrections_are_labels_and_the_rest_is_the_teachers(photos, tmp_path):
