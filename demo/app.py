@@ -197,7 +197,7 @@ def _about(student: 'Segmenter | None', miniature: bool) -> str:
     if miniature:
         lines = [
             'This is the **miniature**, which knows only the words of its rendered world; '
-            'for photos fetch CLIP: `bash download_weights.sh --models ViT-B-16 --students`.'
+            'for photos fetch CLIP: `maskclip download_weights --models ViT-B-16 --students`.'
         ]
     if student:
         lines.append(f'The student knows its {len(student.vocabulary)} classes.')
@@ -209,7 +209,7 @@ def serve(args: argparse.Namespace) -> None:
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        raise UserError("the web page needs gradio: pip install -e '.[demo]'") from error
+        raise UserError("the web page needs gradio: pip install 'maskclip-plus[demo]'") from error
     if args.student and not args.student_checkpoint:
         raise UserError('--student needs its --student-checkpoint')
     _check_address(args.host, args.port)

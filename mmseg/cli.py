@@ -1,7 +1,8 @@
 """The console script `maskclip segment|test|train|...`: one name for all command lines.
 
 Modules that hold a command line import PyTorch and the like inside the functions that need them,
-so that `--help` answers at once.
+so that `--help` answers at once. A script of tools/ is a command by its name, and its docstring's
+first line the summary; a function of this process is a line in COMMANDS.
 """
 
 import ast
@@ -14,8 +15,8 @@ from mmseg.apis.command import run_command
 from mmseg.apis.command_lines import run_segment, run_test, run_train
 from mmseg.errors import UserError
 from mmseg.labelling.distill_command import run_distill
+from mmseg.utils import RESOURCES, nearest
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     'segment': (run_segment, 'Segment photos into classes named in words.'),
     'distill': (run_distill, 'From photos and words to labels, a student and a report.'),
@@ -35,7 +36,7 @@ def dispatch(arguments: Sequence[str]) -> None:
     Raises:
         UserError: no such command.
     """
-    scripts = checkout_scripts(CHECKOUT)
+    scripts = scripts_below(RESOURCES)
     if not arguments or arguments[0] in ('-h', '--help'):
         print('maskclip COMMAND ... (maskclip COMMAND --help)\n')
         summaries = {name: summary for name, (_, summary) in COMMANDS.items()}
@@ -49,12 +50,13 @@ def dispatch(arguments: Sequence[str]) -> None:
     elif name in scripts:
         os.execv(sys.executable, [sys.executable, str(scripts[name]), *rest])
     else:
-        raise UserError(f'no command {name!r}; there are {", ".join([*COMMANDS, *scripts])}')
+        names = [*COMMANDS, *scripts]
+        raise UserError(f'no command {name!r}{nearest(name, names)}; there are {", ".join(names)}')
 
 
-def checkout_scripts(checkout: Path) -> dict[str, Path]:
-    """Find the other command lines in a checkout, as {name: path}; an installed wheel has none."""
-    paths = [checkout / 'demo' / 'app.py', *sorted((checkout / 'tools').glob('[!_]*.py'))]
+def scripts_below(root: Path) -> dict[str, Path]:
+    """Find the other command lines of a checkout or a wheel, as {name: path}."""
+    paths = [root / 'demo' / 'app.py', *sorted((root / 'tools').glob('[!_]*.py'))]
     return {path.stem: path for path in paths if path.is_file() and path.stem not in COMMANDS}
 
 

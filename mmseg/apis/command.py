@@ -177,7 +177,7 @@ def documented_parser(description: str | None) -> argparse.ArgumentParser:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add CONFIG and --cfg-options, the same for every tool."""
-    parser.add_argument('config', help='a Python config file below configs/')
+    parser.add_argument('config', help='a config file, or the name of one below configs/')
     add_config_options(parser)
 
 

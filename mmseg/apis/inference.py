@@ -20,14 +20,12 @@ from mmseg.models.build import build, build_maskclip, without_type
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.resize import Windows
 from mmseg.registry import MODELS, TRANSFORMS
-from mmseg.utils import CHECKOUT
 from mmseg.vocabularies import load_vocabulary
 
 from .result import Segmentation, erase_uncertain
 from .test import use_checkpoint
 from .words import Words, words_of
 
-CONFIGS = CHECKOUT / 'configs'
 KEPT = 8  # vocabularies whose embeddings a model keeps
 RESIZING = ('Resize', 'ResizeShortSide')
 Photo = str | Path | Image.Image | np.ndarray | Tensor

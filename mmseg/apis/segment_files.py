@@ -13,11 +13,12 @@ from huggingface_hub import try_to_load_from_cache
 
 from mmseg.clip import fetched_names
 from mmseg.datasets.reading import list_photos
+from mmseg.engine import CONFIGS
 from mmseg.errors import UserError
 from mmseg.preparation.write_formats import check_format, write_labels
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
 
-from .inference import CONFIGS, Segmenter, init_model, segment
+from .inference import Segmenter, init_model, segment
 from .result import Segmentation
 from .words import words_of
 
@@ -91,7 +92,7 @@ def default_config() -> Path:
     if fetched_clip():
         return CONFIGS / DEFAULT
     print(
-        'no CLIP is fetched yet (bash download_weights.sh --models ViT-B-16 --students): this is '
+        'no CLIP is fetched yet (maskclip download_weights --models ViT-B-16 --students): this is '
         'the miniature, which knows fourteen words of its own small world',
         file=sys.stderr,
     )

@@ -1,7 +1,7 @@
 """mmengine's training and test, and the configs that describe them."""
 
 from .check_config import check_config
-from .config import load_config, resolve_config
+from .config import CONFIGS, find_config, load_config, resolve_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import allow_tf32, device_of, end_processes, init_processes, keep_freed_memory
 from .optimizer import (
@@ -28,6 +28,7 @@ __all__ = [
     'AverageStudentHook',
     'accumulate_gradients',
     'changes',
+    'CONFIGS',
     'CheckpointContentHook',
     'CpuAmpOptimWrapper',
     'LabelLeakHook',
@@ -52,6 +53,7 @@ __all__ = [
     'compile_network',
     'device_of',
     'end_processes',
+    'find_config',
     'init_processes',
     'keep_freed_memory',
     'load_config',

@@ -10,11 +10,13 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg.errors import UserError
-from mmseg.utils import Settings, in_checkout, reason_of, short_repr
+from mmseg.utils import RESOURCES, Settings, in_checkout, nearest, reason_of, short_repr
 
 from .check_config import check_config
 from .shared_keys import Resolved, drop_copies, resolve_shared_keys
 
+CONFIGS = RESOURCES / 'configs'
+_WHERE = f'the configs of this project are below {CONFIGS}'
 READING = threading.RLock()  # held while `Config._file2dict` is replaced
 
 # Keys whose text may name a file, or a folder.
@@ -52,6 +54,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     that sets it, then in the current folder, then (`pretrain/` and `data/` alone) in the checkout.
 
     Args:
+        path: the file, or the name of one of this project's, see `find_config`.
         options: overrides, {'model.decode_head.type': ..., ...}; their paths are the shell's.
             Names of mmsegmentation 0.x are translated.
 
@@ -63,10 +66,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Resolved:
     """Load a config as `load_config`, and record which values were filled in, and from where."""
-    path = Path(path)
-    if path.suffix != '.py' or not path.is_file():
-        what = 'does not exist' if path.suffix == '.py' else 'is no Python file'
-        raise UserError(f'the config {path} {what}; the configs of this project are below configs/')
+    path = find_config(path)
     with _users_code(path), _paths_of_each_file():
         config = Config.fromfile(path)
     _complete_paths(config, None)
@@ -77,6 +77,31 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
     resolved = resolve_shared_keys(config, _read_teacher(config, path))
     check_config(resolved.config)
     return resolved
+
+
+def find_config(name: str | Path) -> Path:
+    """Find a config by its path, or one of this project's by its name.
+
+    'maskclip/maskclip_r50_520x520_pascal_context_59.py' and the same below `configs/` mean a file
+    below `CONFIGS` if the current folder has none; so does the name alone, with or without .py.
+
+    Raises:
+        UserError: no such file, with the nearest name; or no Python file.
+    """
+    path = Path(name)
+    if path.is_file() and path.suffix == '.py':
+        return path
+    if path.is_file():
+        raise UserError(f'the config {path} is no Python file; {_WHERE}')
+    parts = path.parts[path.parts[:1] == ('configs',) :]
+    below = CONFIGS.joinpath(*parts[:-1], f'{path.name.removesuffix(".py")}.py')
+    if below.is_file():
+        return below
+    known = {file.stem: file for file in CONFIGS.glob('[!_]*/**/*.py')}
+    if len(parts) == 1 and below.stem in known:
+        return known[below.stem]
+    hint = nearest(below.stem, known)
+    raise UserError(f'the config {str(path)!r} does not exist{hint}; {_WHERE}')
 
 
 def _merge(config: Config, options: dict[str, Any], path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.config import Config
 
 from mmseg.apis.export import export
-from mmseg.apis.inference import CONFIGS, init_model
+from mmseg.apis.inference import init_model
 from mmseg.apis.publish import publish
 from mmseg.apis.result import label_image
 from mmseg.apis.segment_files import fetched_clip
@@ -21,7 +21,7 @@ from mmseg.apis.train import train
 from mmseg.apis.words import Words, names_of
 from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.reading import list_photos, photo_size, read_gray, read_mask
-from mmseg.engine import device_of, load_config
+from mmseg.engine import CONFIGS, device_of, find_config, load_config
 from mmseg.engine.shared_keys import MAKES_TARGET
 from mmseg.errors import UserError
 from mmseg.preparation.read_formats import read_labels
@@ -125,14 +125,15 @@ def _configs(
     """Choose the config files of teacher and student."""
     miniature = teacher is None and not fetched_clip()
     if miniature:
-        print('no CLIP is fetched yet (bash download_weights.sh --models ViT-B-16): this is the')
-        print('miniature, which knows the words of its own small world', flush=True)
+        print('no CLIP is fetched yet (maskclip download_weights --models ViT-B-16): this is')
+        print('the miniature, which knows the words of its own small world', flush=True)
         defaults = 'miniature/best_labels_vit.py', 'miniature/maskclip_plus_vit_resnet10_128.py'
     else:
         size = 'efficientnet_lite0' if device == 'cpu' else 'segformer_b5'
         defaults = 'photos/vit16_336_slide.py', f'photos/{size}.py'
     pair = tuple(
-        Path(file or CONFIGS / name).resolve() for file, name in zip((teacher, student), defaults)
+        find_config(file or CONFIGS / name).resolve()
+        for file, name in zip((teacher, student), defaults)
     )
     for file, role, kind in zip(pair, ('teacher', 'student'), ('MaskClip', 'MaskClipPlus')):
         if load_config(file).model.type != kind:

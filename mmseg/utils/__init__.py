@@ -6,6 +6,7 @@ Helpers for tensors are in `mmseg.utils.tensors`, so that this package does not 
 from .describe import describe_file, describe_weights, shown
 from .files import (
     CHECKOUT,
+    RESOURCES,
     atomic_path,
     digest_file,
     in_checkout,
@@ -44,6 +45,7 @@ __all__ = [
     'NotNegative',
     'Positive',
     'Progress',
+    'RESOURCES',
     'Seed',
     'Settings',
     'Whole',

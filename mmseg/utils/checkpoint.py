@@ -48,7 +48,7 @@ def read_file(path: str | Path, *, cure: str = 'check or replace the file') -> A
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f'no weights file {path}; `bash download_weights.sh` fetches what the configs need'
+            f'no weights file {path}; `maskclip download_weights` fetches what the configs need'
         )
     try:
         layout = describe_file(path)

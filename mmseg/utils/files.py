@@ -18,7 +18,10 @@ from mmseg.errors import UserError
 
 from .describe import shown
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKOUT = PACKAGE.parent
+# The folder of configs/, tools/ and demo/: the checkout, or in a wheel mmseg/.mim (setup.py).
+RESOURCES = PACKAGE / '.mim' if (PACKAGE / '.mim').is_dir() else CHECKOUT
 # Of `x.png`: .x.<machine, process, random>.part.png
 PART = re.compile(
     r'\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8}\.part(\.[^.]+)?'

@@ -393,7 +393,7 @@ def test_what_would_stop_a_test_late_stops_it_early(tiny_config, tmp_path, capsy
         (['print_config', 'CONFIG'], 0, "vocabulary = 'miniature'", ''),
         (['segment', 'nowhere'], 1, '', 'error: no such photo or folder: nowhere'),
         (['analyze_logs', 'nowhere'], 1, '', 'error: nowhere holds no */vis_data/scalars.json'),
-        (['nothing'], 1, '', "error: no command 'nothing'; there are segment, test, train, app"),
+        (['minature'], 1, '', "error: no command 'minature' (nearest: 'miniature'); there are "),
     ],
 )
 def test_one_name_for_all_commands(arguments, code, out, error, tmp_path):

@@ -136,7 +136,7 @@ def test_a_taken_port(app):
 
 def test_without_gradio_one_line_says_what_to_install(app, monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', None)
-    with pytest.raises(UserError, match=r"pip install -e '.\[demo\]'"):
+    with pytest.raises(UserError, match=r"pip install 'maskclip-plus\[demo\]'"):
         app.main([])
 
 

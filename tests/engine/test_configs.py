@@ -1,7 +1,4 @@
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ from safetensors.torch import save_file
 from mmseg.apis.segment_files import default_config
 from mmseg.clip import load_clip
 from mmseg.datasets import PascalContextDataset59
-from mmseg.engine import load_config
+from mmseg.engine import find_config, load_config
 from mmseg.errors import UserError
 from mmseg.utils.checkpoint import create_with_weights
 
@@ -218,6 +215,26 @@ def test_configs_of_others(tmp_path, name, text, message):
         load_config(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    'name, found',
+    [
+        ('maskclip_rn', 'miniature/maskclip_rn.py'),
+        ('maskclip_rn.py', 'miniature/maskclip_rn.py'),
+        ('miniature/maskclip_rn', 'miniature/maskclip_rn.py'),
+        ('configs/_base_/datasets/voc_20.py', '_base_/datasets/voc_20.py'),
+    ],
+)
+def test_configs_are_found_by_name_from_anywhere(name, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == ROOT / 'configs' / found
+    (tmp_path / 'maskclip_rn').mkdir()  # a run's folder
+    assert find_config('maskclip_rn').parent == ROOT / 'configs' / 'miniature'
+    (tmp_path / 'maskclip_rn.py').touch()
+    assert find_config('maskclip_rn.py') == Path('maskclip_rn.py')
+    with pytest.raises(UserError, match="'maskclip_rm' .*nearest: 'maskclip_rn'"):
+        load_config('maskclip_rm')
+
+
 def test_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
     """Beside the file that says it, inherited or not; as it stands; in the checkout's pretrain/."""
     own, base = tmp_path / 'own', tmp_path / 'base'
@@ -277,37 +294,6 @@ def test_the_checkout_has_weights_and_data_for_any_folder(tmp_path, monkeypatch)
     data = PascalContextDataset59(lazy_init=True)
     assert data.data_root == str(tmp_path / 'data/VOCdevkit/VOC2010')
     assert PascalContextDataset59(data_root='scenes', lazy_init=True).data_root == 'scenes'
-
-
-INSTALLED = """
-import mmseg
-from mmseg.apis import init_model
-from mmseg.apis.inference import CONFIGS
-from mmseg.engine import load_config
-config = load_config('own.py')
-print(mmseg.__file__, config.teacher, config.model.teacher.type, CONFIGS.is_dir())
-print(len(init_model(CONFIGS / 'miniature' / 'maskclip_rn.py', device='cpu').vocabulary))
-"""
-
-
-def test_an_installed_package_finds_its_configs(tmp_path):
-    site, own = tmp_path / 'site', tmp_path / 'own'
-    for name in ('mmseg', 'configs'):
-        ignore = shutil.ignore_patterns('__pycache__')
-        shutil.copytree(ROOT / name, site / name, ignore=ignore)
-    own.mkdir()
-    (own / 'own.py').write_text(f"_base_ = '{site}/{STUDENTS.format('segformer_b5', '8k')}'")
-    command = [
-        sys.executable,
-        '-P',
-        '-c',
-        f'import sys; sys.path[0:0] = [{str(site)!r}]{INSTALLED}',
-    ]
-    done = subprocess.run(command, cwd=own, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    package, teacher, kind, there, classes = done.stdout.split()
-    assert Path(package).is_relative_to(site) and Path(teacher).is_relative_to(site)
-    assert (kind, there, classes) == ('MaskClip', 'True', '14')
 
 
 def test_every_leaf_is_in_the_model_zoo():

@@ -1,6 +1,7 @@
 """docs/model_zoo.md: every leaf with its parameters, its published figure, and its command.
 
 python tools/analysis/model_zoo.py > docs/model_zoo.md
+python tools/analysis/model_zoo.py --index > model-index.yml      # for OpenMMLab's tools
 
 Parameters are counted on networks of random weights; figures are in PUBLISHED and MEASURED below.
 """
@@ -33,6 +34,23 @@ PUBLISHED = {
     f'maskclip_plus_r50_segformer_b5_480x480_8k_{CONTEXT}': '22.87',
     f'maskclip_plus_vit16_segformer_b5_480x480_8k_{CONTEXT}': '33.88 (34.27 at 4k)',
 }
+INDEX = """# Every config, for OpenMMLab's tools; written by tools/analysis/model_zoo.py --index.
+# Metrics are those that the authors of the methods published; none was measured by this project.
+Collections:
+  - Name: MaskCLIP
+    Paper:
+      Title: Extract Free Dense Labels from CLIP
+      URL: https://arxiv.org/abs/2112.01071
+  - Name: MaskCLIP+
+    Paper:
+      Title: Extract Free Dense Labels from CLIP
+      URL: https://arxiv.org/abs/2112.01071
+Models:"""
+RESULTS = """    Results:
+      - Task: Semantic Segmentation
+        Dataset: Pascal Context 59
+        Metrics:
+          mIoU: {}"""
 MEASURED = {}  # by us: {leaf: mIoU}
 WIDTHS = dict(r50=1024, vit16=512)
 HEAD = """# Model zoo
@@ -54,7 +72,11 @@ numerics of the published figures ([quirks.md](quirks.md)). The miniature's leav
 
 
 def main() -> None:
-    documented_parser(__doc__).parse_args()
+    parser = documented_parser(__doc__)
+    parser.add_argument('--index', action='store_true', help='model-index.yml in place of the page')
+    if parser.parse_args().index:
+        print(model_index())
+        return
     import torch
 
     print(HEAD)
@@ -68,6 +90,20 @@ def main() -> None:
                 figures = PUBLISHED.get(path.stem, ''), MEASURED.get(path.stem, '')
                 print(f'| `{path.stem}` | {trained} | {whole} | {" | ".join(figures)} |')
             print()
+
+
+def model_index() -> str:
+    """List every config with its published figure, in the format of model-index.yml."""
+    lines = [INDEX]
+    for path in sorted(CONFIGS.rglob('*.py')):
+        below = path.relative_to(CONFIGS.parent)
+        if '_base_' not in below.parts:
+            collection = 'MaskCLIP+' if 'plus' in path.stem else 'MaskCLIP'
+            lines.append(f'  - Name: {path.stem}')
+            lines.append(f'    In Collection: {collection}\n    Config: {below.as_posix()}')
+            if path.stem in PUBLISHED:
+                lines.append(RESULTS.format(PUBLISHED[path.stem].partition(' ')[0]))
+    return '\n'.join(lines)
 
 
 def parameters(path: Path, folder: Path) -> tuple[str, str]:
