@@ -1,6 +1,6 @@
 """A web page: drop a photo, type classes, read the class and its probability under the pointer.
 
-python demo/app.py [--config CONFIG] [--student CONFIG --student-checkpoint FILE] [--port 7860]
+python demo/app.py [--model MODEL] [--student MODEL] [--port 7860]
 
 It listens on this machine only, unless --host names another address. It answers requests to its
 host name (with --host 0.0.0.0: any address and this machine's name). It stores only uploads, in a
@@ -43,7 +43,7 @@ ANY_ADDRESS = ('0.0.0.0', '::', '')
 
 
 def compare(
-    base: 'Segmenter',
+    base: 'Segmenter | None',
     student: 'Segmenter | None',
     photo: Image.Image,
     classes: str,
@@ -55,7 +55,7 @@ def compare(
     """Segment a photo by each model that is asked for; return what `viewer.js` shows.
 
     Args:
-        base, student: Segmenters; the second may be None.
+        base, student: a MaskCLIP and a student; None for one that is not asked for.
         classes, background: names separated by commas; 'a | b' for synonyms.
         models: of MODELS.
         tau: temperature of the class weight.
@@ -141,9 +141,13 @@ def example_scene() -> np.ndarray:
 
 
 def build_page(
-    base: 'Segmenter', student: 'Segmenter | None', max_pixels: int, *, miniature: bool
+    base: 'Segmenter | None', student: 'Segmenter | None', max_pixels: int, *, miniature: bool
 ) -> 'Blocks':
-    """Build the page; it takes photos of at most `max_pixels` pixels."""
+    """Build the page; it takes photos of at most `max_pixels` pixels.
+
+    Args:
+        base, student: a MaskCLIP and a student; one of them may be None.
+    """
     import gradio as gr
 
     from mmseg.datasets.miniature import LABELS
@@ -157,19 +161,20 @@ def build_page(
             text = str(error).replace(str(path), Path(path).name)
             raise gr.Error(text, duration=None, print_exception=False) from error
 
-    models = MODELS if student else MODELS[:2]
+    models = MODELS[: 2 * bool(base)] + MODELS[2:] * bool(student)
     words = ', '.join(LABELS if miniature else ('person', 'dog', 'grass', 'sky', 'building'))
     with gr.Blocks(title='MaskCLIP', analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown(f'## Any photo into any words\n{_about(student, miniature)}')
+        gr.Markdown(_about(base, student, miniature))
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 sources = ['upload', 'clipboard']
                 photo = gr.Image(label='photo', type='filepath', image_mode=None, sources=sources)
                 draw = gr.Button('draw a scene of its world', size='sm', visible=miniature)
-                classes = gr.Textbox(words, label='classes', info='a | b: synonyms', lines=3)
-                background = gr.Textbox('', label='background', info='together one class more')
-                asked = gr.CheckboxGroup(models, value=models, label='side by side')
-                tau = gr.Slider(0.05, 2, 1, step=0.05, label='tau of the class weight')
+                with gr.Column(visible=base is not None):  # a student has its own classes
+                    classes = gr.Textbox(words, label='classes', info='a | b: synonyms', lines=3)
+                    background = gr.Textbox('', label='background', info='together one class more')
+                    asked = gr.CheckboxGroup(models, value=models, label='side by side')
+                    tau = gr.Slider(0.05, 2, 1, step=0.05, label='tau of the class weight')
                 threshold = gr.Slider(0, 1, 0, step=0.01, label='less probable: no class')
                 go = gr.Button('segment', variant='primary')
             with gr.Column(scale=3):
@@ -192,7 +197,9 @@ def build_page(
     return page.queue(max_size=WAITING)
 
 
-def _about(student: 'Segmenter | None', miniature: bool) -> str:
+def _about(base: 'Segmenter | None', student: 'Segmenter | None', miniature: bool) -> str:
+    if student and not base:
+        return f'## Any photo\nA student labels it with its {len(student.vocabulary)} classes.'
     lines = ['Labels by MaskCLIP: dense features of CLIP, no annotation.']
     if miniature:
         lines = [
@@ -201,7 +208,7 @@ def _about(student: 'Segmenter | None', miniature: bool) -> str:
         ]
     if student:
         lines.append(f'The student knows its {len(student.vocabulary)} classes.')
-    return ' '.join(lines)
+    return f'## Any photo into any words\n{" ".join(lines)}'
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -210,20 +217,9 @@ def serve(args: argparse.Namespace) -> None:
         import gradio  # noqa: F401
     except ImportError as error:
         raise UserError("the web page needs gradio: pip install 'maskclip-plus[demo]'") from error
-    if args.student and not args.student_checkpoint:
-        raise UserError('--student needs its --student-checkpoint')
     _check_address(args.host, args.port)
-    from mmseg.apis import init_model
-    from mmseg.apis.segment_files import default_config
-
-    config = args.config or default_config()
-    base = init_model(config, args.checkpoint, args.device, args.cfg_options)
-    if base.is_student or base.config.model.get('class_weight'):
-        raise UserError(f'{config}: name a MaskCLIP without a class weight; the page adds it')
-    student = None
-    if args.student:
-        student = init_model(args.student, args.student_checkpoint, args.device)
-    miniature = base.config.model.backbone.get('pretrained') == 'miniature'
+    base, student = load_models(args)
+    miniature = base is not None and base.config.model.backbone.get('pretrained') == 'miniature'
     page = build_page(base, student, args.max_megapixels * 10**6, miniature=miniature)
     if args.host not in LOOPBACK:
         print(f'note: anyone who reaches {args.host} can use this page', file=sys.stderr)
@@ -232,6 +228,30 @@ def serve(args: argparse.Namespace) -> None:
 
     options = dict(host=args.host, port=args.port, log_level='warning', timeout_graceful_shutdown=1)
     uvicorn.Server(uvicorn.Config(application(page, args), **options)).run()
+
+
+def load_models(args: argparse.Namespace) -> 'tuple[Segmenter | None, Segmenter | None]':
+    """Load the MaskCLIP and the student of the command line; one of them may be None."""
+    from mmseg.apis import init_model
+    from mmseg.apis.find_model import find_model
+    from mmseg.apis.segment_files import default_config
+
+    if args.student and find_model(args.student).kind == 'config' and not args.student_checkpoint:
+        raise UserError('--student needs its --student-checkpoint')
+    name = args.model or default_config()
+    model = init_model(name, args.checkpoint, args.device, args.cfg_options)
+    if model.is_student and args.student:
+        raise UserError(f'{name} is a student too; name a MaskCLIP beside --student')
+    if model.is_student:
+        return None, model
+    if model.config.model.get('class_weight'):
+        raise UserError(f'{name}: name a MaskCLIP without a class weight; the page adds it')
+    if not args.student:
+        return model, None
+    student = init_model(args.student, args.student_checkpoint, args.device)
+    if not student.is_student:
+        raise UserError(f'--student {args.student} is no student')
+    return model, student
 
 
 def application(page: 'Blocks', args: argparse.Namespace) -> Guard:
@@ -267,10 +287,14 @@ def _check_address(host: str, port: int) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='A web page that segments photos into words.')
-    parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
-    parser.add_argument('--checkpoint', help='other weights of the CLIP')
-    parser.add_argument('--student', help="a student's config, shown beside")
-    parser.add_argument('--student-checkpoint', help='its checkpoint of tools/train.py')
+    parser.add_argument(
+        *('--model', '--config'),
+        dest='model',
+        help="as of `maskclip segment`; default OpenAI's ViT-B/16, or the miniature without it",
+    )
+    parser.add_argument('--checkpoint', help="other weights of the CLIP, or a student's")
+    parser.add_argument('--student', help='a student, shown beside')
+    parser.add_argument('--student-checkpoint', help='its checkpoint, if --student is a config')
     parser.add_argument('--host', default='127.0.0.1', help='default this machine only')
     parser.add_argument('--port', type=int, default=7860)
     parser.add_argument('--max-megabytes', type=int, default=20, help='of an upload')

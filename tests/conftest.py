@@ -176,6 +176,21 @@ def tiny_clip():
     return make
 
 
+@pytest.fixture(scope='session')
+def student_file(tmp_path_factory):
+    """A published student of the miniature, the smallest there is, untrained."""
+    from mmseg.engine import load_config
+    from mmseg.models.student_file import describe_student, write_student
+    from mmseg.registry import MODELS
+
+    torch.manual_seed(0)
+    config = load_config('maskclip_plus_vit_resnet10_128')
+    path = tmp_path_factory.mktemp('student') / 'shapes.safetensors'
+    description = describe_student(config, dict(mIoU=0.3612), '9 scenes')
+    write_student(MODELS.build(config.model).state_dict(), description, path)
+    return path
+
+
 @pytest.fixture
 def photos(tmp_path):
     """A VOC-like folder: five photos in two sizes, masks of ids 0..3 and 255, the split list."""

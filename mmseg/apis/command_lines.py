@@ -26,7 +26,13 @@ def parse_segment(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--background', default='', help="'wall|floor': together one class more")
     parser.add_argument('--out', default='segmented', help='where the files go')
-    parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
+    parser.add_argument(
+        '--model',
+        '--config',
+        dest='model',
+        help="a config, a student's file, an exported file, or user/name on the hub; default "
+        "OpenAI's ViT-B/16, or the miniature without it",
+    )
     parser.add_argument('--checkpoint', help="a student's, or other weights of the CLIP")
     parser.add_argument('--templates', help='prompt templates: plain, imagenet, maskclip85, ...')
     parser.add_argument('--tau', type=float, help='temperature of a class weight')
@@ -50,7 +56,7 @@ def run_segment(argv: Sequence[str] | None = None) -> None:
     segment_source(
         args.source,
         args.out,
-        config=args.config,
+        config=args.model,
         checkpoint=args.checkpoint,
         device=args.device,
         cfg_options=args.cfg_options,

@@ -124,12 +124,13 @@ def export(
         classes=json.dumps(vocabulary.labels),
         palette=json.dumps(vocabulary.palette),
         resize=json.dumps(resizing(transforms)),
+        scale=json.dumps(network.scoring.scale),
         input='image: (N, 3, H, W) float32, RGB in 0..255',
         output='scores: (N, C, H, W) float32, the class of a pixel has the highest',
     )
     with atomic_path(path) as temporary:
         (_write_onnx if file_format == 'onnx' else _write_program)(module, temporary, metadata)
-        run = (_onnx_runner if file_format == 'onnx' else _program_runner)(temporary)
+        run = onnx_runner(temporary)[0] if file_format == 'onnx' else _program_runner(temporary)
         agreement = min(_agreement(network, run, size) for size in SIZES)
         if agreement < AGREEMENT:
             raise UserError(f'the file agrees with the network on {100 * agreement:.2f} % only')
@@ -186,13 +187,26 @@ def _write_onnx(module: nn.Module, path: Path, metadata: dict[str, str]) -> None
     onnx.save(model, path)
 
 
-def _onnx_runner(path: Path) -> Runner:
-    import onnxruntime
+def onnx_runner(path: Path, device: str = 'cpu') -> tuple[Runner, dict[str, str]]:
+    """Load an ONNX file by onnxruntime; return what runs it, and its metadata.
 
+    Raises:
+        UserError: onnxruntime is not installed. Its own errors pass through.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            "ONNX files need onnxruntime: pip install 'maskclip-plus[export]'"
+        ) from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    return lambda image: session.run(None, {'image': image.numpy()})[0]
+    options.log_severity_level = 4
+    providers = onnxruntime.get_available_providers()
+    if device == 'cpu':
+        providers = ['CPUExecutionProvider']
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    known = session.get_modelmeta().custom_metadata_map
+    return lambda image: session.run(None, {'image': image.numpy()})[0], known
 
 
 def _write_program(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:

@@ -17,17 +17,20 @@ from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.errors import UserError
 from mmseg.models.build import build, build_maskclip, without_type
+from mmseg.models.maskclip_plus import MaskClipPlus
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.resize import Windows
+from mmseg.models.student_file import RESIZING, describe_student
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.vocabularies import load_vocabulary
 
+from .exported import load_exported
+from .find_model import find_model, student_config
 from .result import Segmentation, erase_uncertain
 from .test import use_checkpoint
 from .words import Words, words_of
 
 KEPT = 8  # vocabularies whose embeddings a model keeps
-RESIZING = ('Resize', 'ResizeShortSide')
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 
 
@@ -39,7 +42,7 @@ class Segmenter:
     Attributes:
         vocabulary: the config's classes.
         device: where it computes.
-        is_student: whether it is a student, which knows the classes of its training only.
+        is_student: whether it is a student, or an exported file: it knows its own classes only.
         transforms: resizing steps of the test pipeline; without them photos keep their size.
     """
 
@@ -50,6 +53,7 @@ class Segmenter:
         steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
         self.transforms = [TRANSFORMS.build(step) for step in steps if step['type'] in RESIZING]
         self.lock, self.networks = threading.Lock(), dict[Words, Any]()
+        description = describe_student(config) if self.is_student else None
         if checkpoint is not None:
             use_checkpoint(config, checkpoint)
         if self.is_student:
@@ -61,6 +65,7 @@ class Segmenter:
             config.model.teacher = None
             config.model.backbone.pretrained = False
             network = MODELS.build(config.model).to(device).eval()
+            network.description = description
             self.networks[Words(self.vocabulary)] = network
         else:
             self.clip, self.extractor = self._load(config.model.backbone)
@@ -70,6 +75,18 @@ class Segmenter:
     def _load(self, backbone: Mapping[str, Any]) -> tuple[Any, Any]:
         clip, extractor = build(backbone, default=CLIPDenseExtractor, where='backbone')
         return clip, extractor.to(self.device)
+
+    @property
+    def student(self) -> Any:
+        """The MaskClipPlus of a student, with `save_pretrained` and `push_to_hub`.
+
+        Raises:
+            UserError: it is a MaskCLIP, or an exported file.
+        """
+        network = self.networks.get(Words(self.vocabulary))
+        if not isinstance(network, MaskClipPlus):
+            raise UserError('this model is no student with weights of its own')
+        return network
 
     def network(self, words: Words) -> Any:
         """Return the Segmentor for these words; only text is computed anew.
@@ -134,6 +151,15 @@ class Segmenter:
         return image, crop.permute(2, 0, 1).to(self.device)
 
 
+class ExportedSegmenter(Segmenter):
+    """A file of tools/export.py, run by onnxruntime or OpenVINO."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        self.config, self.device, self.is_student = Config(), device, True
+        network, self.vocabulary, self.transforms = load_exported(path, device)
+        self.lock, self.networks = threading.Lock(), {Words(self.vocabulary): network}
+
+
 def _new_text(text: Mapping[str, Any], templates: str | None) -> dict[str, Any]:
     """Return the config's settings of text without its file, and with templates that are named."""
     settings = {k: v for k, v in text.items() if k != 'file'}
@@ -153,23 +179,37 @@ def init_model(
     device: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
 ) -> Segmenter:
-    """Load a model.
+    """Load a model from anything that holds one.
 
     In this process fp32 becomes IEEE's on GPUs, see `mmseg.engine.allow_tf32`.
 
     Args:
-        config: a config file, or a Config.
-        checkpoint: weights that replace the config's; a student needs them.
+        config: a Config, or a config's file or name; a student's file of tools/train.py or
+            tools/publish_model.py; a file of tools/export.py, or OpenVINO's conversion of one; a
+            folder of `MaskClipPlus.save_pretrained`, or the name of one on the hub, 'user/name'.
+        checkpoint: weights that replace the config's; a student's config needs them.
         device: 'cpu', an accelerator's name, or None for the best there is.
-        cfg_options: {key: value} of a config file to override.
+        cfg_options: {key: value} of the config to override.
 
     Raises:
         UserError: a setting or file that cannot be used.
     """
-    if isinstance(config, (str, Path)):
-        config = load_config(config, cfg_options)
     allow_tf32(False)
-    return Segmenter(config, device_of(device), checkpoint)
+    device = device_of(device)
+    if not isinstance(config, (str, Path)):
+        return Segmenter(config, device, checkpoint)
+    found = find_model(config)
+    if found.kind == 'config':
+        return Segmenter(load_config(found.path, cfg_options), device, checkpoint)
+    if checkpoint is not None:
+        raise UserError(f'{config} is a model by itself; leave out the checkpoint {checkpoint}')
+    if found.description is None:
+        if cfg_options:
+            raise UserError(f'{config} is an exported file, which has no config to override')
+        return ExportedSegmenter(found.path, device)
+    segmenter = Segmenter(student_config(found.description, cfg_options), device, found.path)
+    segmenter.student.description = found.description
+    return segmenter
 
 
 def segment(

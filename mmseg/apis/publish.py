@@ -6,12 +6,11 @@ from typing import Any
 
 import mmengine
 from mmengine.config import Config
-from safetensors.torch import save_file
 
-import mmseg
 from mmseg.errors import UserError
-from mmseg.models.checkpoints import read_student, require_same_training, switches_of
-from mmseg.utils import atomic_path, digest_file, read_json
+from mmseg.models.checkpoints import read_student, require_same_training
+from mmseg.models.student_file import KEY, describe_student, require_description, write_student
+from mmseg.utils import digest_file, read_json
 from mmseg.vocabularies import load_vocabulary
 
 
@@ -20,7 +19,8 @@ def publish(
 ) -> str:
     """Write a student's checkpoint as a .safetensors without optimizer, teacher or counters.
 
-    Its metadata hold vocabulary, config and version, and the metrics of a file of tools/test.py.
+    Its metadata hold all that `init_model` needs of it, vocabulary, config and version, and the
+    metrics of a file of tools/test.py.
 
     Args:
         config: the student's.
@@ -44,24 +44,20 @@ def publish(
     rows = len(state['decode_head.conv_seg.embeddings'])
     if rows != len(vocabulary):
         raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')
-    words = dict(labels=vocabulary.labels, prompts=vocabulary.prompts, palette=vocabulary.palette)
-    metadata = dict(
-        vocabulary=json.dumps(words),
-        class_weight=json.dumps(switches_of(config.model.get('class_weight'))),
-        config=config.pretty_text,
-        metrics=json.dumps(_read_metrics(metrics)),
-        mmseg=mmseg.__version__,
-        mmengine=mmengine.__version__,
-    )
-    with atomic_path(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata)
+    description = describe_student(config, *_read_metrics(metrics))
+    if KEY in meta:  # the file knows better how it was trained
+        description['training'] = require_description(json.loads(meta[KEY]), checkpoint)['training']
+    more = dict(config=config.pretty_text, mmengine=mmengine.__version__)
+    write_student(state, description, path, more)
     return digest_file(path)
 
 
-def _read_metrics(path: str | Path | None) -> dict[str, Any]:
+def _read_metrics(path: str | Path | None) -> tuple[dict[str, Any], str]:
+    """Read the metrics, and what they were measured on"""
     if path is None:
-        return {}
+        return {}, ''
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get('metric'), dict):
         raise UserError(f'{path} is no eval_single_scale_*.json of tools/test.py')
-    return content['metric']
+    photos, protocol = content.get('photos'), content.get('protocol')
+    return content['metric'], f'{photos} photos, protocol {protocol}' if photos else ''

@@ -47,7 +47,7 @@ def segment_source(
     Args:
         source: the photo, folder or video.
         out: the folder of the results.
-        config: a config file; None for `default_config()`.
+        config: see `init_model`; None for `default_config()`.
         checkpoint: weights in place of the config's.
         device: see `init_model`.
         cfg_options: keys of the config to override.

@@ -1,5 +1,6 @@
 """Train a config's student, from the start or from where a run stopped."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmseg.engine import (
 )
 from mmseg.errors import UserError
 from mmseg.models import MaskClipPlus, count_parameters
+from mmseg.models.student_file import KEY, describe_student
 from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
@@ -68,6 +70,9 @@ def train(
     """
     config.work_dir = str(work_dir or config.get('work_dir') or default_work_dir(config))
     output_dir(config.work_dir)
+    description = {}
+    if config.model.type == 'MaskClipPlus':  # with it, the checkpoint needs no config
+        description[KEY] = json.dumps(describe_student(config))
     config.device = init_processes(launcher, device_of(device))
     config.launcher = launcher
     _set_randomness(config, seed, deterministic)
@@ -78,7 +83,7 @@ def train(
     _set_start(config, resume, load_from, settings)
     _check_data(config)
     runner = _build_runner(config)
-    runner.register_hook(CheckpointContentHook(settings))
+    runner.register_hook(CheckpointContentHook(settings, description))
     record = {}
     if is_main_process():
         print(_parameters_line(bare(runner.model)))

@@ -71,7 +71,7 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
         config = Config.fromfile(path)
     _complete_paths(config, None)
     drop_copies(config)
-    _merge(config, from_mmseg_0(options or {}), path)
+    merge_options(config, options or {}, path)
     _require_our_config(config, path)
     check_config(config, complete=False)
     resolved = resolve_shared_keys(config, _read_teacher(config, path))
@@ -104,8 +104,13 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f'the config {str(path)!r} does not exist{hint}; {_WHERE}')
 
 
-def _merge(config: Config, options: dict[str, Any], path: Path) -> None:
-    """Override keys of a config, in place"""
+def merge_options(config: Config, options: Mapping[str, Any], path: str | Path) -> None:
+    """Override keys of a config, in place.
+
+    Raises:
+        UserError: `path`, for the message, has no such key to override.
+    """
+    options = from_mmseg_0(options)
     try:
         config.merge_from_dict(options)
     except Exception as error:  # mmengine raises several types

@@ -77,10 +77,11 @@ class CheckpointContentHook(Hook):
 
     Args:
         settings: the run's `training_settings`.
+        meta: texts for the checkpoint's `meta`.
     """
 
-    def __init__(self, settings: dict[str, str]) -> None:
-        self.settings = settings
+    def __init__(self, settings: dict[str, str], meta: dict[str, str] | None = None) -> None:
+        self.settings, self.meta = settings, meta or {}
 
     def before_train(self, runner: Runner) -> None:
         if is_main_process():
@@ -95,7 +96,7 @@ class CheckpointContentHook(Hook):
                 f'another training began in {runner.work_dir}, with other settings ({changed}); '
                 'use another --work-dir'
             )
-        checkpoint['meta']['settings'] = self.settings
+        checkpoint['meta'] |= dict(self.meta, settings=self.settings)
         checkpoint.pop('param_schedulers', None)
         info = {
             name: value.item() if hasattr(value, 'item') else value

@@ -15,6 +15,7 @@ from .class_weight import ClassWeight
 from .data_preprocessor import stack_padded
 from .decode_heads import DecodeHead
 from .frozen import Frozen, FrozenOwner
+from .hub import HubStudent
 from .losses import count_pixels, cross_entropy, distance
 from .maskclip import MaskClip
 from .phase import Phase, require_phase, within
@@ -28,7 +29,7 @@ Momentum = Annotated[float, Interval(gt=0, le=1)]
 Batch = Sequence[SegDataSample]
 
 
-class MaskClipPlus(FrozenOwner, Segmentor):
+class MaskClipPlus(FrozenOwner, Segmentor, HubStudent):
     """A student that learns MaskCLIP's labels (MaskCLIP+, ECCV 2022, section 3.4).
 
     At test it is the student alone. In training, annotated pixels keep their label. All others (-1)

@@ -183,7 +183,11 @@ def test_the_example_labels_as_the_network(example, tmp_path, capsys):
     scene.resize((384, 384)).save(tmp_path / 'a.png')
     example.main([str(tmp_path / name) for name in ('a.onnx', 'a.png', 'labels.png')])
     found = np.asarray(Image.open(tmp_path / 'labels.png'))
-    assert (found == segment(model, tmp_path / 'a.png').labels).mean() > 0.98
+    expected = segment(model, tmp_path / 'a.png')
+    assert (found == expected.labels).mean() > 0.98
+    ours = segment(init_model(tmp_path / 'a.onnx', device='cpu'), tmp_path / 'a.png')
+    assert (ours.labels == expected.labels).mean() > 0.99 and ours.palette == expected.palette
+    assert np.abs(ours.probability - expected.probability).mean() < 0.01
     assert 'moon' in capsys.readouterr().out
 
 

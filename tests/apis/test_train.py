@@ -16,7 +16,7 @@ import torch
 from conftest import group_environment
 from test_tools import result_of, run_test
 
-from mmseg.apis import command_lines
+from mmseg.apis import command_lines, init_model
 from mmseg.apis.command import run_command
 from mmseg.apis.publish import publish
 from mmseg.engine import init_processes, load_config
@@ -89,6 +89,9 @@ def test_train_then_test_without_the_teacher(student_config, tmp_path, capsys):
     assert not any('teacher' in name or 'clip' in name for name in state)
     (tmp_path / 'text.pth').unlink()  # the student has its text with it
     checkpoint = tmp_path / 'run' / 'iter_6.pth'
+    models = init_model(checkpoint, device='cpu'), init_model(student_config, checkpoint, 'cpu')
+    assert same(*(model.student.state_dict() for model in models))
+    assert [model.transforms[0].scale for model in models] == [[64, 64], (64, 64)]
     assert run_test(student_config, checkpoint, '--work-dir', tmp_path / 'test') == 0
     assert 'mIoU' in result_of(tmp_path / 'test')['metric']
 

@@ -85,6 +85,17 @@ def test_side_by_side(app, model):
         app.compare(model, None, photo, words, '', [], 1.0, 0.0)
 
 
+def test_a_student_alone(app, student_file):
+    pytest.importorskip('gradio')
+    base, student = app.load_models(app.parse_arguments(['--model', str(student_file)]))
+    answer = app.compare(base, student, scene(), '', '', ['student'], 1.0, 0.0)
+    assert base is None and len(answer['panels'][0]['names']) == 14
+    page = app.build_page(base, student, 10**6, miniature=False)
+    blocks = {getattr(block, 'label', None): block for block in page.blocks.values()}
+    assert blocks['side by side'].value == ['student']
+    assert not blocks['classes'].parent.parent.visible  # of a form of text boxes
+
+
 def test_a_name_has_one_colour_in_all_pictures(app):
     labels, red, green, blue = np.zeros((1, 1), np.uint8), (128, 0, 0), (0, 128, 0), (0, 0, 128)
 

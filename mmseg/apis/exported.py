@@ -1,0 +1,112 @@
+"""Exported files as models: ONNX of `mmseg.apis.export`, and what OpenVINO converts from it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Interval, Len
+from torch import Tensor
+
+from mmseg.datasets.transforms import Resize, ResizeShortSide
+from mmseg.errors import UserError
+from mmseg.models.postprocess import Scoring
+from mmseg.models.segmentor import Segmentor
+from mmseg.utils import reason_of, require_setting
+from mmseg.vocabularies import Vocabulary
+
+from .export import Runner, onnx_runner
+
+Byte = Annotated[int, Interval(ge=0, le=255)]
+METADATA: dict[str, Any] = dict(
+    classes=list[str],
+    palette=list[Annotated[list[Byte], Len(3, 3)]],
+    resize=list[dict],
+    scale=float | None,
+)
+
+
+class ExportedNetwork(Segmentor):
+    """A network in a file, whose logits have the size of its input.
+
+    Args:
+        run: (N, 3, H, W) float32 RGB in 0..255 -> (N, C, H, W).
+        num_classes: C.
+        scale: see `Scoring`.
+    """
+
+    def __init__(self, run: Runner, num_classes: int, scale: float | None) -> None:
+        super().__init__(score_stride=1, scoring=Scoring(scale=scale))
+        self.run, self.num_classes = run, num_classes
+
+    def window_logits(self, image: Tensor, embedding: Tensor | None = None) -> tuple[Tensor, None]:
+        """Run the file: (N, 3, H, W) -> (N, C, H, W), None; see `Segmentor`
+
+        Raises:
+            UserError: it refuses this size, or gives something else than scores.
+        """
+        size = (len(image), self.num_classes, *image.shape[2:])
+        try:
+            scores = self.run(image.cpu())
+        except Exception as error:  # the errors of runtimes have no common type
+            photo = f'{size[3]}x{size[2]}'
+            raise UserError(f'the model cannot run on {photo}: {reason_of(error)}') from error
+        if scores.shape != size:
+            raise UserError(f'the model gives scores {scores.shape}, not {size} as its classes')
+        return torch.from_numpy(scores).to(image), None
+
+
+def load_exported(path: Path, device: str) -> tuple[ExportedNetwork, Vocabulary, list[Any]]:
+    """Load a file of tools/export.py, or its conversion by OpenVINO.
+
+    Returns:
+        The network, its classes, and the steps that resize a photo for it.
+
+    Raises:
+        UserError: the runtime is not installed, or the file is damaged or of another project.
+    """
+    load = _load_openvino if path.suffix == '.xml' else onnx_runner
+    try:
+        run, known = load(path, device)
+    except UserError:
+        raise
+    except Exception as error:  # the errors of runtimes have no common type
+        raise UserError(f'{path} cannot be read as a model: {reason_of(error)}') from error
+    try:
+        values = {key: json.loads(known[key]) for key in METADATA}
+        for key, annotation in METADATA.items():
+            require_setting(key, values[key], annotation)
+        names, colours = values['classes'], values['palette']
+        words, palette = tuple((name,) for name in names), tuple(map(tuple, colours))
+        vocabulary = Vocabulary(path.stem, tuple(names), words, palette)
+        steps = [_resizing(step) for step in values['resize']]
+        network = ExportedNetwork(run, len(names), values['scale'])
+    except (KeyError, TypeError, ValueError, RecursionError, UserError) as error:
+        reason = f'it lacks {error}' if isinstance(error, KeyError) else reason_of(error)
+        raise UserError(
+            f'{path} was not written by this version of tools/export.py ({reason}); export it again'
+        ) from error
+    return network.eval(), vocabulary, steps
+
+
+def _resizing(step: Mapping[str, Any]) -> Resize | ResizeShortSide:
+    """Undo `mmseg.apis.export.resizing` for one step"""
+    if 'short_side' in step:
+        return ResizeShortSide(step['short_side'], step['multiple'])
+    return Resize(step['fit'])
+
+
+def _load_openvino(path: Path, device: str) -> tuple[Runner, Mapping[str, str]]:
+    """Load a model.xml; OpenVINO keeps the metadata of an ONNX file below 'framework'"""
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError(f"{path} needs openvino: pip install 'maskclip-plus[openvino]'") from error
+    core = openvino.Core()
+    model = core.read_model(path)
+    known = {}
+    if model.has_rt_info(['framework']):
+        known = {k: str(value) for k, value in model.get_rt_info(['framework']).value.items()}
+    compiled = core.compile_model(model, 'CPU' if device == 'cpu' else 'AUTO')
+    return lambda image: compiled(image.numpy())[0], known
