@@ -109,4 +109,4 @@ def _load_openvino(path: Path, device: str) -> tuple[Runner, Mapping[str, str]]:
     if model.has_rt_info(['framework']):
         known = {k: str(value) for k, value in model.get_rt_info(['framework']).value.items()}
     compiled = core.compile_model(model, 'CPU' if device == 'cpu' else 'AUTO')
-    return lambda image: compiled(image.numpy())[0], known
+    return lambda image: compiled.infer_new_request(image.numpy())[0], known  # of any thread

@@ -15,6 +15,7 @@ from mmseg.models.student_file import read_description
 
 EXPORTED = ('.onnx', '.xml')  # of tools/export.py, and of OpenVINO
 TRAINED = ('.pth', '.pt', '.bin', '.safetensors')
+HUB_NAME = re.compile(r'[\w.-]+/[\w.-]+')
 
 
 class Found(NamedTuple):
@@ -39,9 +40,7 @@ def find_model(name: str | Path) -> Found:
         UserError: nothing of this name holds a model.
     """
     path = Path(name)
-    if path.is_file() and path.suffix == '.py':
-        return Found('config', path)
-    if path.suffix in EXPORTED + TRAINED or path.is_file():
+    if path.suffix in EXPORTED + TRAINED:
         if not path.is_file():
             raise UserError(f'no such file: {path}')
         if path.suffix in EXPORTED:
@@ -50,16 +49,17 @@ def find_model(name: str | Path) -> Found:
     converted = sorted(path.glob('*.xml')) if path.is_dir() else []
     if len(converted) == 1:
         return Found('exported', converted[0])
-    try:
-        return Found('config', find_config(name))
-    except UserError:
-        if path.is_dir() and not (path / CONFIG).is_file():
-            raise UserError(
-                f'the folder {path} holds no model: neither {CONFIG} and {WEIGHTS} of a student, '
-                'nor one .xml of OpenVINO'
-            ) from None
-        if not path.is_dir() and not re.fullmatch(r'[\w.-]+/[\w.-]+(?<!\.py)', str(name)):
-            raise
+    if not (path / CONFIG).is_file():
+        try:
+            return Found('config', find_config(name))
+        except UserError:
+            if path.is_dir():
+                raise UserError(
+                    f'the folder {path} holds no model: neither {CONFIG} and {WEIGHTS} of a '
+                    'student, nor one .xml of OpenVINO'
+                ) from None
+            if path.is_file() or path.suffix == '.py' or not HUB_NAME.fullmatch(str(name)):
+                raise
     description, weights = fetch_student(name)
     return Found('student', weights, description)
 

@@ -101,7 +101,7 @@ def find_config(name: str | Path) -> Path:
     if len(parts) == 1 and below.stem in known:
         return known[below.stem]
     hint = nearest(below.stem, known)
-    raise UserError(f'the config {str(path)!r} does not exist{hint}; {_WHERE}')
+    raise UserError(f'the config {path} does not exist{hint}; {_WHERE}')
 
 
 def merge_options(config: Config, options: Mapping[str, Any], path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,7 @@ def of_somebody(folder):
     write_onnx(folder / 'wrong.onnx', 3, resize=[], scale=1.0, palette=[[0, 0, 300]] * 3)
     (folder / 'junk.onnx').write_text('junk')
     (folder / 'empty').mkdir()
+    (folder / 'empty' / 'a.png').touch()
     (folder / 'half').mkdir()
     (folder / 'half' / 'config.json').write_text('{}')
     (folder / 'bert').mkdir()
@@ -118,8 +120,9 @@ def of_somebody(folder):
         ('half', 'the folder half holds no student: it lacks model.safetensors'),
         ('bert', 'bert/config.json describes no student of this project'),
         ('weights.pth', 'weights.pth does not say of what network it is; name its config'),
-        ('maskclip_rm', r"'maskclip_rm' does not exist \(nearest: 'maskclip_rn'\)"),
-        ('my/own.py', "the config 'my/own.py' does not exist"),
+        ('maskclip_rm', r"maskclip_rm does not exist \(nearest: 'maskclip_rn'\)"),
+        ('my/own.py', "the config my/own.py does not exist"),
+        ('empty/a.png', 'the config empty/a.png is no Python file'),
     ],
 )
 def test_what_holds_no_model_is_one_line(name, words, tmp_path, monkeypatch):
@@ -153,3 +156,5 @@ def test_what_is_here_comes_before_names(student_file, tmp_path, monkeypatch):
     (tmp_path / 'maskclip_rn.py').touch()
     assert find_model('maskclip_rn.py').path.absolute() == tmp_path / 'maskclip_rn.py'
     assert find_model(student_file).kind == 'student'
+    init_model(student_file, device='cpu').student.save_pretrained(tmp_path / 'maskclip_vit')
+    assert find_model('maskclip_vit').path.parent == Path('maskclip_vit')

@@ -231,7 +231,7 @@ def test_configs_are_found_by_name_from_anywhere(name, found, tmp_path, monkeypa
     assert find_config('maskclip_rn').parent == ROOT / 'configs' / 'miniature'
     (tmp_path / 'maskclip_rn.py').touch()
     assert find_config('maskclip_rn.py') == Path('maskclip_rn.py')
-    with pytest.raises(UserError, match="'maskclip_rm' .*nearest: 'maskclip_rn'"):
+    with pytest.raises(UserError, match="maskclip_rm .*nearest: 'maskclip_rn'"):
         load_config('maskclip_rm')
 
 
