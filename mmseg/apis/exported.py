@@ -74,20 +74,28 @@ def load_exported(path: Path, device: str) -> tuple[ExportedNetwork, Vocabulary,
     except Exception as error:  # the errors of runtimes have no common type
         raise UserError(f'{path} cannot be read as a model: {reason_of(error)}') from error
     try:
-        values = {key: json.loads(known[key]) for key in METADATA}
-        for key, annotation in METADATA.items():
-            require_setting(key, values[key], annotation)
-        names, colours = values['classes'], values['palette']
-        words, palette = tuple((name,) for name in names), tuple(map(tuple, colours))
-        vocabulary = Vocabulary(path.stem, tuple(names), words, palette)
-        steps = [_resizing(step) for step in values['resize']]
-        network = ExportedNetwork(run, len(names), values['scale'])
-    except (KeyError, TypeError, ValueError, RecursionError, UserError) as error:
-        reason = f'it lacks {error}' if isinstance(error, KeyError) else reason_of(error)
-        raise UserError(
-            f'{path} was not written by this version of tools/export.py ({reason}); export it again'
-        ) from error
-    return network.eval(), vocabulary, steps
+        return _described(run, known, path.stem)
+    except KeyError as error:
+        reason = f'it lacks {error}'
+    except (TypeError, ValueError, RecursionError, UserError) as error:
+        reason = reason_of(error)
+    raise UserError(
+        f'{path} was not written by this version of tools/export.py ({reason}); export it again'
+    )
+
+
+def _described(
+    run: Runner, known: Mapping[str, str], name: str
+) -> tuple[ExportedNetwork, Vocabulary, list[Any]]:
+    """Read the metadata of a file; errors of several types if another project wrote it"""
+    values = {key: json.loads(known[key]) for key in METADATA}
+    for key, annotation in METADATA.items():
+        require_setting(key, values[key], annotation)
+    names, colours = values['classes'], values['palette']
+    words, palette = tuple((name,) for name in names), tuple(map(tuple, colours))
+    vocabulary = Vocabulary(name, tuple(names), words, palette)
+    steps = [_resizing(step) for step in values['resize']]
+    return ExportedNetwork(run, len(names), values['scale']).eval(), vocabulary, steps
 
 
 def _resizing(step: Mapping[str, Any]) -> Resize | ResizeShortSide:

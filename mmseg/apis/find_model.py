@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from mmengine.config import Config
 
 from mmseg.engine import find_config
-from mmseg.engine.config import merge_options
+from mmseg.engine.config import config_path, merge_options
 from mmseg.errors import UserError
 from mmseg.models.hub import CONFIG, WEIGHTS, fetch_student
 from mmseg.models.student_file import read_description
@@ -49,17 +49,16 @@ def find_model(name: str | Path) -> Found:
     converted = sorted(path.glob('*.xml')) if path.is_dir() else []
     if len(converted) == 1:
         return Found('exported', converted[0])
+    config = config_path(name)
     if not (path / CONFIG).is_file():
-        try:
-            return Found('config', find_config(name))
-        except UserError:
-            if path.is_dir():
-                raise UserError(
-                    f'the folder {path} holds no model: neither {CONFIG} and {WEIGHTS} of a '
-                    'student, nor one .xml of OpenVINO'
-                ) from None
-            if path.is_file() or path.suffix == '.py' or not HUB_NAME.fullmatch(str(name)):
-                raise
+        on_hub = path.suffix != '.py' and not path.is_file() and HUB_NAME.fullmatch(str(name))
+        if config is None and path.is_dir():
+            raise UserError(
+                f'the folder {path} holds no model: neither {CONFIG} and {WEIGHTS} of a student, '
+                'nor one .xml of OpenVINO'
+            )
+        if config is not None or not on_hub:
+            return Found('config', config or find_config(name))
     description, weights = fetch_student(name)
     return Found('student', weights, description)
 

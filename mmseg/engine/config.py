@@ -17,6 +17,7 @@ from .shared_keys import Resolved, drop_copies, resolve_shared_keys
 
 CONFIGS = RESOURCES / 'configs'
 _WHERE = f'the configs of this project are below {CONFIGS}'
+_LEAVES = '[!_]*/**/*.py'  # all but the bases
 READING = threading.RLock()  # held while `Config._file2dict` is replaced
 
 # Keys whose text may name a file, or a folder.
@@ -80,28 +81,35 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
 
 
 def find_config(name: str | Path) -> Path:
-    """Find a config by its path, or one of this project's by its name.
-
-    'maskclip/maskclip_r50_520x520_pascal_context_59.py' and the same below `configs/` mean a file
-    below `CONFIGS` if the current folder has none; so does the name alone, with or without .py.
+    """Find a config by its path, or one of this project's by its name; see `config_path`.
 
     Raises:
         UserError: no such file, with the nearest name; or no Python file.
     """
-    path = Path(name)
-    if path.is_file() and path.suffix == '.py':
+    path = config_path(name)
+    if path is not None:
         return path
+    if Path(name).is_file():
+        raise UserError(f'the config {name} is no Python file; {_WHERE}')
+    hint = nearest(Path(name).stem, [file.stem for file in CONFIGS.glob(_LEAVES)])
+    raise UserError(f'the config {name} does not exist{hint}; {_WHERE}')
+
+
+def config_path(name: str | Path) -> Path | None:
+    """Find a config by its path, or one of this project's by its name; None if there is none.
+
+    'maskclip/maskclip_r50_520x520_pascal_context_59.py' and the same below `configs/` mean a file
+    below `CONFIGS` if the current folder has none; so does the name alone, with or without .py.
+    """
+    path = Path(name)
     if path.is_file():
-        raise UserError(f'the config {path} is no Python file; {_WHERE}')
+        return path if path.suffix == '.py' else None
     parts = path.parts[path.parts[:1] == ('configs',) :]
     below = CONFIGS.joinpath(*parts[:-1], f'{path.name.removesuffix(".py")}.py')
     if below.is_file():
         return below
-    known = {file.stem: file for file in CONFIGS.glob('[!_]*/**/*.py')}
-    if len(parts) == 1 and below.stem in known:
-        return known[below.stem]
-    hint = nearest(below.stem, known)
-    raise UserError(f'the config {path} does not exist{hint}; {_WHERE}')
+    leaves = CONFIGS.glob(_LEAVES) if len(parts) == 1 else ()
+    return next((file for file in leaves if file.stem == below.stem), None)
 
 
 def merge_options(config: Config, options: Mapping[str, Any], path: str | Path) -> None:
