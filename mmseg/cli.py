@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg.apis.command import run_command
-from mmseg.apis.command_lines import run_segment, run_test, run_train
+from mmseg.apis.command_lines import run_segment, run_test, run_train, run_words
 from mmseg.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -19,6 +19,7 @@ COMMANDS = {
     'segment': (run_segment, 'Segment photos into classes named in words.'),
     'test': (run_test, 'Evaluate, draw or write labels of a test set.'),
     'train': (run_train, 'Train a student, or a CLIP.'),
+    'words': (run_words, 'Propose words for photos.'),
 }
 
 

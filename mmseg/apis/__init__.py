@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .inference import Segmenter, inference_model, init_model, segment, show_result_pyplot
+    from .propose import propose_words
     from .result import Segmentation
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'Segmenter',
     'inference_model',
     'init_model',
+    'propose_words',
     'segment',
     'show_result_pyplot',
 ]
@@ -23,7 +25,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    module = import_module('.result' if name == 'Segmentation' else '.inference', __name__)
+    files = dict(Segmentation='.result', propose_words='.propose')
+    module = import_module(files.get(name, '.inference'), __name__)
     return getattr(module, name)
 
 

@@ -16,12 +16,14 @@ from mmseg.errors import UserError
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
 
 from .inference import CONFIGS, Segmenter, init_model, segment
+from .propose import print_proposal, propose_words
 from .result import Segmentation
 
 VIDEOS = {'.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v'}
 MOV_ATOMS = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip')  # a .mp4 or .mov starts so
 DEFAULT = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
 MINIATURE = 'miniature/maskclip_rn.py'
+AUTO = 'auto'  # the classes that `propose_words` finds
 HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 
 
@@ -46,7 +48,7 @@ def segment_source(
         device: see `init_model`.
         cfg_options: keys of the config to override.
         save_scores: also write class scores.
-        options: see `segment`.
+        options: see `segment`; the classes 'auto' are those of `propose_words`.
 
     Raises:
         UserError: words, settings or files that cannot be used.
@@ -58,7 +60,11 @@ def segment_source(
     photos = [] if video else list_photos(source)
     if out.resolve() in {path.resolve().parent for path in photos or [source]}:
         raise UserError(f'--out {out} is where the photos are, which could be overwritten')
+    if video and options.get('classes') == AUTO:
+        raise UserError(f'--classes {AUTO} proposes words for photos; name the classes of a video')
     model = init_model(config or default_config(), checkpoint, device, cfg_options)
+    if options.get('classes') == AUTO:
+        options['classes'] = print_proposal(propose_words(model, photos))
     segment(model, [], **options)  # check words and settings before any photo is read
     output_dir(out)
     if video:
