@@ -14,7 +14,7 @@ PAGES = {
 }
 OUTSIDE = ('LICENSE', 'NOTICE')  # no pages: their links become plain words
 API = {
-    'apis': ('Inference', ['mmseg.apis.inference', 'mmseg.apis.result']),
+    'apis': ('Inference', ['mmseg.apis.inference', 'mmseg.apis.result', 'mmseg.apis.propose']),
     'models': ('Models', ['mmseg.models']),
     'clip': ('CLIP', ['mmseg.clip', 'mmseg.clip.readout']),
     'datasets': ('Data sets and transforms', ['mmseg.datasets']),

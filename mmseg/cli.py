@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg.apis.command import run_command
-from mmseg.apis.command_lines import run_segment, run_test, run_train
+from mmseg.apis.command_lines import run_segment, run_test, run_train, run_words
 from mmseg.errors import UserError
 from mmseg.labelling.distill_command import run_distill
 from mmseg.utils import RESOURCES, nearest
@@ -22,6 +22,7 @@ COMMANDS = {
     'distill': (run_distill, 'From photos and words to labels, a student and a report.'),
     'test': (run_test, 'Evaluate, draw or write labels of a test set.'),
     'train': (run_train, 'Train a student, or a CLIP.'),
+    'words': (run_words, 'Propose words for photos.'),
 }
 
 

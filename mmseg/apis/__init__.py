@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .inference import Segmenter, inference_model, init_model, segment, show_result_pyplot
+    from .propose import propose_words
     from .result import Segmentation
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'distill',
     'inference_model',
     'init_model',
+    'propose_words',
     'segment',
     'show_result_pyplot',
 ]
@@ -24,7 +26,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    homes = dict(Segmentation='mmseg.apis.result', distill='mmseg.labelling.distill')
+    homes = dict(
+        Segmentation='mmseg.apis.result',
+        distill='mmseg.labelling.distill',
+        propose_words='mmseg.apis.propose',
+    )
     return getattr(import_module(homes.get(name, 'mmseg.apis.inference')), name)
 
 

@@ -22,7 +22,9 @@ def parse_segment(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('source', help='a photo, a folder of photos, or a video')
     parser.add_argument(
-        '--classes', help="'dog, grass, person|people': | names synonyms; default the config's"
+        '--classes',
+        help="'dog, grass, person|people': | names synonyms; 'auto': words that CLIP sees in the "
+        "photos, see `maskclip words`; default the config's",
     )
     parser.add_argument('--background', default='', help="'wall|floor': together one class more")
     parser.add_argument('--out', default='segmented', help='where the files go')
@@ -70,6 +72,35 @@ def run_segment(argv: Sequence[str] | None = None) -> None:
         window=args.window,
         stride=args.stride,
     )
+
+
+def run_words(argv: Sequence[str] | None = None) -> None:
+    """Run `maskclip words`."""
+    parser = argparse.ArgumentParser(
+        prog='words', description='Propose words for photos, with their shares of the photos.'
+    )
+    parser.add_argument('source', help='a photo, or a folder of photos')
+    parser.add_argument(
+        '--from',
+        dest='candidates',
+        metavar='LIST',
+        help='a vocabulary (ade20k, coco_stuff_171, ...) or a text file, one name a line; default '
+        "pascal_context_459, or the config's classes if its CLIP cannot read that",
+    )
+    parser.add_argument('--top', type=int, metavar='N', help='at most N words')
+    parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
+    add_device(parser)
+    add_config_options(parser)
+    args = parser.parse_args(argv)
+    from mmseg.datasets.reading import list_photos
+
+    from .inference import init_model
+    from .propose import print_proposal, propose_words
+    from .segment_files import default_config
+
+    photos = list_photos(args.source)
+    model = init_model(args.config or default_config(), None, args.device, args.cfg_options)
+    print_proposal(propose_words(model, photos, args.candidates, top=args.top))
 
 
 def parse_test(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmseg.clip import CLIPDenseExtractor
 from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
+from mmseg.engine.shared_keys import CLIP_SIZE
 from mmseg.errors import UserError
 from mmseg.models.build import build, build_maskclip, without_type
 from mmseg.models.maskclip_plus import MaskClipPlus
@@ -44,6 +45,7 @@ class Segmenter:
         device: where it computes.
         is_student: whether it is a student, or an exported file: it knows its own classes only.
         transforms: resizing steps of the test pipeline; without them photos keep their size.
+        crop_size: pixels of the crop for a class weight.
     """
 
     def __init__(self, config: Config, device: str, checkpoint: str | Path | None = None) -> None:
@@ -54,6 +56,8 @@ class Segmenter:
         self.transforms = [TRANSFORMS.build(step) for step in steps if step['type'] in RESIZING]
         self.lock, self.networks = threading.Lock(), dict[Words, Any]()
         description = describe_student(config) if self.is_student else None
+        weight = config.model.get('class_weight') or {}
+        self.crop_size = weight.get('crop_size', CLIP_SIZE)
         if checkpoint is not None:
             use_checkpoint(config, checkpoint)
         if self.is_student:
@@ -69,8 +73,10 @@ class Segmenter:
             self.networks[Words(self.vocabulary)] = network
         else:
             self.clip, self.extractor = self._load(config.model.backbone)
-            prior_encoder = (config.model.get('class_weight') or {}).get('prior_encoder')
+            prior_encoder = weight.get('prior_encoder')
             self.prior_encoder = self._load(prior_encoder) if prior_encoder else None
+            if not weight:  # one that is asked for later has the CLIP's own size
+                self.crop_size = self.clip.image_size
 
     def _load(self, backbone: Mapping[str, Any]) -> tuple[Any, Any]:
         clip, extractor = build(backbone, default=CLIPDenseExtractor, where='backbone')
@@ -146,8 +152,7 @@ class Segmenter:
         image = image.to(self.device).float()
         if network.prior_crop != 'clip':
             return image, None
-        weight = self.config.model.get('class_weight') or {}
-        crop = torch.from_numpy(np.array(crop_for_prior(photo, weight.get('crop_size', 224))))
+        crop = torch.from_numpy(np.array(crop_for_prior(photo, self.crop_size)))
         return image, crop.permute(2, 0, 1).to(self.device)
 
 

@@ -19,6 +19,7 @@ from mmseg.preparation.write_formats import check_format, write_labels
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
 
 from .inference import Segmenter, init_model, segment
+from .propose import print_proposal, propose_words
 from .result import Segmentation
 from .words import words_of
 
@@ -27,6 +28,7 @@ MOV_ATOMS = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip')  # a .mp4 or 
 DEFAULT = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
 MINIATURE = 'miniature/maskclip_rn.py'
 LABELS = '_labels.png'
+AUTO = 'auto'  # the classes that `propose_words` finds
 HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 
 
@@ -53,7 +55,7 @@ def segment_source(
         cfg_options: keys of the config to override.
         save_scores: also write class scores.
         file_format: also write the labels of photos in this format, see `write_labels`.
-        options: see `segment`.
+        options: see `segment`; the classes 'auto' are those of `propose_words`.
 
     Raises:
         UserError: words, settings or files that cannot be used.
@@ -67,7 +69,11 @@ def segment_source(
         raise UserError(f'--out {out} is where the photos are, which could be overwritten')
     if video and file_format != 'png':
         raise UserError(f'{source} is a video; --format {file_format} is for photos')
+    if video and options.get('classes') == AUTO:
+        raise UserError(f'--classes {AUTO} proposes words for photos; name the classes of a video')
     model = init_model(config or default_config(), checkpoint, device, cfg_options)
+    if options.get('classes') == AUTO:
+        options['classes'] = print_proposal(propose_words(model, photos))
     segment(model, [], **options)  # check words and settings before any photo is read
     write = None
     if file_format != 'png':

@@ -51,6 +51,12 @@ class LoadedCLIP:
     embed_dim: int | None
     text_cfg: dict[str, Any]
 
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the images that it was trained on."""
+        size = self.model.visual.image_size
+        return int(size if isinstance(size, int) else max(size))
+
 
 def load_clip(
     model: str | Mapping[str, Any],

@@ -176,19 +176,23 @@ def _tokenizer(clip: LoadedCLIP) -> Any:
         ) from error
 
 
-def _require_known_words(clip: LoadedCLIP, sentences: list[str]) -> None:
-    """Refuse words that a text tower of few words, such as the miniature's, never learned.
+def unknown_words(clip: LoadedCLIP, sentences: Sequence[str]) -> list[str]:
+    """List the words that a text tower of few words, such as the miniature's, never learned.
 
     The embeddings of such words are 0.
     """
     import open_clip
 
     if 'hf_tokenizer_name' in clip.text_cfg or not hasattr(clip.model, 'token_embedding'):
-        return
+        return []
     known = (clip.model.token_embedding.weight != 0).any(dim=1)
     known[0] = True  # the padding
     words = dict.fromkeys(word.strip('.,!?') for text in sentences for word in text.split())
-    unknown = [word for word in words if word and not known[open_clip.tokenize(word)].all()]
+    return [word for word in words if word and not known[open_clip.tokenize(word)].all()]
+
+
+def _require_known_words(clip: LoadedCLIP, sentences: Sequence[str]) -> None:
+    unknown = unknown_words(clip, sentences)
     if unknown:
         raise UserError(
             f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '

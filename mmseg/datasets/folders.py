@@ -10,24 +10,27 @@ from mmseg.utils import path_below, validated
 from mmseg.vocabularies import load_vocabulary
 
 from .base import PhotoDataset, VocabularySource
+from .reading import list_photos
 
 MOST_LISTED = 10  # missing files that a message names
 
 
 @DATASETS.register_module()
 class SegDataset(PhotoDataset):
-    """Photos with masks of class ids, listed in a split file.
+    """Photos with masks of class ids. Masks are PNGs of the photos' size; 255 is unlabelled.
 
     Args:
         img_dir, ann_dir: folders of photos and masks; `ann_dir` None for a data set without masks.
-        split: a text file with one name per line, without suffix.
-        img_suffix, seg_map_suffix: suffixes of photos and masks.
+        split: a text file with one name per line, without suffix; None for all photos that have a
+            mask of their name, and without `ann_dir` for all photos.
+        img_suffix, seg_map_suffix: suffixes of photos and masks. Without a `split`, photos may have
+            any.
         reduce_zero_label: id 0 means unlabelled and class ids start at 1 (Context-59, VOC-20).
         kwargs: see `PhotoDataset`.
 
     Raises:
-        UserError: the list is missing, empty or names a photo twice, or a listed file does not
-            exist.
+        UserError: the list is missing, empty or names a photo twice, a listed file does not exist,
+            or a mask has no photo.
     """
 
     @validated
@@ -38,7 +41,7 @@ class SegDataset(PhotoDataset):
         *,
         img_dir: str,
         ann_dir: str | None,
-        split: str,
+        split: str | None = None,
         img_suffix: str = '.jpg',
         seg_map_suffix: str = '.png',
         reduce_zero_label: bool = False,
@@ -55,6 +58,11 @@ class SegDataset(PhotoDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return one `PhotoDataset.row` per photo."""
+        if self.split is None:
+            return [
+                self.row(*paths, reduce_zero_label=self.reduce_zero_label)
+                for paths in self._pairs()
+            ]
         root = Path(self.data_root)
         split, rows = root / self.split, []
         for name in _read_split(split):
@@ -66,15 +74,44 @@ class SegDataset(PhotoDataset):
         _require_files(rows, split)
         return rows
 
+    def _pairs(self) -> list[tuple[Path, Path | None]]:
+        """Pair each mask with the photo of its name; without masks, list all photos."""
+        if self.ann_dir is None:
+            return [(photo, None) for photo in list_photos(self.photo_root)]
+        folder = Path(self.data_root, self.ann_dir)
+        masks = {
+            str(path.relative_to(folder))[: -len(self.seg_map_suffix)]: path
+            for path in sorted(folder.rglob(f'*{self.seg_map_suffix}'))
+            if not path.name.startswith('.')
+        }
+        if not masks:
+            raise UserError(
+                f'no mask *{self.seg_map_suffix} in {folder}; set data_root and ann_dir'
+            )
+        known = set(masks.values())  # which may lie beside the photos
+        photos = {
+            str(path.relative_to(self.photo_root).with_suffix('')): path
+            for path in list_photos(self.photo_root)
+            if path not in known
+        }
+        lonely = [str(path) for name, path in masks.items() if name not in photos]
+        if lonely:
+            raise UserError(
+                f'{len(lonely)} masks have no photo of their name in {self.photo_root}: '
+                f'{", ".join(lonely[:MOST_LISTED])}'
+            )
+        return [(photos[name], path) for name, path in masks.items()]
+
 
 def _read_split(path: Path) -> list[str]:
     try:
-        names = path.read_text(encoding='utf-8').split()
+        lines = path.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f'the split list {path} cannot be read; prepare the data set as the '
             'README says, or set data_root'
         ) from error
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise UserError(f'the split list {path} is empty')
     double = [name for name, count in Counter(names).items() if count > 1]

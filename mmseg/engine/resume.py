@@ -119,7 +119,12 @@ class CheckpointContentHook(Hook):
                 f'{path} is at iteration {done}, beyond train_cfg.max_iters={runner.max_iters}'
             )
         changed = changes(before, self.settings | dict(load_from=before.get('load_from')))
-        if before and changed and is_main_process():
+        if done == runner.max_iters and is_main_process():
+            print(
+                f'{path} is at iteration {done} of {done}: this run is finished, nothing is '
+                'left to train; a larger train_cfg.max_iters continues it'
+            )
+        elif before and changed and is_main_process():
             print(f'continues from iteration {done} with other settings: {changed}')
         _take_settings(checkpoint['optimizer'], runner.optim_wrapper)
         info = checkpoint['message_hub']['runtime_info']

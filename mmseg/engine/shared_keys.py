@@ -14,6 +14,7 @@ TEXT = 'text.safetensors'  # tools/pseudo_label.py writes it beside the labels
 CLIP_SIZE = 224  # pixels of the images that CLIP was trained on
 TRAINING, VALIDATION, TEST = 'train_dataloader', 'val_dataloader', 'test_dataloader'
 MAKES_TARGET = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'LoadCorrections', 'Unlabeled')
+WARM_UP = 5  # a warm-up takes at most one of so many iterations; the published ones take fewer
 
 
 class Resolved(NamedTuple):
@@ -37,7 +38,7 @@ def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Reso
     pseudo_labels: folder of tools/pseudo_label.py; its labels and text replace the teacher.
     readout: of the CLIP of a MaskCLIP, or of a student's teacher.
     protocol: size of the photos at validation and test, and the model's windows.
-    train_cfg.max_iters: where the last learning rate is reached.
+    train_cfg.max_iters: where the last learning rate is reached, and the longest warm-up: a fifth.
 
     Args:
         teacher: model of the config file that `teacher` names.
@@ -228,14 +229,29 @@ def _fill_prior_crops(copied: _Copy) -> None:
 
 
 def _fill_schedules(copied: _Copy) -> None:
-    """Reach the last learning rate at the last iteration"""
+    """Reach the last learning rate at the last iteration; shorten a warm-up to a fifth of them"""
     schedules = copied.config.get('param_scheduler') or []
-    several = isinstance(schedules, (list, tuple))
     last = (copied.config.get('train_cfg') or {}).get('max_iters')
-    for path in [f'.{i}' for i in range(len(schedules))] if several else ['']:
-        if last is not None:
-            path = f'param_scheduler{path}.end'
-            copied.fill(path, last + 1, 'train_cfg.max_iters', replace=False)
+    if last is None:
+        return
+    several = isinstance(schedules, (list, tuple))
+    paths = (
+        [f'param_scheduler.{i}' for i in range(len(schedules))] if several else ['param_scheduler']
+    )
+    longest, shortened = max(last // WARM_UP, 1) + 1, set()  # `end` is one more than the iterations
+    for path, schedule in zip(paths, schedules if several else [schedules]):
+        if _is_warm_up(schedule) and schedule['end'] > longest:
+            shortened.add(schedule['end'])
+            copied.fill(f'{path}.end', longest, 'train_cfg.max_iters')
+        elif schedule.get('begin') in shortened:  # it follows the warm-up
+            copied.fill(f'{path}.begin', longest, 'train_cfg.max_iters')
+        copied.fill(f'{path}.end', last + 1, 'train_cfg.max_iters', replace=False)
+
+
+def _is_warm_up(schedule: Settings) -> bool:
+    rises = schedule.get('start_factor', 1 / 3) < schedule.get('end_factor', 1.0)
+    starts = not schedule.get('begin') and not schedule.get('by_epoch', True)
+    return schedule.get('type') == 'LinearLR' and starts and rises and bool(schedule.get('end'))
 
 
 def protocol_of(config: Config) -> str:

@@ -169,19 +169,21 @@ def write_list(path: str | Path, names: Iterable[str]) -> None:
     """Write a split list, a name per line.
 
     Raises:
-        UserError: a name has blanks, or is no UTF-8.
+        UserError: a name is no line: it has a line break or blanks at its ends, or is no UTF-8.
     """
     for name in names:
-        if len(name.split()) != 1 or name.encode(errors='replace').decode() != name:
-            raise UserError(f'{path} cannot hold {name!r}: a name is one word; rename the file')
+        is_text = name.encode(errors='replace').decode() == name
+        if not is_text or [line.strip() for line in name.splitlines()] != [name]:
+            raise UserError(f'{path} cannot hold {name!r}: a name is one line; rename the file')
     with atomic_path(path) as temporary:
-        temporary.write_text(''.join(f'{name}\n' for name in names))
+        temporary.write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
 
 
 def read_list(path: str | Path) -> list[str]:
-    """Read the names of a split list."""
+    """Read the names of a split list, one a line."""
     try:
-        return Path(path).read_text(encoding='utf-8').split()
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+        return [line.strip() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f'the split list {path} cannot be read ({reason_of(error)}); is this the root of a '

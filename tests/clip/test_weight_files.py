@@ -212,7 +212,12 @@ def test_weights_of_timm_are_opened_first(tmp_path, monkeypatch):
     fetched.write_bytes(save(own.state_dict()))
     body = build_timm_backbone('resnet10t', pretrained=True).body
     assert torch.equal(body.layer1[0].conv1.weight, own.layer1[0].conv1.weight)
-    monkeypatch.setattr(timm, 'create_model', lambda *_, **__: 1 / 0)  # as of a hub out of reach
+    create = timm.create_model
+
+    def out_of_reach(*names, pretrained=False, **options):
+        return 1 / 0 if pretrained else create(*names, **options)
+
+    monkeypatch.setattr(timm, 'create_model', out_of_reach)
     for build in (build_timm_backbone, load_proxy):
         with pytest.raises(UserError, match='weights of resnet18 could not be fetched .division'):
             build('resnet18', pretrained=True if build is build_timm_backbone else 'timm')

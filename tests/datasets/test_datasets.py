@@ -44,6 +44,50 @@ def test_from_files_to_inputs(photos):
     assert np.array_equal(sample.gt_sem_seg, expected)
 
 
+@pytest.fixture
+def own_photos(tmp_path):
+    """A user's folder 'my photos' of mixed formats; two of the four have masks in 'my masks'."""
+    for folder in ('my photos/a trip', 'my masks/a trip'):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ('first one.jpg', 'second one.png', 'a trip/third.JPG', 'a trip/last.webp'):
+        Image.new('RGB', (8, 6), (9, 9, 9)).save(tmp_path / 'my photos' / name)
+    for name in ('second one', 'a trip/third'):
+        Image.new('L', (8, 6), 2).save(tmp_path / 'my masks' / f'{name}.png')
+    return tmp_path
+
+
+def test_own_photos_need_no_list(own_photos):
+    options = dict(data_root=str(own_photos), img_dir='my photos')
+    options['pipeline'] = [LoadImage(), LoadAnnotations(), PackSegInputs()]
+    data = SegDataset(['a', 'b', 'c'], ann_dir='my masks', **options)
+    paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
+    names = [path.removeprefix(f'{own_photos}/my photos/') for path in paths]
+    assert names == ['a trip/third.JPG', 'second one.png']
+    assert all((data[i]['data_samples'].gt_sem_seg == 2).all() for i in range(2))
+    assert len(SegDataset(['a', 'b', 'c'], ann_dir=None, **options)) == 4
+    (own_photos / 'list.txt').write_text('second one\n')
+    options |= dict(split='list.txt', img_suffix='.png')
+    assert len(SegDataset(['a', 'b', 'c'], ann_dir='my masks', **options)) == 1
+
+
+def test_masks_beside_their_photos(own_photos):
+    options = dict(data_root=str(own_photos), img_dir='my photos', ann_dir='my photos')
+    Image.new('L', (8, 6)).save(own_photos / 'my photos' / 'first one_labels.png')
+    data = SegDataset(['a'], seg_map_suffix='_labels.png', **options)
+    assert [row['img_path'][-13:] for row in map(data.get_data_info, range(len(data)))] == [
+        'first one.jpg'
+    ]
+
+
+def test_bad_folders_of_masks(own_photos):
+    options = dict(data_root=str(own_photos), img_dir='my photos')
+    with pytest.raises(UserError, match=r'no mask \*.png in .*/gone'):
+        SegDataset(['a'], ann_dir='gone', **options)
+    Image.new('L', (8, 6)).save(own_photos / 'my masks' / 'other.png')
+    with pytest.raises(UserError, match='1 masks have no photo of their name in .*other.png'):
+        SegDataset(['a'], ann_dir='my masks', **options)
+
+
 def test_published_defaults(photos, tmp_path):
     """Each data set's own folders, list and treatment of id 0."""
     for cls, folder, names, zero in (

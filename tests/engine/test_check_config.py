@@ -319,6 +319,34 @@ def test_filled_in_values_name_their_source():
     assert config.train_dataloader.dataset.pseudo_confidence
 
 
+@pytest.mark.parametrize(
+    'leaf, iterations, ends',  # of the warm-up, one more than its iterations, and of all
+    [
+        ('maskclip_plus_vit_segformer_b0', 300, (20, 301)),  # as written: under a fifth
+        ('maskclip_plus_vit_segformer_b0', 20, (5, 21)),
+        ('maskclip_plus_vit_segformer_b0', 1, (2, 2)),
+        ('clip_rn', 1000, (60, 1001)),
+        ('clip_rn', 50, (11, 51)),
+    ],
+)
+def test_a_warm_up_takes_at_most_a_fifth(leaf, iterations, ends):
+    path = CONFIGS / f'miniature/{leaf}.py'
+    config, sources = resolve_config(path, {'train_cfg.max_iters': iterations})
+    warm_up, decay = config.param_scheduler
+    assert (warm_up.end, decay.end) == ends
+    assert decay.begin == (warm_up.end if leaf == 'clip_rn' else 0)  # its cosine follows
+    changed = ends[0] not in (20, 60)
+    assert (sources.get('param_scheduler.0.end') == 'train_cfg.max_iters') == changed
+
+
+def test_only_a_rising_start_is_a_warm_up():
+    falling = dict(type='LinearLR', start_factor=1.0, end_factor=0.1, end=90, by_epoch=False)
+    later = dict(type='LinearLR', start_factor=0.1, begin=10, end=90, by_epoch=False)
+    config = Config(dict(train_cfg=dict(max_iters=100), param_scheduler=[falling, later]))
+    config.model = dict(type='MaskClip')
+    assert [s.end for s in resolve_shared_keys(config).config.param_scheduler] == [90, 90]
+
+
 def test_tuples_in_configs_are_lists(tmp_path):
     leaf = tmp_path / 'leaf.py'
     leaf.write_text(

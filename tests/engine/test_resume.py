@@ -164,6 +164,16 @@ def test_a_finished_run_is_made_longer(tmp_path):
     assert run(tmp_path, 20, resume='auto')[11] == pytest.approx(0.1 * (1 - 10 / 19))
 
 
+def test_a_finished_run_says_so(tmp_path, capsys):
+    run(tmp_path, 4)
+    before = state(tmp_path, 4)
+    capsys.readouterr()
+    assert run(tmp_path, 4, resume='auto') == {}
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if 'run is finished' in x]
+    assert 'iter_4.pth is at iteration 4 of 4: this run' in line
+    assert_same(state(tmp_path, 4), before)
+
+
 def test_a_run_does_not_become_shorter_than_it_is(tmp_path):
     run(tmp_path, 4)
     with pytest.raises(UserError, match='iter_4.pth is at iteration 4, beyond .*max_iters=3'):

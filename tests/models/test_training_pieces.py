@@ -297,6 +297,31 @@ def test_what_is_no_mit_is_named(tmp_path):
             build_mit('b0', pretrained=str(tmp_path / file))
 
 
+@pytest.mark.parametrize(
+    'name, channels, strides',
+    [
+        ('mobilenetv3_small_100', (16, 24, 48, 576), (4, 8, 16, 32)),  # timm's first has stride 2
+        ('dla34', (64, 128, 256, 512), (4, 8, 16, 32)),  # timm numbers its outputs from 1
+        ('convnext_atto', (40, 80, 160, 320), (4, 8, 16, 32)),  # timm's own four
+        ('test_vit', (64, 64, 64), (16, 16, 16)),
+    ],
+)
+def test_a_timm_backbone_chooses_its_outputs(name, channels, strides, caplog):
+    backbone = build_timm_backbone(name, pretrained=False)
+    assert backbone.channels == channels and not caplog.records
+    with torch.no_grad():
+        outputs = backbone.eval()(torch.zeros(1, 3, 160, 160))
+    assert [out.shape[1:] for out in outputs] == [
+        (c, 160 // s, 160 // s) for c, s in zip(channels, strides)
+    ]
+
+
+def test_an_output_of_stride_2_is_warned_of(caplog):
+    backbone = build_timm_backbone('mobilenetv3_small_100', pretrained=False, out_indices=(0, 4))
+    assert backbone.channels == (16, 576)
+    assert 'a cell every 2 pixels, so time and memory of the head are about 4' in caplog.text
+
+
 @pytest.mark.parametrize('stem', ['plain', 'deep'])
 def test_resnet101_at_stride_8_against_torchvision(stem):
     """torchvision's resnet101 with dilations for strides; V1c's stem is three convolutions."""

@@ -27,6 +27,7 @@ from mmseg.datasets import (
 )
 from mmseg.errors import UserError
 from mmseg.preparation.pascal_context import Photo, label_table, paint, read_mat
+from mmseg.vocabularies import load_vocabulary
 
 # Places of the sorted ids are the labels: the release's own rule (0 is anything else).
 CONTEXT_IDS = sorted(
@@ -200,7 +201,8 @@ def spoil(content, how):
         *((how, '2008_000001: an annotation cannot be decoded') for how in list(OUTLINES)[:-1]),
         ('no outline', 'an annotation cannot be decoded'),
         *((how, 'which is no path below') for how in list(PHOTOS)[:3]),
-        *((how, 'a photo has a name of one word, and 1 to') for how in list(PHOTOS)[3:]),
+        *((how, 'has no phase, or no name of one word') for how in ('two words', 'odd phase')),
+        *((how, 'a photo has 1 to 32767 pixels') for how in ('huge photo', 'text height')),
     ],
 )
 def test_pascal_context_from_a_broken_json(release, how, words):
@@ -213,7 +215,7 @@ def test_pascal_context_from_a_broken_json(release, how, words):
     assert not list(release.rglob('*.part*')) and not list(release.parents[1].rglob('x.png'))
 
 
-@pytest.mark.parametrize('name', ['two words.jpg', os.fsdecode(b'\xff.jpg')])
+@pytest.mark.parametrize('name', ['two\nlines.jpg', 'blank .jpg', os.fsdecode(b'\xff.jpg')])
 def test_names_that_a_list_cannot_hold(name, tmp_path):
     for folder in ('training', 'validation'):
         photo_and_mask(tmp_path, f'images/{folder}/{name}', f'annotations/{folder}/1.png', [0])
@@ -448,3 +450,57 @@ def test_voc_by_download(tmp_path):
     ended = run('voc', root, *options)
     assert ended.returncode == 0, ended.stderr
     server.http.shutdown()
+
+
+COCO_FILE = dict(
+    images=[
+        dict(id=7, file_name='a trip/first one.jpg', width=30, height=20),
+        dict(id=8, file_name='empty.jpg', width=4, height=4),
+    ],
+    categories=[dict(id=90, name='traffic_light'), dict(id=3, name='road')],
+    annotations=[
+        dict(image_id=7, category_id=90, area=4, segmentation=[[10, 5, 12, 5, 12, 7, 10, 7]]),
+        dict(image_id=7, category_id=3, area=200, segmentation=[[5, 0, 25, 0, 25, 10, 5, 10]]),
+    ],
+)
+
+
+def test_own_coco_json(tmp_path):
+    """Classes by COCO's ids; the small annotation stays in front; a name with blanks."""
+    (tmp_path / 'my labels.json').write_text(json.dumps(COCO_FILE))
+    ended = run('coco_json', tmp_path / 'my labels.json', '--out', tmp_path / 'm', '--processes', 0)
+    assert ended.returncode == 0, ended.stderr
+    mask = np.asarray(Image.open(tmp_path / 'm' / 'a trip' / 'first one.png'))
+    expected = np.zeros((20, 30), np.uint8)
+    expected[0:10, 5:25] = 1
+    expected[5:7, 10:12] = 2
+    assert np.array_equal(mask, expected)
+    assert not (tmp_path / 'm' / 'empty.png').exists()
+    words = load_vocabulary(tmp_path / 'm' / 'classes.txt')
+    assert words.labels == ('road', 'traffic_light')
+    assert words.prompts == (('road',), ('traffic light',))
+    assert '1 masks of 2 photos' in ended.stdout
+    assert '98.00% of the labelled pixels: road' in ended.stdout
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(images=[]), 'names no image'),
+        (dict(categories=[dict(id=3, name='road')]), 'unknown image or category 90'),
+        (dict(annotations=[dict(image_id=9)]), "it lacks 'segmentation'"),
+        (
+            dict(annotations=[dict(image_id=7, category_id=3, segmentation=[[0]])]),
+            'cannot be decoded',
+        ),
+        (dict(images=[dict(COCO_FILE['images'][0], file_name='../x.jpg')]), 'no path below'),
+        (
+            dict(categories=[dict(id=i, name=f'c{i}') for i in range(300)]),
+            'has 300 categories; masks hold at most 254',
+        ),
+    ],
+)
+def test_bad_coco_json(tmp_path, change, words):
+    (tmp_path / 'a.json').write_text(json.dumps(COCO_FILE | change))
+    ended = run('coco_json', tmp_path / 'a.json', '--out', tmp_path / 'm', '--processes', 0)
+    assert ended.returncode == 1 and words in ended.stderr and 'Traceback' not in ended.stderr

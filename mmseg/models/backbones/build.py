@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
@@ -18,6 +19,7 @@ from .mit import MixVisionTransformer
 from .timm_backbone import TimmBackbone
 
 logger = logging.getLogger(__name__)
+FINEST, LEVELS = 4, 4  # pixels per cell, and number, of the outputs that heads are made for
 
 
 @builds(MixVisionTransformer)
@@ -56,20 +58,41 @@ def build_timm_backbone(
         pretrained: True for timm's own weights (those in `pretrain`, or else from the network), a
             file, None to start from scratch, False if a checkpoint follows.
         prefix: what the names in the file start with; the others are left out.
-        out_indices, output_stride: timm's: outputs to keep, and pixels per cell of the last.
+        out_indices: outputs to keep, numbered as in timm; None for the last four with at least 4
+            pixels per cell.
+        output_stride: pixels per cell of the last output.
     """
     if not timm.is_model(model):
         raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
     options: dict[str, Any] = dict(features_only=True)
-    if out_indices is not None:
-        options['out_indices'] = tuple(out_indices)
     if output_stride != 32:
         options['output_stride'] = output_stride
+    options['out_indices'] = tuple(
+        _coarse_outputs(model, options) if out_indices is None else out_indices
+    )
+    body: Any
     if pretrained is True:
-        return TimmBackbone(create_with_weights(model, **options))
-    body = timm.create_model(model, **options)
-    _load_imagenet(body, pretrained, model, prefix)
+        body = create_with_weights(model, **options)
+    else:
+        body = timm.create_model(model, **options)
+        _load_imagenet(body, pretrained, model, prefix)
+    finest = min(body.feature_info.reduction())
+    if finest < FINEST:
+        logger.warning(
+            '%s: out_indices=%s keeps an output with a cell every %d pixels, so time and memory of '
+            'the head are about %d times those of the default, the last four with a cell every 4 '
+            'or more',
+            *(model, options['out_indices'], finest, (FINEST // finest) ** 2),
+        )
     return TimmBackbone(body)
+
+
+def _coarse_outputs(model: str, options: dict[str, Any]) -> list[int]:
+    """List the last four outputs of a timm model with at least 4 pixels per cell."""
+    with torch.device('meta'):  # its sizes, without its weights
+        info: Any = timm.create_model(model, **options).feature_info
+    levels = zip(info.out_indices, info.reduction())
+    return [index for index, stride in levels if stride >= FINEST][-LEVELS:]
 
 
 def _load_imagenet(
