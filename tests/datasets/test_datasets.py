@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
+from mmseg.apis.test import require_data
 from mmseg.datasets import (
     ImageFolderDataset,
     LoadAnnotations,
@@ -15,6 +17,7 @@ from mmseg.datasets import (
     SegDataset,
 )
 from mmseg.datasets.reading import crop_for_prior, read_mask, read_photo
+from mmseg.engine import load_config
 from mmseg.errors import UserError
 
 
@@ -168,6 +171,12 @@ def test_folder_of_photos(photos):
     assert 'gt_sem_seg' not in data[0]['data_samples']
     one = ImageFolderDataset(['a'], str(photos / 'JPEGImages' / 'p0.jpg'))
     assert len(one) == 1
+
+
+def test_the_config_of_a_folder_points_at_photos():
+    name = 'maskclip/maskclip_vit16_clip_numerics_520x520_image_folder.py'
+    config = load_config(ROOT / 'configs' / name)
+    assert len(require_data(config.test_dataloader)) >= 2
 
 
 # Bad input: one line that names the file
