@@ -17,6 +17,7 @@ from mmseg.datasets.miniature import LABELS, MiniatureDataset
 
 TEXT = (ROOT / 'docs' / 'own_data.md').read_text()
 CLASSES = ('sky', 'grass', 'water', 'brick')
+FEW = ('test_dataloader.num_workers=0', 'test_dataloader.dataset.pipeline.1.scale=(128,128)')
 SMALL = (
     *('train_cfg.max_iters=1', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=1'),
     *('train_dataloader.dataset.pipeline.3.size=64', 'model.backbone.pretrained=None'),
@@ -40,7 +41,7 @@ def commands(tmp_path, monkeypatch):
         for block in re.findall(r'```bash\n(.*?)```', TEXT, re.S)
         for line in block.splitlines()
     ]
-    assert len(lines) == 9
+    assert len(lines) == 11
 
     def run(line, *options):
         program, *arguments = shlex.split(line, comments=True)
@@ -72,7 +73,8 @@ def write_data(root):
             if inside.any():
                 runs = coco.encode(np.asfortranarray(inside))
                 runs['counts'] = runs['counts'].decode()
-                annotations.append(dict(image_id=i, category_id=k + 1, segmentation=runs))
+                row = dict(image_id=i, category_id=k + 1, segmentation=runs, area=int(inside.sum()))
+                annotations.append(row)
         Image.fromarray(mask).save(root / 'my data' / 'masks' / f'{name}.png')
     categories = [dict(id=k + 1, name=label) for k, label in enumerate(CLASSES)]
     content = dict(images=images, annotations=annotations, categories=categories)
@@ -85,6 +87,8 @@ def test_every_command_of_the_page(commands, tmp_path, capsys):
     for line in lines:
         if 'tools/train.py' in line:
             run(line, '--cfg-options', *SMALL)
+        elif 'tools/test.py' in line:
+            run(line, '--cfg-options', *FEW)
         else:
             run(line)
         results[line] = capsys.readouterr().out
@@ -93,6 +97,7 @@ def test_every_command_of_the_page(commands, tmp_path, capsys):
     assert (tmp_path / 'sheet.png').is_file()
     assert (tmp_path / 'segmented' / 'photo 1_labels.png').is_file()  # by the student
     # COCO's masks are the masks, so their figures are the same.
-    tables = [text for line, text in results.items() if '--eval mIoU' in line]
-    tables = [re.findall(r'(sky|grass|water|brick|aAcc|mIoU)\D+([\d.]+)', text) for text in tables]
-    assert len(tables) == 2 and tables[0] == tables[1] and len(tables[0]) >= 5, tables
+    for kind in ('maskclip test --photos', '--eval mIoU'):
+        texts = [text for line, text in results.items() if kind in line]
+        figures = [re.findall(r'(sky|grass|water|brick|aAcc|mIoU)\D+([\d.]+)', t) for t in texts]
+        assert len(figures) == 2 and figures[0] == figures[1] and len(figures[0]) >= 5, figures

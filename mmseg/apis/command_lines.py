@@ -88,7 +88,12 @@ def run_words(argv: Sequence[str] | None = None) -> None:
         "pascal_context_459, or the config's classes if its CLIP cannot read that",
     )
     parser.add_argument('--top', type=int, metavar='N', help='at most N words')
-    parser.add_argument('--config', help="default OpenAI's ViT-B/16, or the miniature without it")
+    parser.add_argument(
+        '--model',
+        '--config',
+        dest='model',
+        help="a MaskCLIP's config; default OpenAI's ViT-B/16, or the miniature without it",
+    )
     add_device(parser)
     add_config_options(parser)
     args = parser.parse_args(argv)
@@ -99,7 +104,7 @@ def run_words(argv: Sequence[str] | None = None) -> None:
     from .segment_files import default_config
 
     photos = list_photos(args.source)
-    model = init_model(args.config or default_config(), None, args.device, args.cfg_options)
+    model = init_model(args.model or default_config(), None, args.device, args.cfg_options)
     print_proposal(propose_words(model, photos, args.candidates, top=args.top))
 
 

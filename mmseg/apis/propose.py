@@ -61,7 +61,7 @@ def propose_words(
     if top is not None:
         require_setting('top', top, Count)
     if model.is_student:
-        raise UserError('a student knows the classes of its training; propose words by a MaskCLIP')
+        raise UserError('a student knows its own classes only; propose words by a MaskCLIP')
     words = _candidates(model) if candidates is None else load_vocabulary(candidates)
     if len(photos) > MOST:
         photos = [photos[i * len(photos) // MOST] for i in range(MOST)]

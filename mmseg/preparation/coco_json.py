@@ -1,102 +1,64 @@
-"""Anybody's annotations in COCO's JSON, polygons or run lengths -> masks and a list of classes."""
+"""Your own annotations in COCO's JSON -> label PNGs and a list of classes, for a data set."""
 
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir, path_below, reason_of
+from mmseg.utils import Progress, atomic_path, output_dir, path_below, reason_of
 from mmseg.utils.json_stream import json_elements
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
-from .masks import UNLABELLED, in_parallel, write_mask
-from .pascal_context import Photo, Segments, outline_of, paint, photo_of
+from .masks import UNLABELLED, write_mask
+from .read_formats import DAMAGE, read_labels
+from .write_formats import file_below, name_of
 
 CLASSES = 'classes.txt'  # written beside the masks
-Job = tuple[Photo, Segments, Path, tuple[tuple[int, int, int], ...]]
 
 
-def convert(json: str | Path, out: str | Path, *, processes: int | None = None) -> None:
+def convert(json: str | Path, photos: str | Path, out: str | Path) -> None:
     """Write a mask PNG for each annotated photo, and `classes.txt`.
 
-    Classes are ordered by COCO's ids; the first is 1 in the masks, 0 is what nobody labelled.
-    Where annotations overlap, the smaller one is in front.
+    Masks hold the classes in the order of COCO's ids, from 0, and 255 where nobody labelled. Where
+    annotations overlap, the smaller one is in front.
 
     Args:
         json: 'images', 'annotations' with 'segmentation', and 'categories'.
+        photos: the folder that the names in 'images' are below.
         out: folder of the masks, which are named as the photos.
-        processes: see `in_parallel`.
 
     Raises:
-        UserError: the file is damaged or of another layout, or a mask cannot be painted.
+        UserError: more than 255 classes, or see `read_labels`.
     """
-    images, segments, names = _read(json)
-    words = load_vocabulary([f'{name}: {name.replace("_", " ")}' for name in names.values()])
-    if len(words) >= UNLABELLED:
-        raise UserError(f'{json} has {len(words)} categories; masks hold at most {UNLABELLED - 1}')
-    folder, label_of = output_dir(out), {key: i for i, key in enumerate(names, start=1)}
-    palette, jobs = ((0, 0, 0), *words.palette), dict[Path, Job]()
-    for key, rows in segments.items():
-        photo = images[key]
-        target = path_below(folder, f'{photo.name}.png', json)
-        if target in jobs:
-            raise UserError(f'{json} names two photos {photo.name}, whose masks would be {target}')
-        rows.sort(key=lambda row: -row[0])
-        labels = [(label_of[category], outline) for _, category, outline in rows]
-        jobs[target] = (photo, labels, target, palette)
-    painted = in_parallel(
-        _paint, jobs.values(), len(jobs), 'masks', processes=processes, unit='mask'
-    )
-    pixels = np.sum(list(painted), axis=0)
-    _write_classes(folder / CLASSES, words)
-    print(f'{len(jobs)} masks of {len(images)} photos, and {CLASSES}, written to {folder}')
-    for name, count in zip(words.labels, pixels[1:]):
-        print(f'{count / max(pixels[1:].sum(), 1):7.2%} of the labelled pixels: {name}')
+    words, listed = _classes(json), list_photos(photos)
+    if len(words) > UNLABELLED:
+        raise UserError(f'{json} has {len(words)} categories; masks hold at most {UNLABELLED}')
+    folder, pixels, masks = output_dir(out), np.zeros(256, np.int64), 0
+    with Progress(len(listed), 'masks', unit='mask') as progress:
+        for photo, labels in read_labels(json, listed, words, root=photos):
+            counts = np.bincount(labels.ravel(), minlength=256)
+            if counts[UNLABELLED] < labels.size:
+                name = f'{name_of(file_below(photo, photos))}.png'
+                write_mask(path_below(folder, name, photos), labels, words.palette)
+                pixels, masks = pixels + counts, masks + 1
+            progress.update()
+    with atomic_path(folder / CLASSES) as temporary:
+        lines = [f'{x}: {prompts[0]}\n' for x, prompts in zip(words.labels, words.prompts)]
+        temporary.write_text(''.join(lines), encoding='utf-8')
+    print(f'{masks} masks of {len(listed)} photos, and {CLASSES}, written to {folder}')
+    labelled = max(pixels[: len(words)].sum(), 1)
+    for name, count in zip(words.labels, pixels):
+        print(f'{count / labelled:7.2%} of the labelled pixels: {name}')
 
 
-def _read(
-    path: str | Path,
-) -> tuple[dict[Any, Photo], dict[Any, list[tuple[float, Any, Any]]], dict[Any, str]]:
-    """Read {id: Photo}, {id of the photo: [(area, category, outline)]}, {category: name}"""
-    images, names = dict[Any, Photo](), dict[Any, str]()
-    segments = defaultdict[Any, list[tuple[float, Any, Any]]](list)
+def _classes(json: str | Path) -> Vocabulary:
+    """Read the categories; an underscore in a name is a blank for CLIP."""
     try:
-        for key, row in json_elements(path):
-            if key == 'images':
-                images[row['id']] = photo_of(row, path)
-            elif key == 'categories':
-                names[row['id']] = str(row['name']).strip()
-            elif key == 'annotations':
-                width, height = row['bbox'][2:] if 'bbox' in row else (0, 0)
-                outline = outline_of(row['segmentation'])
-                area = float(row.get('area', width * height))
-                segments[row['image_id']].append((area, row['category_id'], outline))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        reason = f'it lacks {error}' if isinstance(error, KeyError) else reason_of(error)
-        raise UserError(
-            f"{path} is no JSON of COCO's layout with segmentations: {reason}"
-        ) from error
-    if not images or not segments or not names:
-        raise UserError(f'{path} names no image, no annotation or no category')
-    unknown = {i for i in segments if i not in images}
-    unknown |= {category for rows in segments.values() for _, category, _ in rows} - names.keys()
-    if unknown:
-        raise UserError(f'{path}: an annotation has the unknown image or category {min(unknown)!r}')
-    return images, segments, dict(sorted(names.items()))
-
-
-def _paint(job: Job) -> NDArray[np.int64]:
-    """Write one mask; return the pixels of each value."""
-    photo, segments, target, palette = job
-    labels = paint(photo, segments)
-    write_mask(target, labels, palette)
-    return np.bincount(labels.ravel(), minlength=len(palette))
-
-
-def _write_classes(path: Path, words: Vocabulary) -> None:
-    lines = [f'{label}: {prompts[0]}' for label, prompts in zip(words.labels, words.prompts)]
-    with atomic_path(path) as temporary:
-        temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+        rows = [row for key, row in json_elements(json) if key == 'categories']
+        names = [str(row['name']) for row in sorted(rows, key=lambda row: row['id'])]
+    except DAMAGE as error:
+        raise UserError(f'{json} cannot be read as a JSON of COCO: {reason_of(error)}') from error
+    if not names:
+        raise UserError(f'{json} names no categories: it is no JSON of COCO')
+    return load_vocabulary([f'{name}: {name.replace("_", " ")}' for name in names])

@@ -21,7 +21,7 @@ Segments = list[tuple[int, Any]]  # (label 0..59, outline), in the file's order
 
 
 class Photo(NamedTuple):
-    """A photo of a JSON: name without suffix, phase (train, val, test; or none) and size."""
+    """A photo of the JSON: name without suffix, phase (train, val or test) and size."""
 
     name: str
     phase: str
@@ -74,28 +74,15 @@ def read_annotations(path: str | Path) -> tuple[dict[Any, Photo], dict[Any, Segm
 
 def _photo(row: dict[str, Any], path: str | Path) -> Photo:
     """Read an element of 'images'."""
-    photo = photo_of(row, path)
-    if not isinstance(row['phase'], str) or len(photo.name.split()) != 1:
-        raise UserError(
-            f'{path}: {photo.name!r} ({row["phase"]!r}) has no phase, or no name of one word'
-        )
-    return photo._replace(phase=row['phase'])
-
-
-def photo_of(row: dict[str, Any], path: str | Path) -> Photo:
-    """Read an element of a COCO file's 'images'.
-
-    Raises:
-        UserError: a name that leads out of its folder, or no size.
-    """
     name = str(path_below('', row['file_name'], path).with_suffix(''))
     sides = row['height'], row['width']
-    if not all(type(side) is int and 0 < side < SIDE for side in sides):
+    is_word = isinstance(row['phase'], str) and len(name.split()) == 1
+    if not is_word or not all(type(side) is int and 0 < side < SIDE for side in sides):
         raise UserError(
-            f'{path}: {name!r} is {sides[1]!r}x{sides[0]!r}; a photo has 1 to {SIDE - 1} pixels '
-            'a side'
+            f'{path}: {name!r} ({row["phase"]!r}) is {sides[1]!r}x{sides[0]!r}; a photo has a name '
+            f'of one word, and 1 to {SIDE - 1} pixels a side'
         )
-    return Photo(name, '', *sides)
+    return Photo(name, row['phase'], *sides)
 
 
 def _label(table: NDArray[np.uint8], category: Any, name: object) -> int:

@@ -199,11 +199,15 @@ def test_segment_with_proposed_words(tmp_path, capsys):
     assert {name for photo in results.values() for name in photo} <= words
 
 
-def test_what_has_no_words(model, tmp_path):
+def test_what_has_no_words(model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match='never learned the words wall'):
         propose_words(model, scenes(1)[0], 'ade20k')
     with pytest.raises(UserError, match='top must be a whole number of at least 1, not 0'):
         propose_words(model, scenes(1)[0], top=0)
+    monkeypatch.setattr(model, 'is_student', True)
+    with pytest.raises(UserError, match='a student knows its own classes only'):
+        propose_words(model, scenes(1)[0])
+    monkeypatch.undo()
     (tmp_path / 'a.png').touch()
     with pytest.raises(UserError, match='no photo could be read'):
         propose_words(model, [tmp_path / 'a.png'])
