@@ -14,9 +14,10 @@ from mmengine.config import Config
 
 from mmseg.apis.export import export
 from mmseg.apis.inference import init_model
+from mmseg.apis.propose import print_proposal, propose_words
 from mmseg.apis.publish import publish
 from mmseg.apis.result import label_image
-from mmseg.apis.segment_files import fetched_clip
+from mmseg.apis.segment_files import AUTO, fetched_clip
 from mmseg.apis.train import train
 from mmseg.apis.words import Words, names_of
 from mmseg.datasets.pseudo_labels import CONFIDENCE
@@ -67,7 +68,8 @@ def distill(
 
     Args:
         photos: a folder.
-        classes: names, with '|' between synonyms; a list or separated by commas.
+        classes: names, with '|' between synonyms; a list or separated by commas; 'auto' for those
+            that `propose_words` finds.
         out: the folder of the results.
         teacher: config file of a MaskCLIP; None for CLIP's ViT-B/16, or for the miniature's where
             its weights are missing.
@@ -93,10 +95,12 @@ def distill(
     if not 0 < held_out < 1:
         raise UserError(f'held_out is a share between 0 and 1, not {held_out}')
     photos, root, device = Path(photos).resolve(), Path(out), device_of(device)
-    names = names_of(classes)
-    words = load_vocabulary(names)
     teacher, student = _configs(teacher, student, device)
     paths = list_photos(photos)
+    if classes == AUTO:
+        classes = print_proposal(propose_words(init_model(teacher, device=device), paths))
+    names = names_of(classes)
+    words = load_vocabulary(names)
     if root.resolve() == photos or photos in root.resolve().parents:
         raise UserError(f'--out {root} is inside the folder of the photos; choose another one')
     output_dir(root)

@@ -12,7 +12,7 @@ def parse_distill(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog='distill', description='From photos and words to labels, a student and a report.'
     )
     parser.add_argument('photos', help='a folder of photos')
-    parser.add_argument('--classes', required=True, help="'road, grass|lawn': | names synonyms")
+    parser.add_argument('--classes', required=True, help="'road, grass|lawn', or auto")
     parser.add_argument('--out', required=True, help='where labels, student and report go')
     parser.add_argument('--teacher', help="a MaskCLIP's config; default CLIP's ViT-B/16")
     parser.add_argument('--student', help="a student's config; default one that suits the device")
