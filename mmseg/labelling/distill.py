@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -94,14 +95,14 @@ def distill(
         raise UserError('the training needs time: minutes above 0, or one iteration or more')
     if not 0 < held_out < 1:
         raise UserError(f'held_out is a share between 0 and 1, not {held_out}')
-    photos, root, device = Path(photos).resolve(), Path(out), device_of(device)
+    photos, root, device = Path(photos).resolve(), Path(out).resolve(), device_of(device)
     teacher, student = _configs(teacher, student, device)
     paths = list_photos(photos)
     if classes == AUTO:
         classes = print_proposal(propose_words(init_model(teacher, device=device), paths))
     names = names_of(classes)
     words = load_vocabulary(names)
-    if root.resolve() == photos or photos in root.resolve().parents:
+    if photos in (root, *root.parents):
         raise UserError(f'--out {root} is inside the folder of the photos; choose another one')
     output_dir(root)
     corrected = _corrections(root, photos, paths, words)
@@ -194,6 +195,7 @@ def _corrections(
 ) -> dict[str, str]:
     """Write the labels made by hand to OUT/corrected/; return {path below it: sha256}."""
     folder, digests = root / 'corrections', {}
+    shutil.rmtree(root / 'corrected', ignore_errors=True)  # of earlier corrections
     if not folder.is_dir() or not any(folder.iterdir()):
         return {}
     known = {folder / p.relative_to(photos).with_suffix('.png') for p in paths}

@@ -58,6 +58,9 @@ def test_photos_become_a_student_and_a_report(photos, tmp_path, capsys):
     for name in corrected:
         pair = (np.asarray(Image.open(tmp_path / x / name)) for x in ('corrected', 'labels'))
         assert np.array_equal(*pair)
+    next((tmp_path / 'corrections').rglob('*.json')).unlink()  # one is taken back
+    assert len(_corrections(tmp_path, photos / 'photos', paths, words)) == 1
+    assert len(list((tmp_path / 'corrected').rglob('*.png'))) == 1
 
 
 def test_corrections_are_labels_and_the_rest_is_the_teachers(photos, tmp_path):
