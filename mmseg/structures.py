@@ -21,7 +21,8 @@ class SegDataSample(BaseDataElement):
         pred_sem_seg: (H, W) uint8 or int16 labels, of the photo's size.
         seg_logits: (C, h, w) scores at the network's resolution.
         prior_crop: (3, S, S) uint8, CLIP's centre crop of the whole photo.
-    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` if it has one.
+    Meta: `img_path`, `seg_map_path`, `ori_shape` (H, W) of the photo, `caption` if it has one,
+        and `named`, what the caption names.
     """
 
     def pin_memory(self) -> 'SegDataSample':

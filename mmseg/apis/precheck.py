@@ -19,14 +19,14 @@ from mmseg.utils import nearest
 # The field of each sample that a model or a metric reads, by its type.
 NEEDED = dict(
     MaskClipPlus='gt_sem_seg',
-    ClipPretraining='caption',
+    ClipPretraining='named',
     IoUMetric='gt_sem_seg',
-    RetrievalMetric='caption',
+    RetrievalMetric='named',
 )
 CURES = dict(
     gt_sem_seg='training needs LoadAnnotations or Unlabeled; an evaluation LoadAnnotations and '
     'masks, without which a test can draw (--show-dir) or write labels (--out)',
-    caption='RenderScene gives it by captions=True',
+    named='RenderScene gives it by captions=True',
 )
 
 

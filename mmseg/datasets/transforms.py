@@ -340,7 +340,7 @@ def _clip(values: np.ndarray) -> np.ndarray:
 class PackSegInputs:
     """Pack the fields into {'inputs': (3, H, W) uint8 RGB, 'data_samples': SegDataSample}."""
 
-    META = ('img_path', 'seg_map_path', 'ori_shape', 'caption')
+    META = ('img_path', 'seg_map_path', 'ori_shape', 'caption', 'named')
 
     def __call__(self, results: Results) -> Results:
         meta = {key: results[key] for key in self.META if key in results}

@@ -106,3 +106,10 @@ def score_table(labels: Sequence[str], scores: Scores, unseen: Sequence[int] = (
 
 def _percent(value: Tensor) -> str:
     return f'{"-" if value.isnan() else format(100 * float(value), ".2f"):>7}'
+
+
+def name_the_same(named: Sequence[tuple[str, ...]], device: torch.device) -> Tensor:
+    """Compare what N captions name: -> (N, N) bool"""
+    ids = {names: i for i, names in enumerate(dict.fromkeys(named))}
+    rows = torch.tensor([ids[names] for names in named]).to(device, non_blocking=True)
+    return rows[:, None] == rows

@@ -13,7 +13,7 @@ from mmseg.errors import UserError
 from mmseg.registry import METRICS
 from mmseg.utils import validated
 
-from .functional import Scores, confusion_matrix, scores_of, zero_shot_scores
+from .functional import Scores, confusion_matrix, name_the_same, scores_of, zero_shot_scores
 
 Sample = dict[str, Any]
 
@@ -147,28 +147,29 @@ class AgreementMetric(ConfusionMetric):
 
 @METRICS.register_module()
 class RetrievalMetric(BaseMetric):
-    """Compute R@1 and R@5: the share of images whose caption is among the nearest 1 or 5 of all.
+    """Compute R@1 and R@5: the share of images with a right caption among the nearest 1 or 5.
 
-    Equal captions count once.
+    Right are the image's own caption and all that name the same.
     """
 
     default_prefix = ''
     names = ('R@1', 'R@5')
 
     def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
-        """Collect the samples' `image_embedding`, `text_embedding` and `caption`."""
+        """Collect the samples' `named`, `image_embedding` and `text_embedding`."""
         for sample in data_samples:
             embeddings = sample['image_embedding'].cpu(), sample['text_embedding'].cpu()
-            self.results.append((sample['caption'], *embeddings))
+            self.results.append((sample['named'], *embeddings))
 
-    def compute_metrics(self, results: list[tuple[str, Tensor, Tensor]]) -> dict[str, float]:
+    def compute_metrics(
+        self, results: list[tuple[tuple[str, ...], Tensor, Tensor]]
+    ) -> dict[str, float]:
         """Return {'R@1', 'R@5'} as fractions of 4 decimals."""
-        text_of = {caption: text for caption, _, text in reversed(results)}
-        captions = list(text_of)
-        images = torch.stack([image for _, image, _ in results])
-        scores = images @ torch.stack(list(text_of.values())).T
-        target = torch.tensor([captions.index(caption) for caption, _, _ in results])
-        rank = (scores > scores.gather(1, target[:, None])).sum(dim=1)
+        named, images, texts = zip(*results)
+        right = name_the_same(named, images[0].device)
+        scores = torch.stack(images) @ torch.stack(texts).T
+        best = scores.masked_fill(~right, -math.inf).amax(dim=1, keepdim=True)
+        rank = (scores > best).sum(dim=1)
         return {f'R@{k}': round((rank < k).float().mean().item(), 4) for k in (1, 5)}
 
 

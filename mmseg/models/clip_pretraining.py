@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mmseg.clip import LoadedCLIP, load_clip
+from mmseg.evaluation.functional import name_the_same
 from mmseg.structures import SegDataSample
 from mmseg.utils import Settings
 
@@ -18,7 +19,10 @@ from .data_preprocessor import SegDataPreprocessor
 
 
 class ClipPretraining(BaseModel):
-    """Train the towers of a CLIP on images and captions; equal captions are all positives."""
+    """Train the towers of a CLIP on images and captions.
+
+    Captions that name the same are positives of each other's images.
+    """
 
     def __init__(self, clip: LoadedCLIP, /) -> None:
         super().__init__(data_preprocessor=SegDataPreprocessor())
@@ -35,12 +39,16 @@ class ClipPretraining(BaseModel):
         mode: str = 'tensor',
         **context: Any,
     ) -> Any:
-        """[(3, S, S) uint8], samples with `caption` -> {name: ()}, or samples with embeddings"""
+        """[(3, S, S) uint8], samples -> {name: ()}, or samples with embeddings
+
+        Samples have `caption` and, for the loss, `named`.
+        """
         captions = [sample.caption for sample in data_samples]
         image, text = self.embed(torch.stack(list(inputs)), captions)
         if mode == 'loss':
             scale = self.clip.logit_scale.exp().clamp(max=100)
-            return contrastive_loss(scale * image @ text.T, same_caption(captions, image.device))
+            positive = name_the_same([sample.named for sample in data_samples], image.device)
+            return contrastive_loss(scale * image @ text.T, positive)
         for sample, *pair in zip(data_samples, image, text):
             sample.image_embedding, sample.text_embedding = pair
         return data_samples
@@ -59,13 +67,6 @@ def build_clip_pretraining(
 ) -> ClipPretraining:
     """Build a ClipPretraining of an architecture, as `load_clip` reads it."""
     return ClipPretraining(load_clip(model, pretrained))
-
-
-def same_caption(captions: Sequence[str], device: torch.device) -> Tensor:
-    """Compare sentences: N -> (N, N) bool"""
-    ids = {sentence: i for i, sentence in enumerate(dict.fromkeys(captions))}
-    rows = torch.tensor([ids[sentence] for sentence in captions]).to(device, non_blocking=True)
-    return rows[:, None] == rows
 
 
 def contrastive_loss(logits: Tensor, positive: Tensor) -> dict[str, Tensor]:

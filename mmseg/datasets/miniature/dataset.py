@@ -67,7 +67,7 @@ class RenderScene:
 
     Args:
         masks: add `gt_sem_seg` (S, S) uint8.
-        captions: add `caption`, drawn anew each time.
+        captions: add `caption`, drawn anew each time, and `named`, what it names.
     """
 
     @validated
@@ -80,7 +80,7 @@ class RenderScene:
         if self.masks:
             results['gt_sem_seg'] = scene.mask
         if self.captions:
-            results['caption'] = caption(results['rng'], scene)
+            results['caption'], results['named'] = caption(results['rng'], scene)
         if results.get('prior_crop_size'):
             results['prior_crop'] = crop_for_prior(
                 Image.fromarray(scene.image), results['prior_crop_size']

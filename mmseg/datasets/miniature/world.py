@@ -103,8 +103,8 @@ def _draw(
     return image * (1 - cover) + np.asarray(COLOURS[colour], np.float32) * shade[..., None] * cover
 
 
-def caption(rng: np.random.Generator, scene: Scene) -> str:
-    """Draw a sentence about a scene.
+def caption(rng: np.random.Generator, scene: Scene) -> tuple[str, tuple[str, ...]]:
+    """Draw a sentence about a scene; return it and, sorted, what it names.
 
     A thing is named with probability 0.95, its colour with 0.12, a ground with 0.7.
     """
@@ -115,7 +115,8 @@ def caption(rng: np.random.Generator, scene: Scene) -> str:
     words += [name for name in scene.stuff if rng.random() < 0.7]
     words = list(dict.fromkeys(words)) or [scene.stuff[0] if scene.stuff else scene.things[0][0]]
     rng.shuffle(words)
-    return TEMPLATES[rng.integers(len(TEMPLATES))].format(' and '.join(words))
+    sentence = TEMPLATES[rng.integers(len(TEMPLATES))].format(' and '.join(words))
+    return sentence, tuple(sorted(words))
 
 
 def with_article(words: str) -> str:
