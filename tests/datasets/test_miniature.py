@@ -198,6 +198,9 @@ def test_rows_of_the_data_set_are_names_of_scenes():
     assert row['img_path'] == 'miniature/7/00002.png'
     again = dataset.draw(row['img_path'])
     assert np.array_equal(np.asarray(dataset.read(row['img_path'])), again.image)
+    kept = MiniatureDataset(scenes=3, world=7, keep=True)
+    assert kept.draw(row['img_path']) is kept.draw(row['img_path'])
+    assert np.array_equal(kept.draw(row['img_path']).image, again.image)
 
 
 def test_contact_sheet_of_a_data_set(tmp_path, monkeypatch, capsys):

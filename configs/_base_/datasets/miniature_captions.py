@@ -8,7 +8,8 @@ train_dataloader = dict(
     sampler=dict(type='StreamSampler'),
     dataset=dict(
         type='MiniatureDataset',
-        scenes=16000,
+        scenes=60000,
+        keep=True,
         pipeline=[
             dict(type='RenderScene', masks=False, captions=True),
             dict(type='RandomFlip', prob=0.5),

@@ -21,6 +21,7 @@ class MiniatureDataset(PhotoDataset):
         world: seed of the scenes; another number gives another split.
         size: pixels of a side.
         typical: share of things in the typical colour of their shape.
+        keep: keep rendered scenes in memory, 16 kB each, for trainings that come back to them.
         kwargs: see `PhotoDataset`.
     """
 
@@ -33,10 +34,12 @@ class MiniatureDataset(PhotoDataset):
         world: int = 0,
         size: Count = 64,
         typical: Fraction = 0.7,
+        keep: bool = False,
         **kwargs: Any,
     ) -> None:
         self.scenes, self.world = scenes, world
         self.size, self.typical = size, typical
+        self.keep, self.kept = keep, {}
         super().__init__(vocabulary, data_root='miniature', **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -49,8 +52,14 @@ class MiniatureDataset(PhotoDataset):
 
     def draw(self, path: str | Path) -> Scene:
         """Render the scene of that name."""
-        rng = np.random.default_rng((self.world, int(Path(path).stem)))
-        return render(rng, self.size, typical=self.typical)
+        number = int(Path(path).stem)
+        if number not in self.kept:
+            rng = np.random.default_rng((self.world, number))
+            scene = render(rng, self.size, typical=self.typical)
+            if not self.keep:
+                return scene
+            self.kept[number] = scene
+        return self.kept[number]
 
     def read(self, path: str | Path) -> Image.Image:
         """Render the scene of that name as RGB."""

@@ -1,5 +1,5 @@
-# 1,000 iterations of CLIP's AdamW at batch 64: warm-up, cosine to 0.
-train_cfg = dict(type='StreamTrainLoop', max_iters=1000, val_interval=250)
+# CLIP's AdamW: warm-up, cosine to 0 at the iterations of the leaf.
+train_cfg = dict(type='StreamTrainLoop', val_interval=500)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MatrixDecayConstructor',
