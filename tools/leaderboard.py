@@ -2,11 +2,11 @@
 
 python tools/leaderboard.py [--results DIR] [--seeds 0 1 2 3 4] [--out FILE.md]
 
-A seed is a miniature ViT of its own, trained from scratch (seed 0 is the shipped one), and a proxy
-for ProxyCLIP. Variants of an option and the combination are chosen by the mean mIoU of all seeds on
-validation scenes; what is shown is that of test scenes. Figures are kept in one JSON a seed, and
-what is there is not measured again: with those of docs/benchmarks/leaderboard the page is made in
-seconds, with an empty folder everything is measured anew, and a stopped run continues.
+A seed is a ViT and a ResNet of the miniature, trained from scratch (those of seed 0 are shipped),
+and a proxy for ProxyCLIP. Variants of an option and the combination are chosen by the mean mIoU of
+all seeds on validation scenes; what is shown is that of test scenes. Figures are kept in one JSON a
+tower, and what is there is not measured again: with those of docs/benchmarks/leaderboard the page
+is made in seconds, with an empty folder everything is measured anew, and a stopped run continues.
 """
 
 import argparse
@@ -29,38 +29,44 @@ def main() -> None:
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
-    from _leaderboard.measure import measure_speeds
-    from _leaderboard.page import published
+    from _leaderboard.measure import TOWERS, measure_speeds
+    from _leaderboard.page import introduction, published
 
     if args.speeds:
         measure_speeds(output_dir(args.results))
-    parts = [scenes_part(args), photos_part(args), published()]
+    towers = [scenes_part(args, tower) for tower in TOWERS]
+    parts = [introduction(args.seeds, args.scenes, args.results), *towers]
+    parts += [photos_part(args), published()]
     output_dir(Path(args.out).parent)
     with atomic_path(args.out) as temporary:
         temporary.write_text('\n'.join(part for part in parts if part))
     print(f'written: {args.out}')
 
 
-def scenes_part(args: argparse.Namespace) -> str:
-    """Make the page's part on the miniature and its students."""
+def scenes_part(args: argparse.Namespace, tower: str) -> str:
+    """Make the page's part on one tower of the miniature and its students."""
     from _leaderboard.board import Board, students
-    from _leaderboard.measure import measure_scenes, speeds_of, train_student
-    from _leaderboard.options import FAMILIES, SECOND
+    from _leaderboard.measure import measure_retrieval, measure_scenes, speeds_of, train_student
+    from _leaderboard.options import FAMILIES, RESNET_FAMILIES, RESNET_SWITCHES, SECOND, SWITCHES
     from _leaderboard.page import page_of_scenes
 
-    scenes, folder = args.scenes, Path(args.work_dir)
+    scenes, folder = args.scenes, output_dir(args.work_dir)
     limits = dict(scenes=scenes, iterations=args.iterations)
 
     def measure(seed: Any, options: dict[str, Any], split: str) -> float:
-        return measure_scenes(seed, options, split, scenes, folder=folder)
+        return measure_scenes(tower, seed, options, split, scenes, folder=folder)
 
     def train(seed: Any, settings: dict[str, Any]) -> float:
-        return train_student(seed, settings, **limits, folder=folder)
+        return train_student(tower, seed, settings, **limits, folder=folder)
 
-    board = Board('vit', args.seeds, FAMILIES, measure, results=args.results, measured_with=limits)
+    families, switches = FAMILIES, SWITCHES
+    if tower == 'rn':
+        families, switches = RESNET_FAMILIES, RESNET_SWITCHES
+    board = Board(tower, args.seeds, families, measure, results=args.results, measured_with=limits)
+    found = board.kept_or(['retrieval'], lambda seed: measure_retrieval(tower, seed, folder=folder))
     steps, alone = board.combination(without=[SECOND]), board.alone()
-    rows = {} if args.no_students else students(board, steps, train)
-    return page_of_scenes(board, alone, steps, rows, speeds_of(args.results))
+    rows = {} if args.no_students else students(board, steps, train, switches)
+    return page_of_scenes(board, alone, steps, rows, speeds_of(args.results), found)
 
 
 def photos_part(args: argparse.Namespace) -> str:

@@ -1,6 +1,5 @@
 """The rendered world, CLIP from scratch on it, and the whole method as a regression."""
 
-import json
 import sys
 
 import numpy as np
@@ -215,20 +214,3 @@ def test_contact_sheet_of_a_data_set(tmp_path, monkeypatch, capsys):
     photo = np.asarray(Image.fromarray(first.image).resize((80, 80), Image.Resampling.BILINEAR))
     assert sheet.shape[1] > 3 * 160 and sheet.shape[0] > 2 * 80
     assert abs(sheet[22:102, :80].astype(int) - photo).mean() < 8  # below its title
-
-
-def test_study_is_drawn_with_means_and_spread(tmp_path, monkeypatch, capsys):
-    tool = load_tool('analysis/figures')
-    for seed, base in enumerate((30.0, 34.0)):
-        sweeps = {name: {'0.5': base, '1.0': base + 2} for name in tool.PANELS}
-        found = dict(base=base, retrieval={'R@1': 29.0}, sweeps=sweeps, tokens=15.0)
-        folder = tmp_path / 'miniature_study'
-        folder.mkdir(exist_ok=True)
-        (folder / f'vit_{seed}.json').write_text(json.dumps(found))
-    out = tmp_path / 'study.png'
-    arguments = ['tool', 'study', '--results', str(tmp_path), '--out', str(out)]
-    monkeypatch.setattr(sys, 'argv', arguments)
-    tool.main()
-    text = capsys.readouterr().out
-    assert '| base | 32.0 ± 2.8 |' in text and '| ViT, patch 8 | 32.0 ± 2.8 | 34.0 ± 2.8 |' in text
-    assert Image.open(out).size == (1200, 700)

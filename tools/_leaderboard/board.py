@@ -109,7 +109,10 @@ class Board:
 
 
 def students(
-    board: Board, steps: Steps, train: Callable[[Any, Options], float]
+    board: Board,
+    steps: Steps,
+    train: Callable[[Any, Options], float],
+    switches: Mapping[str, Options] = SWITCHES,
 ) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
     """Train students of a board's teachers under each switch of training.
 
@@ -117,6 +120,7 @@ def students(
         board: of the teachers.
         steps: of `Board.combination`.
         train: (member, options of a student's config) -> mIoU in per cent.
+        switches: {name: options of a student's config}.
 
     Returns:
         {(teacher, switch): (mIoU of the teachers, of their students)} on test scenes.
@@ -128,7 +132,7 @@ def students(
         rows[teacher, switch] = board.figures(options, 'test'), figures
 
     for teacher, options in teachers.items():
-        for switch, more in SWITCHES.items():
+        for switch, more in switches.items():
             if switch in SWITCHES_OF_ALL or teacher == list(teachers)[-1]:  # the best teacher
                 add(teacher, options, switch, {**of_teacher(options), **more})
     best = steps[-1][1]
@@ -144,7 +148,7 @@ def teachers_of(steps: Steps, families: Mapping[str, Any]) -> dict[str, Options]
     """
     teachers: dict[str, Options] = {MASKCLIP: {}}
     for name, options in steps:
-        if name in families['readout']:
+        if name in families.get('readout', ()):
             teachers[name] = options
         elif name in families['prior']:
             teachers[f'{list(teachers)[-1]}, {name}'] = options

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -20,17 +21,17 @@ from mmseg.clip.state_dict import prune_vocabulary
 from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
-from mmseg.evaluation import confusion_matrix, scores_of
+from mmseg.evaluation import RetrievalMetric, confusion_matrix, scores_of
 from mmseg.labelling.command import main as label
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from mmseg.utils import atomic_path, read_json
 
 from .options import MEASURED, PROXY, SPEEDS, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / 'miniature'
-BASE = CONFIGS / 'maskclip_vit.py'
-STUDENT = CONFIGS / 'maskclip_plus_vit_segformer_b0.py'
+TOWERS = ('vit', 'rn')
 WORLDS = dict(test=1, validation=3)  # of scenes; the towers saw those of 0, the students of 2
 UNLABELLED, UNLABELLED_SCENES = 2, 500  # for mean cosines
 CAPTIONS = 2000  # whose words a tower's vocabulary keeps
@@ -40,20 +41,43 @@ BATCH = 50
 Options = dict[str, Any]
 
 
-def measure_scenes(seed: int, options: Options, split: str, scenes: int, *, folder: Path) -> float:
+def base_of(tower: str) -> Path:
+    """Return the config of MaskCLIP on a tower of TOWERS."""
+    return CONFIGS / f'maskclip_{tower}.py'
+
+
+def student_of(tower: str) -> Path:
+    """Return the config of the published training of a tower's student."""
+    return CONFIGS / f'maskclip_plus_{tower}_segformer_b0.py'
+
+
+def measure_scenes(
+    tower: str, seed: int, options: Options, split: str, scenes: int, *, folder: Path
+) -> float:
     """Return the mIoU in per cent of a seed's MaskCLIP on scenes of a split of WORLDS."""
-    config = config_of(seed, options, folder)
+    config = config_of(tower, seed, options, folder)
     return miou(MODELS.build(config.model).eval(), scenes_of(config, split, scenes))
 
 
-def config_of(seed: int, options: Options, folder: Path) -> Config:
+def config_of(tower: str, seed: int, options: Options, folder: Path) -> Config:
     """Load the config of a seed's MaskCLIP, with the seed's files."""
     options = with_proxy(seed, options, folder)
-    config = load_config(BASE, {**options, 'model.backbone.pretrained': tower(seed, folder)})
+    weights = {'model.backbone.pretrained': weights_of(tower, seed, folder)}
+    config = load_config(base_of(tower), {**options, **weights})
     weight = config.get('class_weight') or {}
     if weight.get('mean_similarity') == MEASURED:
-        weight['mean_similarity'] = mean_similarity(seed, folder)
+        weight['mean_similarity'] = mean_similarity(tower, seed, folder)
     return config
+
+
+def measure_retrieval(tower: str, seed: int, *, folder: Path) -> float:
+    """Return R@1 in per cent of a seed's tower, by its config's own validation."""
+    config, metric = load_config(CONFIGS / f'clip_{tower}.py'), RetrievalMetric()
+    config.model.pretrained = weights_of(tower, seed, folder)
+    model = MODELS.build(config.model).eval()
+    for sample in predictions(model, require_data(config.val_dataloader)):
+        metric.process(None, [sample.to_dict()])
+    return round(100 * metric.compute_metrics(metric.results)['R@1'], 2)
 
 
 def measure_photos(options: Options, split: str, photos: int) -> float:
@@ -65,7 +89,14 @@ def measure_photos(options: Options, split: str, photos: int) -> float:
 
 
 def train_student(
-    seed: int, settings: Options, *, scenes: int, iterations: int, folder: Path, split: str = 'test'
+    tower: str,
+    seed: int,
+    settings: Options,
+    *,
+    scenes: int,
+    iterations: int,
+    folder: Path,
+    split: str = 'test',
 ) -> float:
     """Train a student; return its mIoU in per cent.
 
@@ -73,14 +104,14 @@ def train_student(
     `pseudo_labels` the teacher of precomputed labels, see `labels_written`.
     """
     settings = {'train_cfg.max_iters': iterations, **settings}
-    leaf = CONFIGS / settings.pop('student', STUDENT.name)
+    leaf = CONFIGS / settings.pop('student', student_of(tower).name)
     if 'pseudo_labels' in settings:
-        folder_of_labels = str(labels_written(seed, settings, folder))
+        folder_of_labels = str(labels_written(tower, seed, settings, folder))
         settings = {k: v for k, v in settings.items() if '.teacher' not in k}
         settings['pseudo_labels'] = folder_of_labels
     else:
         settings = with_proxy(seed, settings, folder)
-        settings['model.teacher.backbone.pretrained'] = tower(seed, folder)
+        settings['model.teacher.backbone.pretrained'] = weights_of(tower, seed, folder)
     with tempfile.TemporaryDirectory(dir=folder) as work_dir:
         config = load_config(leaf, settings)
         runner = train(config, work_dir=work_dir, seed=seed, validate=False)
@@ -89,7 +120,7 @@ def train_student(
     return miou(student, scenes_of(load_config(leaf), split, scenes))
 
 
-def labels_written(seed: int, settings: Options, folder: Path) -> Path:
+def labels_written(tower: str, seed: int, settings: Options, folder: Path) -> Path:
     """Write the labels of a student's teacher; return their folder.
 
     `pseudo_labels` of the settings holds options of the teacher's config; or it is VIEWS: six views
@@ -102,21 +133,21 @@ def labels_written(seed: int, settings: Options, folder: Path) -> Path:
             teacher['class_weight'] = teacher.pop('model.class_weight')
         views = ['--scales', '0.75', '1', '1.25', '--flip', '--confidence']
     digest = crc32(json.dumps(teacher, sort_keys=True).encode())
-    name = f'{"views" if views else "once"}_{seed}_{digest:08x}'
+    name = f'{tower}_{"views" if views else "once"}_{seed}_{digest:08x}'
     config, out = folder / f'{name}.py', folder / name
-    config_of(seed, teacher, folder).dump(str(config))
-    common = ['--photos-of', str(STUDENT), '--batch', str(BATCH), '--out', str(out)]
+    config_of(tower, seed, teacher, folder).dump(str(config))
+    common = ['--photos-of', str(student_of(tower)), '--batch', str(BATCH), '--out', str(out)]
     label([str(config), *views, *common])
     return out
 
 
-def tower(seed: int, folder: Path) -> str:
+def weights_of(tower: str, seed: int, folder: Path) -> str:
     """Return the weights of a seed's CLIP, trained if missing; those of seed 0 are shipped."""
     if not seed:
         return 'miniature'
-    path = folder / f'clip_vit_{seed}.safetensors'
+    path = folder / f'clip_{tower}_{seed}.safetensors'
     if not path.exists():
-        config = load_config(CONFIGS / 'clip_vit.py')
+        config = load_config(CONFIGS / f'clip_{tower}.py')
         data = require_data(config.train_dataloader)
         captions = [data[i]['data_samples'].caption for i in range(CAPTIONS)]
         with torch.enable_grad():
@@ -154,25 +185,32 @@ def scenes_of(config: Config, split: str, scenes: int) -> Any:
     return require_data(config.test_dataloader)
 
 
-@torch.inference_mode()
 def miou(model: Any, data: Any) -> float:
     """Return the mIoU in per cent of a Segmentor, by the path of tools/test.py."""
     total = torch.zeros(())
-    for first in range(0, len(data), BATCH):
-        rows = [data[i] for i in range(first, min(first + BATCH, len(data)))]
-        samples = [row['data_samples'] for row in rows]
-        for sample in model([row['inputs'] for row in rows], samples, mode='predict'):
-            classes = len(sample.seg_logits)
-            total = total + confusion_matrix(sample.pred_sem_seg, sample.gt_sem_seg, classes)
+    for sample in predictions(model, data):
+        classes = len(sample.seg_logits)
+        total = total + confusion_matrix(sample.pred_sem_seg, sample.gt_sem_seg, classes)
     return round(100 * scores_of(total).iou.nanmean().item(), 2)
 
 
+def predictions(model: Any, data: Any) -> Iterator[SegDataSample]:
+    """Pass a data set through a model in batches."""
+    for first in range(0, len(data), BATCH):
+        rows = [data[i] for i in range(first, min(first + BATCH, len(data)))]
+        samples = [row['data_samples'] for row in rows]
+        with torch.inference_mode():
+            found = model([row['inputs'] for row in rows], samples, mode='predict')
+        yield from found
+
+
 @torch.inference_mode()
-def mean_similarity(seed: int, folder: Path) -> str:
+def mean_similarity(tower: str, seed: int, folder: Path) -> str:
     """Return the file of each class's mean cosine with unlabelled scenes, for a seed's tower."""
-    path = Path(folder) / f'mean_similarity_{seed}.npy'
+    path = Path(folder) / f'mean_similarity_{tower}_{seed}.npy'
     if not path.exists():
-        config = load_config(BASE, {'model.backbone.pretrained': tower(seed, folder)})
+        weights = {'model.backbone.pretrained': weights_of(tower, seed, folder)}
+        config = load_config(base_of(tower), weights)
         model = MODELS.build(config.model)
         data = MiniatureDataset(scenes=UNLABELLED_SCENES, world=UNLABELLED)
         names = [data.get_data_info(i)['img_path'] for i in range(UNLABELLED_SCENES)]

@@ -104,6 +104,14 @@ FAMILIES = {
     },
 }
 
+# The miniature's ResNet has no attention blocks to read out, and sees scenes at twice their size.
+RESNET_FAMILIES = {
+    'prior': FAMILIES['prior'],
+    'input': {'smaller or larger input': [shown_at(size) for size in (64, 96, 160, 192)]},
+    'refinement': REFINEMENTS,
+    'post': FAMILIES['post'],
+}
+
 # The same on real photos, for a tower that has no attention blocks to read out.
 PHOTO_FAMILIES = {
     'prior': {
@@ -122,7 +130,7 @@ PHOTO_FAMILIES = {
 }
 
 # Options of a student's training: `--cfg-options` of its config (docs/students.md). `student`
-# names another config.
+# names another config. The ResNet's students get the first of them alone.
 RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_vit_resnet10_128.py'
 PUBLISHED_TRAINING = 'as published'
 BALANCED = 'balance, ResNet-10'
@@ -143,6 +151,7 @@ SWITCHES = {
     BALANCED: {'student': RESNET, 'model.robust_loss.balance': 0.5},
 }
 SWITCHES_OF_ALL = (PUBLISHED_TRAINING, BALANCED)  # of every teacher; the others of the best
+RESNET_SWITCHES: dict[str, Options] = {PUBLISHED_TRAINING: {}}
 
 # The same with precomputed labels of the best combination, whose windows and views do not work on a
 # student's crops.
@@ -216,3 +225,15 @@ PUBLISHED = [
     ('ReCLIP++ (trained on unlabelled photos)', '36.1', ''),
     ('supervised DeepLabV3-R101', '52.6', ''),
 ]
+
+# Of these, authors' Context-59 mIoU of methods that are options here, in their own protocol.
+PUBLISHED_READOUTS = {
+    'MaskCLIP': 26.4,
+    'q-q + k-k (SCLIP)': 34.2,
+    'q-q (ClearCLIP)': 35.9,
+    'k-k, neighbours (NACLIP)': 35.2,
+    'self-self at depths (GEM)': 35.9,
+    'early attention, feedback (ResCLIP)': 36.8,
+    'repair, layers fused (SC-CLIP)': 40.1,
+    'proxy attention (ProxyCLIP)': 39.1,
+}

@@ -6,22 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .board import MASKCLIP, Board, Options, Steps
-from .options import COMBINATION, PUBLISHED, SECOND
+from .options import COMBINATION, PUBLISHED, PUBLISHED_READOUTS, SECOND
 
 INTRODUCTION = """\
 # Leaderboard
 
 Made by `python tools/leaderboard.py`; do not edit. mIoU in per cent, mean ± standard deviation
-over {count} miniature ViTs (seeds {seeds}; [miniature.md](miniature.md)) on {scenes} test
-scenes. Variants and combinations were chosen on {scenes} other scenes (validation) by the mean
-over the seeds. The miniature has four blocks and patches of 8 pixels on inputs of 64: what
-holds there need not hold for CLIP. Figures of every seed and variant: `{results}`.
-ProxyCLIP's proxy: one ViT per seed, trained on scenes without captions or masks.
+over {count} towers (seeds {seeds}; [miniature.md](miniature.md)) on {scenes} test scenes.
+Variants and combinations were chosen on {scenes} other scenes (validation) by the mean over the
+seeds. "Better in" counts seeds. What holds on rendered scenes need not hold for CLIP; below, the
+order of the readouts is compared with their published figures. Every figure: `{results}`.
+"""
+TOWER = """\
+## {title}
 
-## Every option alone
-
-"Better in" counts seeds. Photos/s: CLIP ViT-B/16, one photo of 500 x 375 inside 520 x 520 at a
-time, fp32 on two CPU cores, random weights, 59 classes ({speed}).
+R@1 of 500 unseen scenes: {retrieval} %.
+"""
+TITLES = dict(vit="The miniature's ViT", rn="The miniature's ResNet")
+SPEEDS_TEXT = """\
+Photos/s: CLIP ViT-B/16, one photo of 500 x 375 inside 520 x 520 at a time, fp32 on two CPU cores,
+random weights, 59 classes ({speed}). ProxyCLIP's proxy: one ViT a seed, trained on scenes without
+captions or masks.
+"""
+CORRELATION = """\
+**Published order.** Spearman's rank correlation of these figures with the authors' Context-59 mIoU
+(below), over {names}: {spread} (seeds: {values}).
 """
 PHOTOS = """\
 ## Real photos
@@ -31,7 +40,7 @@ attention blocks to read out (README, "What was measured here"); one tower. Chos
 of the photos whose image-level labels that tower has seen.
 """
 STUDENTS = """\
-## Students
+### Students
 
 From scratch, {iterations} iterations, one student per seed and line: SegFormer-b0 (3.4 million
 parameters), or ResNet-10 under SegFormer's head (5.0 million) where the line says so. These lines
@@ -50,34 +59,38 @@ weights and the data set.
 """
 
 
+def introduction(seeds: Sequence[int], scenes: int, results: str) -> str:
+    """Write what all towers' parts share."""
+    return INTRODUCTION.format(
+        count=len(seeds), seeds=', '.join(map(str, seeds)), scenes=scenes, results=results
+    )
+
+
 def page_of_scenes(
     board: Board,
     alone: Mapping[str, Mapping[str, Options]],
     steps: Steps,
     students: Mapping[tuple[str, str], tuple[list[float], list[float]]],
     speeds: Mapping[str, Any],
+    retrieval: Sequence[float],
 ) -> str:
-    """Write the part on scenes and students.
+    """Write the part on one tower and its students.
 
     Args:
         board: the figures.
         alone, steps: its `alone()` and `combination()`.
         students: of `board.students`; {} for none.
         speeds: {option: photos/s}, and under 'when' a date.
+        retrieval: R@1 in per cent of each seed.
     """
-    head = INTRODUCTION.format(
-        count=len(board.members),
-        seeds=', '.join(map(str, board.members)),
-        scenes=board.measured_with['scenes'],
-        results=board.results,
-        speed=speeds.get('when', 'not measured'),
-    )
-    parts = [
-        head,
-        _options(board, alone, speeds),
-        '## The best combination\n',
-        _steps(board, steps, alone.get(SECOND, {})),
-    ]
+    of_readouts = 'readout' in board.families  # speeds are of a ViT
+    speeds = speeds if of_readouts else {}
+    title = TITLES.get(board.name, board.name)
+    parts = [TOWER.format(title=title, retrieval=spread(retrieval)), _options(board, alone, speeds)]
+    if of_readouts:
+        parts.insert(1, SPEEDS_TEXT.format(speed=speeds.get('when', 'not measured')))
+        parts.append(_correlation(board, alone))
+    parts += ['### The best combination\n', _steps(board, steps, alone.get(SECOND, {}))]
     if COMBINATION in speeds:
         parts.append(SPEED.format(speed=speeds[COMBINATION]))
     if students:
@@ -114,6 +127,25 @@ def _options(
     if not speeds:
         head, rows = head.replace(' photos/s |', ''), [row[:-1] for row in rows]
     return _table(head, [f'| {" | ".join(row)} |' for row in rows])
+
+
+def _correlation(board: Board, alone: Mapping[str, Mapping[str, Options]]) -> str:
+    """Compare the order of the readouts with the published one, seed by seed."""
+    from scipy.stats import spearmanr
+
+    chosen = {MASKCLIP: {}} | {name: v for family in alone.values() for name, v in family.items()}
+    names = [name for name in PUBLISHED_READOUTS if name in chosen]
+    if len(names) < 3:
+        return ''
+    figures = zip(*(board.figures(chosen[name], 'test') for name in names))
+    published = [PUBLISHED_READOUTS[name] for name in names]
+    values = [spearmanr(published, found).statistic for found in figures]
+    deviation = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
+    return CORRELATION.format(
+        names=', '.join(names),
+        spread=f'{statistics.mean(values):.2f}{deviation}',
+        values=', '.join(f'{value:.2f}' for value in values),
+    )
 
 
 def _steps(board: Board, steps: Steps, instead: Mapping[str, Options] | None = None) -> str:

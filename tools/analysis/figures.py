@@ -1,6 +1,5 @@
 """Draw the committed figures and tables of docs/ from the kept results in docs/benchmarks/.
 
-python tools/analysis/figures.py study        # docs/images/miniature_study.png, and its tables
 python tools/analysis/figures.py scaling      # docs/images/scaling.png
 python tools/analysis/figures.py fast_path    # docs/images/fast_path.png
 python tools/analysis/figures.py table FILE.json ...    # of tools/benchmark.py, as Markdown
@@ -9,7 +8,7 @@ python tools/analysis/figures.py table FILE.json ...    # of tools/benchmark.py,
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +19,9 @@ from mmseg.errors import UserError
 from mmseg.utils import output_dir
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
-TOWERS = dict(
-    rn=('ResNet', '#1f6fb2'), vit=('ViT, patch 8', '#c2571a'), vit16=('ViT, patch 16', '#6b7a3a')
-)
-PANELS = dict(
-    tau='class weight: temperature tau',
-    tau_centred='the same, each class by its mean similarity',
-    pd_thresh='prompt denoising: threshold',
-    ks_thresh='key smoothing: threshold',
-    size='pixels of a side (drawn at 64)',
-    typical="share of things in their shape's own colour",
-)
-LOGARITHMIC = ('tau', 'tau_centred')
 WAYS = dict(fast='#0072B2', baseline='#D55E00')
 SCALING = dict(  # what grows: x axis, y axis, files
     size=('short side of the largest input, pixels', 'ms a photo, end to end', 'sizes.json'),
@@ -71,78 +57,6 @@ def new_axes(rows: int, columns: int, size: tuple[float, float], **options: Any)
 
     figure = Figure(figsize=size, layout='constrained')
     return figure, figure.subplots(rows, columns, **options)
-
-
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    print('\n| ' + ' | '.join(head) + ' |\n' + '|---' * len(head) + '|')
-    for row in rows:
-        print('| ' + ' | '.join(row) + ' |')
-
-
-def draw_study(results: Path) -> 'Figure':
-    """Draw how MaskCLIP depends on its settings on the miniature, and print the tables."""
-    folder = results / 'miniature_study'
-    towers = {}
-    for tower in TOWERS:
-        files = sorted(folder.glob(f'{tower}_[0-9]*.json'))
-        if files:
-            towers[tower] = [json.loads(path.read_text()) for path in files]
-    if not towers:
-        raise UserError(f'{folder} holds no results')
-    single = {tower: [_single_values(seed) for seed in seeds] for tower, seeds in towers.items()}
-    names = dict.fromkeys(name for seeds in single.values() for name in seeds[0])
-    print_table(
-        ['', *(f'{TOWERS[tower][0]} ({len(seeds)} seeds)' for tower, seeds in towers.items())],
-        [[n, *(_spread([s.get(n) for s in seeds]) for seeds in single.values())] for n in names],
-    )
-    figure, axes = new_axes(2, 3, (12, 7))
-    for axis, name in zip(axes.flat, PANELS):
-        sweeps = {tower: [s['sweeps'][name] for s in seeds] for tower, seeds in towers.items()}
-        values = list(next(iter(sweeps.values()))[0])
-        rows = [
-            [TOWERS[tower][0], *(_spread([seed[value] for seed in seeds]) for value in values)]
-            for tower, seeds in sweeps.items()
-        ]
-        print_table([PANELS[name], *values], rows)
-        for tower, seeds in towers.items():
-            base = None if name in ('size', 'typical') else np.mean([s['base'] for s in seeds])
-            _draw_sweep(axis, tower, sweeps[tower], base)
-        scale = 'log' if name in LOGARITHMIC else 'linear'
-        axis.set(xlabel=PANELS[name], ylabel='mIoU (%)', xscale=scale)
-        axis.spines[['top', 'right']].set_visible(False)
-    axes[0, 0].legend(frameon=False)
-    return figure
-
-
-def _single_values(seed: Mapping[str, Any]) -> dict[str, float]:
-    """Return what has one value per seed, the class weight of tau 1 among it."""
-    single = {key: seed[key] for key in ('tokens', 'base') if key in seed}
-    for name, label in (('tau', ''), ('tau_centred', ', centred')):
-        single[f'class weight, tau 1{label}'] = seed['sweeps'][name]['1.0']
-    return {**seed['retrieval'], **single, **seed.get('students', {})}
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Format 'mean ± standard deviation' over the seeds."""
-    if None in values:
-        return ''
-    numbers = np.array(values, float)
-    deviation = numbers.std(ddof=1) if len(numbers) > 1 else float('nan')
-    return f'{numbers.mean():.1f} ± {deviation:.1f}'
-
-
-def _draw_sweep(
-    axis: 'Axes', tower: str, seeds: Sequence[Mapping[str, float]], base: float | None
-) -> None:
-    """Draw the mean over the seeds, a band from least to most, and MaskCLIP's own as dashes."""
-    label, colour = TOWERS[tower]
-    x = [float(value) for value in seeds[0]]
-    curves = np.array([list(seed.values()) for seed in seeds])
-    axis.plot(x, curves.mean(axis=0), 'o-', color=colour, label=label, markersize=4)
-    low, high = curves.min(axis=0), curves.max(axis=0)
-    axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    if base is not None:
-        axis.axhline(base, color=colour, linestyle='--', linewidth=1)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -220,9 +134,7 @@ def draw_fast_path(results: Path) -> 'Figure':
 
 
 FIGURES: dict[str, tuple[Callable[[Path], 'Figure'], str, int]] = dict(
-    study=(draw_study, 'miniature_study.png', 100),
-    scaling=(draw_scaling, 'scaling.png', 110),
-    fast_path=(draw_fast_path, 'fast_path.png', 110),
+    scaling=(draw_scaling, 'scaling.png', 110), fast_path=(draw_fast_path, 'fast_path.png', 110)
 )
 
 
