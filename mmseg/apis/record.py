@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from mmengine.config import Config
@@ -14,7 +15,7 @@ from mmengine.utils.dl_utils import collect_env
 from torch import nn
 
 from mmseg.models.frozen import frozen_modules
-from mmseg.utils import atomic_path
+from mmseg.utils import atomic_path, read_json
 from mmseg.utils.tensors import digest_state
 
 
@@ -36,6 +37,17 @@ def weights_digest(model: nn.Module) -> str:
 def frozen_digests(model: nn.Module) -> dict[str, str]:
     """Return the `weights_digest` of each frozen module: {'teacher': ...}"""
     return {name: weights_digest(module) for name, module in frozen_modules(model)}
+
+
+def mean_figures(path: str | Path) -> dict[str, float]:
+    """Read a reproduction.json of tools/reproduce.py: {row: mean mIoU in per cent of its seeds}.
+
+    Rows are named after their configs. Without the file there are none.
+    """
+    if not Path(path).is_file():
+        return {}
+    rows = read_json(path)['rows']
+    return {key: mean(seed['mIoU'] for seed in seeds.values()) for key, seeds in rows.items()}
 
 
 def write_record(

@@ -97,7 +97,7 @@ def test_the_page_by_hand(tmp_path):
 
 
 def test_the_order_of_readouts_is_compared_with_the_published_one(tmp_path):
-    """SCLIP 34.2, NACLIP 35.2, SC-CLIP 40.1: one seed in this order, one with the last two changed"""
+    """SCLIP 34.2, NACLIP 35.2, SC-CLIP 40.1: one seed in this order, one with two changed"""
     figures = {'a': {1: (30, 30), 2: (31, 33), 3: (35, 32)}}
     names = ('q-q + k-k (SCLIP)', 'k-k, neighbours (NACLIP)', 'repair, layers fused (SC-CLIP)')
     families = {'readout': {name: [{'a': i + 1}] for i, name in enumerate(names)}}

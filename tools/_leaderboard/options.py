@@ -226,6 +226,24 @@ PUBLISHED = [
     ('supervised DeepLabV3-R101', '52.6', ''),
 ]
 
+# The rows of tools/reproduce.py that measure some of them.
+SLIDE = 'vit16_336_slide_pascal_context_59'
+ROWS_HERE = {
+    'MaskCLIP, 520-whole': 'maskclip_vit16_520x520_pascal_context_59',
+    'MaskCLIP + class weight, 520-whole': 'maskclip_text_vit16_520x520_pascal_context_59',
+    'MaskCLIP': f'{SLIDE}-maskclip_plain',
+    'SCLIP': f'{SLIDE}-sclip',
+    'NACLIP': f'{SLIDE}-naclip',
+    'ClearCLIP': f'{SLIDE}-clearclip',
+    'GEM': f'{SLIDE}-gem',
+    'ResCLIP': f'{SLIDE}-resclip',
+    'ProxyCLIP (DINO)': f'{SLIDE}-proxyclip',
+    'SC-CLIP': f'{SLIDE}-scclip',
+    'MaskCLIP+ ViT-B/16, SegFormer-b5 student': (
+        'maskclip_plus_vit16_segformer_b5_480x480_8k_pascal_context_59'
+    ),
+}
+
 # Of these, authors' Context-59 mIoU of methods that are options here, in their own protocol.
 PUBLISHED_READOUTS = {
     'MaskCLIP': 26.4,

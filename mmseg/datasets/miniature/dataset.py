@@ -39,7 +39,7 @@ class MiniatureDataset(PhotoDataset):
     ) -> None:
         self.scenes, self.world = scenes, world
         self.size, self.typical = size, typical
-        self.keep, self.kept = keep, {}
+        self.keep, self.kept = keep, dict[int, Scene]()
         super().__init__(vocabulary, data_root='miniature', **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:

@@ -1,0 +1,181 @@
+"""Say what a reproduction fetches, and how long it takes on this machine."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mmseg.engine import device_of, load_config
+from mmseg.errors import UserError
+from mmseg.preparation.manifest import problems, read_manifest
+from mmseg.utils import atomic_path, in_checkout, read_json
+
+from .rows import DINO, Row
+from .run import PHOTOS, PRETRAIN, TOOLS, Reproduction, shown
+
+DATA = 'data/VOCdevkit/VOC2010'
+STEPS = 10  # of a row, whose time is measured
+VALIDATIONS = 4  # of a training
+SHORT = 'out of memory'
+
+
+class Download(NamedTuple):
+    """What is fetched: for whom, how large, from where, under which terms."""
+
+    name: str
+    megabytes: int
+    source: str
+    terms: str
+
+
+CLIPS = {
+    'RN50': Download('RN50', 256, 'OpenAI', 'MIT'),
+    'ViT-B-16': Download('ViT-B-16', 351, 'OpenAI', 'MIT'),
+}
+STUDENTS = {
+    'resnet101c': Download('resnet101c', 178, 'timm, on the Hugging Face hub', 'Apache-2.0'),
+    'mit_b5': Download('mit_b5', 328, 'NVIDIA, on the Hugging Face hub', 'not for commercial use'),
+    'vit_base_patch8_224.dino': Download(
+        'vit_base_patch8_224.dino', 343, 'timm, on the Hugging Face hub', 'Apache-2.0'
+    ),
+}
+PASCAL_CONTEXT = (
+    Download('photos of VOC 2010', 1300, 'host.robots.ox.ac.uk', 'Flickr terms, for research'),
+    Download('trainval_merged.json', 620, 'codalabuser.blob.core.windows.net', 'none stated'),
+)
+
+
+class Costs(NamedTuple):
+    """Hours of all rows; {row's key: parts in which its batch fits into the memory}."""
+
+    hours: float
+    parts: dict[str, int]
+    on_cpu: bool
+
+
+def needed(rows: Sequence[Row]) -> tuple[list[Download], list[Download]]:
+    """Return the CLIPs and the students' weights that rows need."""
+    clips = ['ViT-B-16'] + ['RN50'] * any('_r50_' in row.config for row in rows)
+    students = ['resnet101c'] * any('deeplabv2' in row.config for row in rows)
+    students += ['mit_b5'] * any('segformer_b5' in row.config for row in rows)
+    if any(DINO in row.options or 'proxyclip' in row.config for row in rows):
+        students.append('vit_base_patch8_224.dino')
+    return [CLIPS[name] for name in clips], [STUDENTS[name] for name in students]
+
+
+def missing(rows: Sequence[Row]) -> list[Download]:
+    """Return what is not there yet."""
+    clips, students = needed(rows)
+    there = ' '.join(set(read_manifest(PRETRAIN)) - set(problems(PRETRAIN)))
+    absent = [item for item in (*clips, *students) if item.name not in there]
+    prepared = Path(in_checkout(DATA), 'ImageSets/SegmentationContext/val.txt').is_file()
+    return absent + ([] if prepared else list(PASCAL_CONTEXT))
+
+
+def steps_to_fetch(
+    rows: Sequence[Row], mirror: str | None = None, *, partial: bool = False
+) -> list[list[Any]]:
+    """Return the commands that fetch and verify; what is there already takes them seconds."""
+    clips, students = needed(rows)
+    weights = [TOOLS / 'download_weights.py', '--models', *(item.name for item in clips)]
+    weights += ['--students', *(item.name for item in students)]
+    data: list[Any] = [TOOLS / 'convert_datasets' / 'pascal_context.py', DATA, '--download']
+    if Path(in_checkout(DATA), 'ImageSets/SegmentationContext/val.txt').is_file():
+        data = [*data[:-1], '--verify']
+    elif mirror:
+        data += ['--mirror', mirror]
+    return [weights, data + ['--partial'] * partial]
+
+
+def require_space(run: Reproduction, rows: Sequence[Row]) -> None:
+    """Raise a UserError if the disk is too full for downloads, masks and checkpoints."""
+    megabytes = 1.5 * sum(item.megabytes for item in missing(rows))
+    megabytes += 3000 * sum(row.iterations > 0 for row in rows)
+    free = shutil.disk_usage(run.work_dir).free / 1e6
+    if free < megabytes:
+        raise UserError(
+            f'{run.work_dir.resolve()} has {free / 1000:.1f} GB free, this needs about '
+            f'{megabytes / 1000:.1f}; choose another --work-dir or fewer --rows'
+        )
+
+
+def print_plan(run: Reproduction, rows: Sequence[Row], seeds: Sequence[int]) -> Costs:
+    """Print downloads, commands, time and memory; measure each row's ten steps once a device."""
+    device = device_of(run.device)
+    print('To fetch:')
+    for item in missing(rows) or [None]:
+        text = 'nothing' if item is None else f'{item.name}, {item.megabytes} MB ({item.terms})'
+        print(f'  {text}' + (f' from {item.source}' if item else ''))
+    for command in steps_to_fetch(rows):
+        print(f'  $ {shown(command)}')
+    costs = [_cost(run, row, device) for row in rows]
+    photos, hours, parts = PHOTOS[0], 0.0, {}
+    print(f'\nOn {_device_name(device)}, by {STEPS} steps of each row:')
+    for row, cost in zip(rows, costs):
+        done = len(run.figures(row, seeds)) == (len(seeds) if row.iterations else 1)
+        need = 0.0 if done else photos / cost['photos_s'] / 3600
+        if row.iterations and not done:
+            one = row.iterations / cost['iterations_s'] / 3600
+            need = len(seeds) * (one + (1 + VALIDATIONS) * photos / cost['photos_s'] / 3600)
+        hours, parts[row.key] = hours + need, cost['parts']
+        state = 'measured' if done else f'{need:.1f} h'
+        memory = f'{cost["mib"] / 1024:.1f} GiB'
+        more = f', batch in {cost["parts"]} parts' if cost['parts'] > 1 else ''
+        print(f'  {row.title:46} {state:>9}, {memory}{more}')
+    print(f'  in all {hours:.1f} h')
+    return Costs(hours, parts, device == 'cpu')
+
+
+def _device_name(device: str) -> str:
+    if torch.device(device).type == 'cpu':
+        return f'this CPU ({torch.get_num_threads()} threads)'
+    return str(torch.get_device_module(device).get_device_name(device))
+
+
+def _cost(run: Reproduction, row: Row, device: str) -> dict[str, Any]:
+    """Measure a row's ten steps, or read what was measured on this device before."""
+    path, key = run.work_dir / 'plan.json', f'{_device_name(device)}: {row.key}'
+    kept = read_json(path) if path.is_file() else {}
+    if key not in kept:
+        print(f'measuring {STEPS} steps of {row.title} ...', flush=True)
+        kept[key] = _measured(run, row, device)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(kept, indent=1))
+    return dict(kept[key])
+
+
+def _measured(run: Reproduction, row: Row, device: str) -> dict[str, Any]:
+    test = _benchmark(run, row, device, ['--number', STEPS])
+    cost = dict(photos_s=test['rate']['median'], mib=_mib(test), parts=1)
+    if not row.iterations:
+        return cost
+    batch = load_config(run.config(row)).train_dataloader.batch_size
+    for parts in [batch] if device == 'cpu' else [1, 2, 4, batch]:
+        options = ['--train', '--batch', batch // parts, '--number', STEPS]
+        try:
+            train = _benchmark(run, row, device, options)
+        except UserError as error:
+            if SHORT not in str(error) or parts == batch:
+                raise
+            continue
+        rate = train['rate']['median'] / parts
+        parts = 1 if device == 'cpu' else parts  # one photo was measured, and the batch fits
+        return cost | dict(iterations_s=rate, mib=_mib(train), parts=parts)
+    raise UserError(f'{row.title} does not fit into the memory')
+
+
+def _benchmark(run: Reproduction, row: Row, device: str, options: Sequence[Any]) -> dict[str, Any]:
+    out = run.work_dir / 'benchmark.json'
+    command = [TOOLS / 'benchmark.py', run.config(row), '--random-weights', '--synthetic']
+    command += ['--repeats', 1, '--device', device, '--out', out, *options]
+    if row.options:
+        command += ['--cfg-options', *row.options]
+    run.call(command, run.work_dir / 'plan.log', quiet=True)
+    return dict(read_json(out)['results'][0])
+
+
+def _mib(record: dict[str, Any]) -> int:
+    return record['memory']['device_mib'] or record['memory']['host_mib']
