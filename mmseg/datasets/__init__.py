@@ -1,6 +1,7 @@
 """Photos and masks from folders, and the transforms that turn them into batches."""
 
 from .base import ImageFolderDataset, PhotoDataset
+from .corruption import Corrupt
 from .folders import (
     ADE20KDataset,
     CityscapesDataset,
@@ -32,6 +33,7 @@ __all__ = [
     'COCOObjectDataset',
     'COCOStuffDataset',
     'CityscapesDataset',
+    'Corrupt',
     'ImageFolderDataset',
     'LoadAnnotations',
     'LoadCorrections',

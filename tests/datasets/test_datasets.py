@@ -5,6 +5,7 @@ from PIL import Image
 
 from mmseg.apis.test import require_data
 from mmseg.datasets import (
+    Corrupt,
     ImageFolderDataset,
     LoadAnnotations,
     LoadImage,
@@ -238,3 +239,23 @@ def test_bad_folders(tmp_path):
         ImageFolderDataset(['a'], str(tmp_path))
     with pytest.raises(UserError, match='ImageFolderDataset needs data_root, a folder of photos'):
         ImageFolderDataset(['a'], None)
+
+
+def test_a_corruption_repeats_itself_and_reaches_the_crop_for_the_prior():
+    corruptions = pytest.importorskip('imagecorruptions')
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+
+    def corrupted(seed, name='shot_noise'):
+        results = dict(img=photo, prior_crop=photo[:32, :32], rng=np.random.default_rng(seed))
+        return Corrupt(name, 3)(results)
+
+    before = np.random.get_state()[1].copy()
+    first, again, other = corrupted(0), corrupted(0), corrupted(1)
+    assert np.array_equal(first['img'], again['img'])
+    assert not np.array_equal(first['img'], other['img'])
+    assert np.array_equal(np.random.get_state()[1], before)
+    assert corrupted(0, 'contrast')['prior_crop'].std() < photo.std() / 2
+    expected = corruptions.corrupt(photo, 3, 'jpeg_compression')
+    assert np.array_equal(corrupted(0, 'jpeg_compression')['img'], expected)
+    with pytest.raises(UserError, match="no corruption is named 'rain'"):
+        Corrupt('rain', 1)

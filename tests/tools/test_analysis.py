@@ -147,3 +147,29 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     ]
     assert len(pictures) >= 5
     assert notebook.cells[-1].outputs[-1].text.endswith('% of the pixels\n')
+
+
+def test_corruptions_are_measured_once_and_shown(tmp_path, monkeypatch, capsys):
+    """A model that loses 5 points a severity, and half of its points to contrast."""
+
+    def measured(config, checkpoint, **options):
+        steps = config.test_dataloader.dataset.pipeline
+        assert [step['type'] for step in steps][:1] == ['RenderScene']
+        corrupted = [step for step in steps if step['type'] == 'Corrupt']
+        lost = sum(0.05 * step['severity'] for step in corrupted)
+        return dict(mIoU=0.2 if corrupted and corrupted[0]['name'] == 'contrast' else 0.4 - lost)
+
+    monkeypatch.setattr('mmseg.apis.test.test', measured)
+    leaf = ROOT / 'configs' / 'miniature' / 'maskclip_text_vit.py'
+    command = ['analysis/corruptions', leaf, '--severities', 1, 3, '--work-dir', tmp_path]
+    assert run_script(*command) == 0
+    table = (tmp_path / 'corruptions.md').read_text()
+    assert table in capsys.readouterr().out
+    assert '| fog | 35.0 | 25.0 | 30.0 | 75 % |' in table
+    assert '| contrast | 20.0 | 20.0 | 20.0 | 50 % |' in table
+    assert '| mean | 34.0 | 24.7 | 29.3 | 73 % |' in table and 'corruption: 40.00.' in table
+    assert Image.open(tmp_path / 'corruptions.png').size[0] > 1000
+    monkeypatch.setattr('mmseg.apis.test.test', None)  # nothing is measured again
+    assert run_script(*command) == 0
+    assert run_script(*command, '--cfg-options', 'test_dataloader.dataset.scenes=8') == 1
+    assert 'is of another config or checkpoint' in capsys.readouterr().err
