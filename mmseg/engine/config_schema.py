@@ -73,6 +73,7 @@ def protocol(
 def parameter_groups(
     *,
     lr_mult: dict[str, NotNegative] = {},  # noqa: B006
+    adamw: list[str] = [],  # noqa: B006
     custom_keys: dict[str, dict[str, NotNegative]] = {},  # noqa: B006
     bias_lr_mult: NotNegative = 1.0,
     bias_decay_mult: NotNegative = 1.0,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -68,12 +69,46 @@ class CpuAmpOptimWrapper(WeightedOptimWrapper):
             yield
 
 
+@OPTIMIZERS.register_module(name='MuonAdamW')
+def build_muon(
+    params: Any,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.95,
+    betas: tuple[float, float] = (0.9, 0.98),
+    adamw_scale: float = 0.2,
+) -> Optimizer:
+    """Build timm's Muon (Jordan et al., 2024, with the scale of Liu et al., arXiv:2502.16982).
+
+    It steps matrices, with Nesterov's momentum; vectors, and groups with `use_fallback`, are
+    stepped by AdamW, with the same momentum (NAdamW).
+
+    Args:
+        params: groups.
+        lr: of Muon.
+        adamw_scale: AdamW's learning rate over Muon's.
+    """
+    from timm.optim import Muon
+
+    return Muon(
+        params,
+        lr=lr,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        nesterov=True,
+        betas=betas,
+        fallback_lr_scale=adamw_scale,
+    )
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
     """Apply weight decay to matrices and kernels only: not to norms, biases or other vectors.
 
     `paramwise_cfg=dict(lr_mult=dict(decode_head=10.0))` multiplies the learning rate of parameters
-    whose names start with 'decode_head'.
+    whose names start with 'decode_head'. `paramwise_cfg=dict(adamw=['embedding'])` leaves matrices
+    whose names contain 'embedding' to AdamW where the optimizer is Muon.
     """
 
     def add_params(
@@ -94,7 +129,10 @@ class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
                 continue
             factor = next((f for start, f in factors.items() if name.startswith(start)), 1.0)
             decay = self.base_wd if parameter.ndim > 1 else 0.0
-            params.append(dict(params=[parameter], lr=self.base_lr * factor, weight_decay=decay))
+            group = dict(params=[parameter], lr=self.base_lr * factor, weight_decay=decay)
+            if any(part in name for part in self.paramwise_cfg.get('adamw', ())):
+                group['use_fallback'] = True
+            params.append(group)
 
 
 def merge_groups(optimizer: Optimizer) -> None:

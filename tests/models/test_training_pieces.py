@@ -454,6 +454,31 @@ def test_only_matrices_decay_and_the_head_learns_faster():
     }
 
 
+def test_muon_steps_the_matrices_of_blocks_and_adamw_the_rest():
+    """One step without decay: Muon's has equal singular values, AdamW's moves all alike."""
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict(dict(block=torch.nn.Linear(8, 8), embedding=torch.nn.Linear(8, 8)))
+    settings = dict(
+        type='OptimWrapper',
+        constructor='MatrixDecayConstructor',
+        optimizer=dict(type='MuonAdamW', lr=0.01, weight_decay=0.0),
+        paramwise_cfg=dict(adamw=['embedding']),
+    )
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        optimizer = build_optim_wrapper(model, settings).optimizer
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    sum(layer(torch.randn(64, 8)).square().sum() for layer in model.values()).backward()
+    optimizer.step()
+    moved = {name: p.detach() - before[name] for name, p in model.named_parameters()}
+    scale = 0.01 * 0.2 * 8**0.5  # of Liu et al.
+    singular = torch.linalg.svdvals(moved['block.weight']) / scale
+    assert 0.6 < singular.min() and singular.max() < 1.3
+    for name in ('block.bias', 'embedding.weight', 'embedding.bias'):
+        size = moved[name].abs()
+        assert size.min() > 0.99 * size.max()
+        assert size.max().item() == pytest.approx(0.002 * (1 + 0.9), rel=0.02)
+
+
 PARTS = {
     'layernorm_before': 'norm1',
     'layernorm_after': 'norm2',
