@@ -1,5 +1,6 @@
 """Shared data of the tests. What needs ../shared is skipped with a reason where it is absent."""
 
+import gc
 import importlib.util
 import os
 import socket
@@ -59,6 +60,11 @@ def pytest_addoption(parser):
     parser.addoption('--fuzz', type=int, default=40, help='of tests/clip/test_weight_fuzz.py')
 
 
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # mmengine collects garbage for each data set: not among all that is imported
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _repeatable(tmp_path_factory):
     threads = max(1, 2 // int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1')))
@@ -67,6 +73,8 @@ def _repeatable(tmp_path_factory):
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv('OMP_NUM_THREADS', str(threads))  # of the processes that tests start
     monkeypatch.setenv('MMSEG_CACHE', str(tmp_path_factory.mktemp('cache')))
+    # A run formats its config four times, each for a third of a second. Processes of tests still do.
+    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
     yield
     monkeypatch.undo()
 
