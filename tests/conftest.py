@@ -73,7 +73,7 @@ def _repeatable(tmp_path_factory):
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv('OMP_NUM_THREADS', str(threads))  # of the processes that tests start
     monkeypatch.setenv('MMSEG_CACHE', str(tmp_path_factory.mktemp('cache')))
-    # A run formats its config four times, each for a third of a second. Processes of tests still do.
+    # A run formats its config four times, a third of a second each.
     monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
     yield
     monkeypatch.undo()

@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, group_environment, run_script
+from conftest import ROOT, run_script
+from forked import run_group
 from PIL import Image
 from test_tools import run_test
 from test_train import (
@@ -105,17 +105,9 @@ def test_processes_count_classes_together(student, tmp_path):
     options += ['train_dataloader.dataset.pipeline.3.size=40']  # no padding in a batch
     alone, both = tmp_path / 'alone', tmp_path / 'both'
     assert run_train(student, '--work-dir', alone, '--cfg-options', *options) == 0
-    command = ['bash', 'tools/dist_train.sh', student, 2, '--work-dir', both]
-    command += ['--device', 'cpu', '--cfg-options', *options, 'train_dataloader.batch_size=1']
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=ROOT,
-        env=group_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    arguments = ['--work-dir', both, '--cfg-options', *options, 'train_dataloader.batch_size=1']
+    codes, printed = run_group('train.py', student, *arguments, out=tmp_path / 'printed')
+    assert codes == [0, 0], printed
     seen = [weights(folder, 2)['robust_loss.balance.class_shares'] for folder in (alone, both)]
     assert (seen[0] > 0).sum() > 1
     torch.testing.assert_close(seen[0], seen[1])

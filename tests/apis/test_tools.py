@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import group_environment, run_script
+from conftest import run_script
+from forked import run_group
 from PIL import Image
 
 from mmseg.apis import command_lines
@@ -93,23 +94,9 @@ def test_neither_batch_nor_workers_change_a_figure(tiny_config, tmp_path):
 
 def test_two_processes_count_no_photo_twice(tiny_config, tmp_path):
     run_test(tiny_config, '--work-dir', tmp_path / 'one')
-    subprocess.run(
-        [
-            'bash',
-            'tools/dist_test.sh',
-            str(tiny_config),
-            '2',
-            '--work-dir',
-            str(tmp_path / 'two'),
-            '--device',
-            'cpu',
-        ],
-        cwd=ROOT,
-        env=group_environment(),
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    arguments = [tiny_config, '--work-dir', tmp_path / 'two']
+    codes, printed = run_group('test.py', *arguments, out=tmp_path / 'printed')
+    assert codes == [0, 0], printed
     one, two = (result_of(tmp_path / name) for name in ('one', 'two'))
     assert one['photos'] == two['photos'] == 5  # an odd number: no even split
     assert one['metric'] == two['metric'] and one['weights_sha256'] == two['weights_sha256']
@@ -185,16 +172,6 @@ def test_a_bad_photo_in_the_middle_is_named(tiny_config, tmp_path, photos, capsy
     assert not [p for p in (tmp_path / 'out').iterdir() if 'part' in p.name]
 
 
-def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_print_config(tiny_config, tmp_path, capsys):
     option = '--cfg-options'
     assert run_script('print_config', tiny_config, option, 'vocabulary=voc_20') == 0
@@ -209,21 +186,9 @@ def test_print_config(tiny_config, tmp_path, capsys):
 
 
 def test_embed_text(tiny_config, tmp_path):
-    done = run_tool(
-        'tools/embed_text.py',
-        '--model',
-        tmp_path / 'clip.json',
-        '--pretrained',
-        'random',
-        '--templates',
-        'plain',
-        '--vocabulary',
-        'cat',
-        'dog | puppy',
-        '--out',
-        tmp_path / 'rows.npy',
-    )
-    assert done.returncode == 0, done.stderr
+    options = ['--model', tmp_path / 'clip.json', '--pretrained', 'random', '--templates', 'plain']
+    options += ['--vocabulary', 'cat', 'dog | puppy', '--out', tmp_path / 'rows.npy']
+    assert run_script('embed_text', *options) == 0
     rows = np.load(tmp_path / 'rows.npy')
     assert rows.shape == (2, 32) and np.allclose(np.linalg.norm(rows, axis=1), 1)
 

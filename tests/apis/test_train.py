@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import group_environment
+from forked import start_script
 from test_tools import result_of, run_test
 
 from mmseg.apis import command_lines, init_model
@@ -202,13 +204,12 @@ def test_a_run_killed_and_resumed_ends_in_the_same_bits(student_config, tmp_path
     options = [*options, '--seed', seed]
     assert run_train(student_config, '--work-dir', tmp_path / 'whole', *options) == 0
     cut = tmp_path / 'cut'
-    command = [sys.executable, 'tools/train.py', student_config, '--work-dir', cut, *options]
-    process = subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not (cut / 'iter_2.pth').exists() and process.poll() is None:
+    process = start_script('train.py', student_config, '--work-dir', cut, *options)
+    while not (cut / 'iter_2.pth').exists() and process.is_alive():
         time.sleep(0.01)
     time.sleep(random.Random(seed).uniform(0, 1.0))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     (cut / 'iter_6.pth').unlink(missing_ok=True)  # it may have been quick
     assert run_train(student_config, '--work-dir', cut, '--resume', *options) == 0
     whole, resumed = (
@@ -392,22 +393,18 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved(student_config, tmp_p
     assert not list((tmp_path / 'run').glob('iter_4.pth'))
 
 
-def test_a_full_disk_leaves_the_checkpoints_before_it(student_config, tmp_path):
+def test_a_full_disk_leaves_the_checkpoints_before_it(student_config, tmp_path, capsys):
     """A limit on the size of files stands for the disk: no further checkpoint fits."""
     run = tmp_path / 'run'
     assert run_train(student_config, '--work-dir', run, '--cfg-options', 'runner.max_iters=2') == 0
-    blocks = (run / 'iter_2.pth').stat().st_size // 1024 - 100
-    done = subprocess.run(
-        f'ulimit -f {blocks}; exec {sys.executable} tools/train.py {student_config} '
-        f'--work-dir {run} --resume',
-        shell=True,
-        executable='/bin/bash',
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert re.search('cannot write .*iter_4.pth', done.stderr.strip().splitlines()[-1])
+    size = (run / 'iter_2.pth').stat().st_size
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100_000, limit[1]))
+    try:
+        assert run_train(student_config, '--work-dir', run, '--resume') == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert re.search('cannot write .*iter_4.pth', capsys.readouterr().err.splitlines()[-1])
     assert sorted(p.name for p in run.glob('*.pth')) == ['iter_2.pth', 'latest.pth']
     assert newest_checkpoint(run) == run / 'iter_2.pth' and not list(run.glob('.*part*'))
 

@@ -1,13 +1,11 @@
 """The fast ways of a training step against PyTorch's own words, and one recipe on any machines."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, group_environment
+from forked import run_group
 from mmengine.config import Config
 from test_train import losses, run_train, student_config  # noqa: F401  a fixture
 from test_train import weights as weights_of
@@ -229,17 +227,11 @@ def train_with(config, folder, processes, *, batch):
     """-> the losses that the run logged, the mean over its processes"""
     start = folder.with_suffix('.py')
     start.write_text(SCRIPT)
-    environment = group_environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    command = [sys.executable, '-m', 'torch.distributed.run']
-    command += ['--master-port', environment['PORT']]
-    command += [f'--nproc-per-node={processes}', start, config, '--work-dir', folder]
-    command += ['--device', 'cpu', '--launcher', 'pytorch']
-    command += ['--cfg-options', f'train_dataloader.batch_size={batch}']
-    done = subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count('parts checked') == (processes if processes > 1 else 0)
+    arguments = ['--work-dir', folder, '--cfg-options', f'train_dataloader.batch_size={batch}']
+    out = folder.with_suffix('.txt')
+    codes, printed = run_group(start, config, *arguments, out=out, processes=processes)
+    assert codes == [0] * processes, printed
+    assert printed.count('parts checked') == (processes if processes > 1 else 0)
     return losses(folder)
 
 

@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -13,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT, group_environment, run_script
+from forked import run_group, start_script
 from PIL import Image
 
 from mmseg.apis import init_model, segment
@@ -77,22 +77,11 @@ def test_parts_are_the_whole(folder, labels, tmp_path):
     assert read(tmp_path) == labels
 
 
-def run_two(*arguments):
-    """Two processes on the CPU -> what subprocess.run gives"""
-    command = ['bash', ROOT / 'tools' / 'dist_pseudo_label.sh', CONFIG, 2, *arguments]
-    return subprocess.run(
-        list(map(str, [*command, '--device', 'cpu'])),
-        env=group_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_processes_are_the_whole(folder, labels, tmp_path):
-    done = run_two(folder / 'photos', '--out', tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert read(tmp_path) == labels
+    arguments = [folder / 'photos', '--out', tmp_path / 'labels']
+    codes, printed = run_group('pseudo_label.py', CONFIG, *arguments, out=tmp_path / 'printed')
+    assert codes == [0, 0], printed
+    assert read(tmp_path / 'labels') == labels
 
 
 def test_a_part_is_shared_out_among_processes(monkeypatch):
@@ -106,14 +95,13 @@ def test_a_part_is_shared_out_among_processes(monkeypatch):
 
 
 def test_a_killed_run_goes_on(folder, labels, tmp_path):
-    command = [sys.executable, ROOT / 'tools' / 'pseudo_label.py', CONFIG, folder / 'photos']
-    command = list(map(str, [*command, '--out', tmp_path, '--device', 'cpu', '--batch', 1]))
-    process = subprocess.Popen(command)
+    command = ['pseudo_label.py', CONFIG, folder / 'photos', '--out', tmp_path]
+    process = start_script(*command, '--device', 'cpu', '--batch', 1)
     while len(list(tmp_path.glob('*.png'))) < 8:
-        assert process.poll() is None, 'it ended before it could be killed'
+        assert process.is_alive(), 'it ended before it could be killed'
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     cut = next(path for path in tmp_path.glob('*.png') if not path.name.startswith('.'))
     token = f'{MACHINE}{process.pid:06x}{"0" * 8}'
     part = tmp_path / f'.{cut.stem}.{token}.part.png'
@@ -123,7 +111,7 @@ def test_a_killed_run_goes_on(folder, labels, tmp_path):
     whole = [name for name in read(tmp_path) if '/.' not in f'/{name}']
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in whole}
     assert 0 < len(before) < NUMBER
-    subprocess.run(command, check=True)
+    assert run_script('pseudo_label', *command[1:]) == 0
     assert read(tmp_path) == labels
     for name, written in before.items():
         assert (tmp_path / name).stat().st_mtime_ns == written, 'done twice'
@@ -167,7 +155,10 @@ def test_a_broken_tar_does_not_stop_those_behind_it(folder, tmp_path, capsys):
 
 
 def test_a_process_with_a_broken_tar_does_not_stop_the_other(folder, tmp_path):
-    done = run_two(two_shards(folder, tmp_path), '--out', tmp_path / 'out')
+    command = ['bash', ROOT / 'tools' / 'dist_pseudo_label.sh', CONFIG, 2]
+    command += [two_shards(folder, tmp_path), '--out', tmp_path / 'out', '--device', 'cpu']
+    options = dict(env=group_environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*map(str, command)], **options)
     assert done.returncode == 1 and 'a_broken.tar) could not be read' in done.stderr
     assert list(read(tmp_path / 'out')) == ['x.tar']
 
