@@ -44,6 +44,11 @@ def run_script(name, *arguments):
     return 0
 
 
+def unformatted(text, **_):
+    """Stand for yapf."""
+    return text, True
+
+
 def group_environment(**variables):
     """-> the variables under which shell scripts start processes: this Python first, a free port"""
     with socket.socket() as probe:
@@ -60,9 +65,11 @@ def pytest_addoption(parser):
     parser.addoption('--fuzz', type=int, default=40, help='of tests/clip/test_weight_fuzz.py')
 
 
-def pytest_collection_finish():
+@pytest.fixture(scope='module', autouse=True)
+def _frozen():
+    """Keep what is imported out of garbage collections: mmengine starts one for each data set."""
     gc.collect()
-    gc.freeze()  # mmengine collects garbage for each data set: not among all that is imported
+    gc.freeze()
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -74,7 +81,7 @@ def _repeatable(tmp_path_factory):
     monkeypatch.setenv('OMP_NUM_THREADS', str(threads))  # of the processes that tests start
     monkeypatch.setenv('MMSEG_CACHE', str(tmp_path_factory.mktemp('cache')))
     # A run formats its config four times, a third of a second each.
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
+    monkeypatch.setattr('mmengine.config.config.FormatCode', unformatted)
     yield
     monkeypatch.undo()
 

@@ -1,11 +1,13 @@
 """Scripts in processes of their own, forked from one that has imported PyTorch and the like."""
 
+import gc
 import multiprocessing
 import os
 import runpy
 import sys
 
-from conftest import ROOT, group_environment
+import mmengine.config.config
+from conftest import ROOT, group_environment, unformatted
 
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(
@@ -34,6 +36,8 @@ def _run(command, out, environment):
     file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1), os.dup2(file, 2)
     sys.stdout.reconfigure(line_buffering=True)
+    mmengine.config.config.FormatCode = unformatted
+    gc.freeze()
     sys.argv, sys.path[:0] = command, [os.path.dirname(command[0])]
     runpy.run_path(command[0], run_name='__main__')
 

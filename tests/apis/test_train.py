@@ -121,10 +121,10 @@ def test_any_timm_backbone_under_any_head(student_config, tmp_path):
     """ConvNeXt-tiny under SegFormer's head, as configs/_base_/students/convnext_tiny.py has it."""
     text = student_config.read_text().replace('segformer_b0.py', 'convnext_tiny.py')
     student_config.write_text(text)
-    assert run_train(student_config, '--work-dir', tmp_path / 'run') == 0
-    state = weights(tmp_path / 'run', 6)
+    options = ['--cfg-options', 'train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=1']
+    assert run_train(student_config, '--work-dir', tmp_path / 'run', *options) == 0
+    first, state = (weights(tmp_path / 'run', i) for i in (1, 2))
     assert any(name.startswith('backbone.body.stages_3') for name in state)
-    first = weights(tmp_path / 'run', 2)
     for part in ('backbone.body.stages_3', 'decode_head.fusion_conv'):
         name = next(n for n in state if n.startswith(part) and n.endswith('weight'))
         assert not torch.equal(state[name], first[name])
@@ -410,14 +410,14 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(student_config, tmp_path, 
 
 
 def test_a_checkpoint_of_another_student(zero_shot_config, tmp_path, capsys):
-    other = tmp_path / 'other'
-    assert run_train(zero_shot_config, '--work-dir', other) == 0
+    other, options = tmp_path / 'other', ['--cfg-options', 'train_cfg.max_iters=1']
+    assert run_train(zero_shot_config, '--work-dir', other, *options) == 0
     for start in ('--resume', '--load-from'):
-        arguments = [start, other / 'iter_6.pth', '--cfg-options', 'model.backbone.model=resnet14t']
+        arguments = [start, other / 'iter_1.pth', *options, 'model.backbone.model=resnet14t']
         assert run_train(zero_shot_config, '--work-dir', tmp_path / 'run', *arguments) == 1
         error = capsys.readouterr().err.splitlines()[-1]
-        assert 'iter_6.pth' in error and ('another model' in error or 'does not fit' in error)
-    arguments = ['--load-from', other / 'iter_6.pth', '--work-dir', tmp_path / 'run']
+        assert 'iter_1.pth' in error and ('another model' in error or 'does not fit' in error)
+    arguments = ['--load-from', other / 'iter_1.pth', '--work-dir', tmp_path / 'run', *options]
     assert run_train(zero_shot_config, *arguments) == 0
 
 

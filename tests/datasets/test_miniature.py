@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from conftest import ROOT, load_tool
 from PIL import Image
 from test_tools import result_of, run_test
-from test_train import run_train
 
 from mmseg.apis.test import require_data
 from mmseg.clip import load_clip, text_embeddings
@@ -175,20 +174,6 @@ def test_the_value_path_beats_plain_tokens():
             labels = F.interpolate(scores, (64, 64), mode='bilinear').argmax(dim=1)[0]
             right[name] += (labels.numpy() == scene.mask).mean()
     assert right['values'] > right['tokens'] + 2
-
-
-def test_a_minute_of_a_student(tmp_path):
-    """It beats its teacher of 34.2, as published: 35.5 with this seed.
-
-    Keep the config's seed: another gave 34.6, a margin that other kernels may use up.
-    """
-    options = ['--cfg-options', 'train_cfg.max_iters=60', 'test_dataloader.dataset.scenes=200']
-    config = CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
-    assert run_train(config, '--work-dir', tmp_path, '--no-validate', *options) == 0
-    checkpoint = tmp_path / 'latest.pth'
-    assert run_test(config, checkpoint, '--work-dir', tmp_path / 'test', *options) == 0
-    found = 100 * result_of(tmp_path / 'test')['metric']['mIoU']
-    assert found > FIGURES['maskclip_rn']
 
 
 def test_rows_of_the_data_set_are_names_of_scenes():

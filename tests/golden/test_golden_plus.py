@@ -82,21 +82,23 @@ def view(golden):
 
 
 @pytest.mark.parametrize(
-    'student, teacher',
+    'student, teacher, millions',
     [
-        ('segformer_b0', 'vit16'),
-        ('segformer_b0', 'rn50'),
-        ('segformer_b5', 'vit16'),
-        ('segformer_b5', 'rn50'),
-        ('dlv2', 'vit16'),
-        ('dlv2', 'rn50'),
-        ('dlv2_cw', 'vit16'),
-        ('dlv2_cw', 'rn50'),
+        ('segformer_b0', 'vit16', 90.86),
+        ('segformer_b0', 'rn50', 46.32),
+        ('segformer_b5', 'vit16', 169.24),
+        ('segformer_b5', 'rn50', 124.97),
+        ('dlv2', 'vit16', 166.46),
+        ('dlv2', 'rn50', 156.24),
+        ('dlv2_cw', 'vit16', None),
+        ('dlv2_cw', 'rn50', None),
     ],
 )
-def test_student_at_test(golden, photo, view, build, student, teacher):
+def test_student_at_test(golden, photo, view, build, student, teacher, millions):
+    """Also the published total of parameters, where there is one."""
     expected = np.load(golden / f'p1_plus_{student}_{teacher}.npz')
     model = build(student, teacher)
+    assert millions in (None, round(count_parameters(model).original / 1e6, 2))
     sample = SegDataSample(metainfo=dict(ori_shape=expected['label'].shape))
     sample.prior_crop = view
     with torch.no_grad():
@@ -106,22 +108,6 @@ def test_student_at_test(golden, photo, view, build, student, teacher):
     step = int(expected['scores_stride'])
     np.testing.assert_allclose(scores[:, ::step, ::step], expected['scores'], rtol=0, atol=2e-4)
     assert (sample.pred_sem_seg.numpy() == expected['label']).mean() >= 0.999
-
-
-@pytest.mark.parametrize(
-    'student, teacher, total',
-    [
-        ('segformer_b0', 'vit16', 90.86),
-        ('segformer_b0', 'rn50', 46.32),
-        ('segformer_b5', 'vit16', 169.24),
-        ('segformer_b5', 'rn50', 124.97),
-        ('dlv2', 'vit16', 166.46),
-        ('dlv2', 'rn50', 156.24),
-    ],
-)
-def test_published_parameter_totals(build, student, teacher, total):
-    counts = count_parameters(build(student, teacher))
-    assert round(counts.original / 1e6, 2) == total
 
 
 @pytest.fixture(scope='module')

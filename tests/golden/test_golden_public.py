@@ -52,7 +52,8 @@ def photo():
 
 @pytest.mark.parametrize('student, teacher', STUDENTS)
 def test_student_at_test(golden, resized, build_student, student, teacher):
-    test_golden_plus.test_student_at_test(golden, resized, None, build_student, student, teacher)
+    arguments = golden, resized, None, build_student, student, teacher, None
+    test_golden_plus.test_student_at_test(*arguments)
 
 
 @pytest.mark.parametrize('student, teacher', STUDENTS)

@@ -1,15 +1,13 @@
 """Pseudo-labels, losses, random transforms and students, by hand-sized examples and referees."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import ROOT
+from conftest import run_script
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from PIL import Image
@@ -273,8 +271,8 @@ def test_mit_files_of_every_layout(tmp_path):
     for name in ('patch_embed1.proj.weight', 'block2.1.mlp.dwconv.dwconv.bias', 'norm4.weight'):
         assert name in theirs
     torch.save(theirs, tmp_path / 'mit_b0.pth')
-    script = [sys.executable, ROOT / 'tools' / 'model_converters' / 'mit2mmseg.py']
-    subprocess.run([*script, tmp_path / 'mit_b0.pth', tmp_path / 'ours.pth'], check=True)
+    files = [tmp_path / 'mit_b0.pth', tmp_path / 'ours.pth']
+    assert run_script('model_converters/mit2mmseg', *files) == 0
     again = torch.load(tmp_path / 'ours.pth', weights_only=True)
     assert again.keys() == ours.keys() and all(torch.equal(again[k], ours[k]) for k in ours)
     for file in ('model.safetensors', 'mit_b0.pth', 'ours.pth'):
