@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
@@ -49,6 +51,12 @@ def unformatted(text, **_):
     return text, True
 
 
+def forget_runs():
+    """Forget the loggers of runs, which mmengine tells apart by the second of their start."""
+    for kind in (MessageHub, MMLogger, Visualizer):
+        kind._instance_dict.clear()
+
+
 def group_environment(**variables):
     """-> the variables under which shell scripts start processes: this Python first, a free port"""
     with socket.socket() as probe:
@@ -70,6 +78,11 @@ def _frozen():
     """Keep what is imported out of garbage collections: mmengine starts one for each data set."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _alone():
+    forget_runs()
 
 
 @pytest.fixture(scope='session', autouse=True)

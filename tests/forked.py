@@ -1,5 +1,6 @@
 """Scripts in processes of their own, forked from one that has imported PyTorch and the like."""
 
+import atexit
 import gc
 import multiprocessing
 import os
@@ -39,7 +40,10 @@ def _run(command, out, environment):
     mmengine.config.config.FormatCode = unformatted
     gc.freeze()
     sys.argv, sys.path[:0] = command, [os.path.dirname(command[0])]
-    runpy.run_path(command[0], run_name='__main__')
+    try:
+        runpy.run_path(command[0], run_name='__main__')
+    finally:
+        atexit._run_exitfuncs()
 
 
 def run_group(script, *arguments, out, processes=2):

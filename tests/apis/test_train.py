@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import group_environment
+from conftest import forget_runs, group_environment
 from forked import start_script
 from test_tools import result_of, run_test
 
@@ -68,6 +68,7 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3))
 
 def run_train(*arguments):
     """`tools/train.py` in this process -> its exit code."""
+    forget_runs()
     try:
         run_command(lambda: command_lines.run_train([str(a) for a in arguments]))
     except SystemExit as end:
@@ -271,30 +272,33 @@ def process_of(*variables):
 
 
 def test_slurm_starts_the_same_training(student_config, tmp_path):
-    """A stand-in for srun: one process, with the variables that slurm would set."""
-    srun, names = tmp_path / 'bin' / 'srun', tmp_path / 'bin' / 'scontrol'
-    srun.parent.mkdir()
-    srun.write_text("""#!/usr/bin/env bash
-while [[ $1 == --* ]]; do echo "$1" >> "$(dirname "$0")/asked"; shift; done
+    """Stand-ins for srun, which sets slurm's variables, and for Python, which notes what it got."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    for name, text in dict(
+        srun="""while [[ $1 == --* ]]; do echo "$1" >> "$(dirname "$0")/asked"; shift; done
 SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=here exec "$@"
-""")
-    names.write_text('#!/usr/bin/env bash\necho 127.0.0.1\n')
-    for file in (srun, names):
-        file.chmod(0o755)
+""",
+        scontrol='echo 127.0.0.1\n',
+        python='cd "$(dirname "$0")"; printf "%s\\n" "$@" > command; env -0 > environment\n',
+    ).items():
+        (folder / name).write_text(f'#!/usr/bin/env bash\n{text}')
+        (folder / name).chmod(0o755)
     environment = group_environment()
-    environment['PATH'] = f'{srun.parent}:{environment["PATH"]}'
+    environment['PATH'] = f'{folder}:{environment["PATH"]}'
     arguments = ['gpu', 'job', student_config, 1, '--work-dir', tmp_path / 'run', '--device', 'cpu']
-    done = subprocess.run(
-        ['bash', 'tools/slurm_train.sh', *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / 'run' / 'iter_6.pth').is_file()
-    asked = (srun.parent / 'asked').read_text().split()
+    command = ['bash', 'tools/slurm_train.sh', *map(str, arguments)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    asked = (folder / 'asked').read_text().split()
     assert {'--partition=gpu', '--ntasks=1', '--gres=gpu:1'} < set(asked)
+    unbuffered, script, *arguments = (folder / 'command').read_text().splitlines()
+    assert unbuffered == '-u' and script == 'tools/train.py'
+    lines = (folder / 'environment').read_text().split('\0')
+    variables = dict(line.split('=', 1) for line in lines if line.startswith(('SLURM', 'MASTER')))
+    process = start_script('train.py', *arguments, out=tmp_path / 'printed', **variables)
+    process.join(timeout=120)
+    assert process.exitcode == 0, (tmp_path / 'printed').read_text()
+    assert (tmp_path / 'run' / 'iter_6.pth').is_file()
 
 
 def test_the_stream_is_the_same_for_any_number_of_processes_and_any_start():

@@ -3,9 +3,7 @@
 import io
 import itertools
 import json
-import os
 import subprocess
-import sys
 import tarfile
 import time
 
@@ -165,15 +163,14 @@ def test_a_process_with_a_broken_tar_does_not_stop_the_other(folder, tmp_path):
 
 def test_ray(folder, labels, tmp_path):
     pytest.importorskip('ray', reason="needs Ray: pip install -e '.[ray]'")
-    command = [sys.executable, ROOT / 'tools' / 'pseudo_label.py', CONFIG, folder / 'photos']
-    command += ['--out', tmp_path, '--engine', 'ray', '--workers', 2, '--device', 'cpu']
-    environment = dict(os.environ, RAY_USAGE_STATS_ENABLED='0', RAY_NUM_CPUS='2')
-    run = subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-    assert f'{NUMBER} photos labelled' in run.stdout
-    assert read(tmp_path) == labels
+    arguments = [CONFIG, folder / 'photos', '--out', tmp_path / 'labels', '--device', 'cpu']
+    arguments += ['--engine', 'ray', '--workers', 2]
+    variables, printed = dict(RAY_USAGE_STATS_ENABLED='0', RAY_NUM_CPUS='2'), tmp_path / 'printed'
+    process = start_script('pseudo_label.py', *arguments, out=printed, **variables)
+    process.join(timeout=300)
+    assert process.exitcode == 0, printed.read_text()
+    assert f'{NUMBER} photos labelled' in printed.read_text()
+    assert read(tmp_path / 'labels') == labels
 
 
 def test_ray_with_nothing_to_do():
