@@ -5,6 +5,7 @@ import importlib.util
 import os
 import socket
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def run_script(name, *arguments):
 def unformatted(text, **_):
     """Stand for yapf."""
     return text, True
+
+
+@contextmanager
+def no_first_weights():
+    """Draw no random weights, which takes seconds, where others are loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ('kaiming_normal_', 'kaiming_uniform_', 'normal_', 'trunc_normal_'):
+            patch.setattr(torch.nn.init, name, lambda weight, *_, **__: weight)
+        yield
 
 
 def forget_runs():
