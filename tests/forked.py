@@ -1,10 +1,11 @@
-"""Scripts in processes of their own, forked from one that has imported PyTorch and the like."""
+"""Processes of tests: scripts, forked from one that has imported PyTorch; what shells start."""
 
 import atexit
 import gc
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
 
 import mmengine.config.config
@@ -59,3 +60,26 @@ def run_group(script, *arguments, out, processes=2):
         process.join(timeout=120)
         process.kill()
     return [process.exitcode for process in started], out.read_text()
+
+
+NOTE = 'cd "$(dirname "$0")"; printf "%s\\n" "$@" > command; env -0 > environment'
+
+
+def python_of(folder, script, *arguments, **programs):
+    """Run a shell script of tools/ that starts Python -> the arguments and environment of Python
+
+    Args:
+        folder: gets a `python` that only notes them.
+        programs: texts in bash of other programs that the script finds, by their names.
+    """
+    folder.mkdir()
+    for name, text in dict(programs, python=NOTE).items():
+        (folder / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
+        (folder / name).chmod(0o755)
+    environment = group_environment()
+    environment['PATH'] = f'{folder}:{environment["PATH"]}'
+    command = ['bash', f'tools/{script}', *map(str, arguments)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    lines = (folder / 'environment').read_text().split('\0')
+    variables = dict(line.split('=', 1) for line in lines if '=' in line)
+    return (folder / 'command').read_text().splitlines(), variables

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_script
-from forked import run_group
+from forked import python_of, run_group
 from PIL import Image
 
 from mmseg.apis import command_lines
@@ -100,6 +100,13 @@ def test_two_processes_count_no_photo_twice(tiny_config, tmp_path):
     one, two = (result_of(tmp_path / name) for name in ('one', 'two'))
     assert one['photos'] == two['photos'] == 5  # an odd number: no even split
     assert one['metric'] == two['metric'] and one['weights_sha256'] == two['weights_sha256']
+
+
+@pytest.mark.parametrize('name', ['test', 'train', 'pseudo_label'])
+def test_scripts_start_a_process_for_each_device(name, tmp_path):
+    found, _ = python_of(tmp_path / 'bin', f'dist_{name}.sh', 'c.py', 2, '--out', 'a b')
+    assert found[:2] == ['-m', 'torch.distributed.run'] and '--nproc-per-node=2' in found
+    assert found[-6:] == [f'tools/{name}.py', 'c.py', '--out', 'a b', '--launcher', 'pytorch']
 
 
 def test_other_photos_and_words_from_the_command_line(tiny_config, tmp_path, photos):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import forget_runs, group_environment
-from forked import start_script
+from forked import python_of, start_script
 from test_tools import result_of, run_test
 
 from mmseg.apis import command_lines, init_model
@@ -271,30 +271,20 @@ def process_of(*variables):
                 return int(file.parent.name)
 
 
-def test_slurm_starts_the_same_training(student_config, tmp_path):
-    """Stand-ins for srun, which sets slurm's variables, and for Python, which notes what it got."""
-    folder = tmp_path / 'bin'
-    folder.mkdir()
-    for name, text in dict(
-        srun="""while [[ $1 == --* ]]; do echo "$1" >> "$(dirname "$0")/asked"; shift; done
+SRUN = """while [[ $1 == --* ]]; do echo "$1" >> "$(dirname "$0")/asked"; shift; done
 SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=here exec "$@"
-""",
-        scontrol='echo 127.0.0.1\n',
-        python='cd "$(dirname "$0")"; printf "%s\\n" "$@" > command; env -0 > environment\n',
-    ).items():
-        (folder / name).write_text(f'#!/usr/bin/env bash\n{text}')
-        (folder / name).chmod(0o755)
-    environment = group_environment()
-    environment['PATH'] = f'{folder}:{environment["PATH"]}'
+"""
+
+
+def test_slurm_starts_the_same_training(student_config, tmp_path):
+    """A stand-in for srun: one process, with the variables that slurm would set."""
+    stand_ins = dict(srun=SRUN, scontrol='echo 127.0.0.1')
     arguments = ['gpu', 'job', student_config, 1, '--work-dir', tmp_path / 'run', '--device', 'cpu']
-    command = ['bash', 'tools/slurm_train.sh', *map(str, arguments)]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
-    asked = (folder / 'asked').read_text().split()
+    python = python_of(tmp_path / 'bin', 'slurm_train.sh', *arguments, **stand_ins)
+    asked = (tmp_path / 'bin' / 'asked').read_text().split()
     assert {'--partition=gpu', '--ntasks=1', '--gres=gpu:1'} < set(asked)
-    unbuffered, script, *arguments = (folder / 'command').read_text().splitlines()
-    assert unbuffered == '-u' and script == 'tools/train.py'
-    lines = (folder / 'environment').read_text().split('\0')
-    variables = dict(line.split('=', 1) for line in lines if line.startswith(('SLURM', 'MASTER')))
+    (unbuffered, script, *arguments), variables = python
+    assert (unbuffered, script) == ('-u', 'tools/train.py')
     process = start_script('train.py', *arguments, out=tmp_path / 'printed', **variables)
     process.join(timeout=120)
     assert process.exitcode == 0, (tmp_path / 'printed').read_text()
