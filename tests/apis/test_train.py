@@ -285,6 +285,7 @@ def test_slurm_starts_the_same_training(student_config, tmp_path):
     assert {'--partition=gpu', '--ntasks=1', '--gres=gpu:1'} < set(asked)
     (unbuffered, script, *arguments), variables = python
     assert (unbuffered, script) == ('-u', 'tools/train.py')
+    assert arguments[-2:] == ['--launcher', 'slurm']
     process = start_script('train.py', *arguments, out=tmp_path / 'printed', **variables)
     process.join(timeout=120)
     assert process.exitcode == 0, (tmp_path / 'printed').read_text()
