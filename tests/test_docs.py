@@ -96,5 +96,4 @@ def test_commands_of_the_user_guide_make_its_pictures(tmp_path, monkeypatch):
     student = ['student/latest.pth', '--work-dir', tmp_path / 'figures']
     assert run_test(config, *student, *options) == 0
     found = 100 * result_of(tmp_path / 'figures')['metric']['mIoU']
-    print('MIOU', found)
     assert found > FIGURES['maskclip_rn']
