@@ -10,6 +10,7 @@ from .folders import (
     PascalContextDataset,
     PascalContextDataset59,
     PascalVOCDataset,
+    ReleasedDataset,
     SegDataset,
 )
 from .miniature import MiniatureDataset, RenderScene
@@ -49,6 +50,7 @@ __all__ = [
     'RandomCrop',
     'RandomFlip',
     'RandomResize',
+    'ReleasedDataset',
     'RenderScene',
     'Resize',
     'ResizeShortSide',

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmseg.datasets import ReleasedDataset
 from mmseg.datasets.reading import photo_size
 from mmseg.errors import UserError
 from mmseg.utils import (
@@ -28,6 +29,7 @@ from mmseg.utils import (
     read_image,
     reason_of,
 )
+from mmseg.vocabularies import load_vocabulary
 
 UNLABELLED = 255
 SHOWN = 20  # problems that are printed; all are saved
@@ -88,6 +90,26 @@ def _start_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def convert_masks(
+    function: Callable[[Any], None],
+    jobs: Iterable[tuple],
+    *,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> None:
+    """Write masks by function(job); each job ends in the path of its mask.
+
+    Args:
+        function, processes: see `in_parallel`.
+        overwrite: write masks again that are there.
+    """
+    jobs = [job for job in jobs if overwrite or not job[-1].is_file()]
+    for folder in {job[-1].parent for job in jobs}:
+        output_dir(folder)
+    for _ in in_parallel(function, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
+        pass
 
 
 def write_mask(path: str | Path, labels: Labels, palette: Palette) -> None:
@@ -217,6 +239,21 @@ class Layout(NamedTuple):
 
     def list(self, split: str) -> Path:
         return self.root / self.list_dir / f'{split}.txt'
+
+
+def layout_of(dataset: type[ReleasedDataset], root: Path) -> Layout:
+    """Return the layout in which a data set reads its release."""
+    files = dataset.release
+    labels = load_vocabulary(files['vocabulary']).labels
+    return Layout(
+        root,
+        files['img_dir'],
+        files['ann_dir'],
+        str(Path(files['split']).parent),
+        files.get('img_suffix', '.jpg'),
+        files.get('seg_map_suffix', '.png'),
+        ('other', *labels) if files.get('reduce_zero_label') else labels,
+    )
 
 
 class SplitReport(NamedTuple):
