@@ -16,7 +16,6 @@ from .folders import (
 from .miniature import MiniatureDataset, RenderScene
 from .transforms import (
     LoadAnnotations,
-    LoadCorrections,
     LoadImage,
     LoadPseudoLabels,
     PackSegInputs,
@@ -37,7 +36,6 @@ __all__ = [
     'Corrupt',
     'ImageFolderDataset',
     'LoadAnnotations',
-    'LoadCorrections',
     'LoadImage',
     'LoadPseudoLabels',
     'MiniatureDataset',

@@ -13,7 +13,7 @@ from mmseg.utils import Settings
 TEXT = 'text.safetensors'  # tools/pseudo_label.py writes it beside the labels
 CLIP_SIZE = 224  # pixels of the images that CLIP was trained on
 TRAINING, VALIDATION, TEST = 'train_dataloader', 'val_dataloader', 'test_dataloader'
-MAKES_TARGET = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'LoadCorrections', 'Unlabeled')
+MAKES_TARGET = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
 WARM_UP = 5  # a warm-up takes at most one of so many iterations; the published ones take fewer
 
 

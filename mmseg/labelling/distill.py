@@ -336,7 +336,8 @@ def student_config(
 def _on_photos(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Change the steps of a training that make its target: the target is what was corrected."""
     others = [dict(step) for step in pipeline if step['type'] not in MAKES_TARGET]
-    return [dict(type='LoadImage'), dict(type='LoadCorrections'), *others]
+    corrected = dict(type='LoadAnnotations', suppress_labels='ignored')
+    return [dict(type='LoadImage'), corrected, *others]
 
 
 def _write_files(root: Path, config: Config, checkpoint: Path) -> None:
