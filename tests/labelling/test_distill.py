@@ -9,8 +9,8 @@ from mmseg.datasets import ImageFolderDataset, LoadAnnotations, LoadImage, Minia
 from mmseg.datasets.miniature import LABELS
 from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
+from mmseg.labelling.command import run_distill
 from mmseg.labelling.distill import _corrections
-from mmseg.labelling.distill_command import run_distill
 from mmseg.vocabularies import load_vocabulary
 
 WORDS = ', '.join(LABELS)
