@@ -18,7 +18,7 @@ from typing import Any
 
 from mmseg.apis.command import add_config_options, add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import output_dir, write_json
 
 SAME = ('what', 'config', 'way', 'size', 'batch', 'classes')  # of two records that are compared
 Record = Mapping[str, Any]
@@ -75,8 +75,7 @@ def main() -> None:
             print(f'    against the baseline:\n{ratios(*records[::-1])}', flush=True)
         results += records
         if args.out:
-            with atomic_path(args.out) as temporary:
-                temporary.write_text(json.dumps(dict(machine=machine(), results=results), indent=1))
+            write_json(args.out, dict(machine=machine(), results=results))
 
 
 def read_report(path: str | Path) -> dict[tuple[str, ...], Record]:

@@ -28,7 +28,7 @@ from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import settings_of
-from .precheck import build_optimizer, metrics_of, require_best, try_pipeline, types_of
+from .precheck import metrics_of, require_best, try_pipeline, types_of
 from .record import bare, write_record
 from .test import default_work_dir, require_data
 
@@ -111,13 +111,15 @@ def _check_data(config: Config) -> None:
 
 
 def _build_runner(config: Config) -> SegRunner:
-    """Build the runner, its optimizer and its schedules."""
+    """Build the runner, and as mmengine would later, its optimizer and schedules."""
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     if config.launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
-        build_optimizer(runner)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if runner.param_schedulers:
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     return runner
 
 

@@ -1,4 +1,4 @@
-"""The command lines of `tools/pseudo_label.py` (labels of any number of photos) and of `distill`."""
+"""The command lines of `tools/pseudo_label.py`, labels of any number of photos, and `distill`."""
 
 import argparse
 import os

@@ -29,7 +29,7 @@ from mmseg.errors import UserError
 from mmseg.preparation.read_formats import read_labels
 from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
-from mmseg.utils import atomic_path, digest_file, output_dir, read_json
+from mmseg.utils import atomic_path, digest_file, output_dir, read_json, write_json
 from mmseg.utils.checkpoint import newest_checkpoint
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
@@ -360,5 +360,4 @@ def _write_files(root: Path, config: Config, checkpoint: Path) -> None:
         file_format='onnx',
         transforms=model.transforms,
     )
-    with atomic_path(done) as temporary:
-        temporary.write_text(json.dumps(dict(checkpoint=digest)))
+    write_json(done, dict(checkpoint=digest))

@@ -1,6 +1,5 @@
 """Students on the Hugging Face hub or in a folder: safetensors, config.json, a model card."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, constants, hf_hub_download
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir, read_json, reason_of
+from mmseg.utils import output_dir, read_json, reason_of, write_json
 from mmseg.vocabularies import load_vocabulary
 
 from .student_file import require_description, write_student
@@ -84,8 +83,7 @@ class HubStudent(ModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         description = self._described()
         write_student(self.state_dict(), description, save_directory / WEIGHTS)  # type: ignore[attr-defined]
-        with atomic_path(save_directory / CONFIG) as temporary:
-            temporary.write_text(json.dumps(description, indent=1), encoding='utf-8')
+        write_json(save_directory / CONFIG, description)
 
     def _described(self) -> dict[str, Any]:
         if self.description is None:

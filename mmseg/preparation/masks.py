@@ -1,6 +1,5 @@
 """Write, read and check masks, with many processes. Masks are PNGs with a palette."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -28,6 +27,7 @@ from mmseg.utils import (
     path_below,
     read_image,
     reason_of,
+    write_json,
 )
 from mmseg.vocabularies import load_vocabulary
 
@@ -357,6 +357,5 @@ def _save_reports(
         }
         for split, report in reports.items()
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(dict(content, problems=problems), indent=1) + '\n')
+    write_json(path, dict(content, problems=problems))
     print(f'saved: {path}')

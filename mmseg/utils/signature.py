@@ -9,7 +9,7 @@ from typing import Any
 
 from mmseg.errors import UserError
 
-from .suggest import nearest
+from .describe import nearest
 from .values import Settings
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
