@@ -17,7 +17,6 @@ from mmseg.apis.export import export
 from mmseg.apis.inference import init_model
 from mmseg.apis.propose import print_proposal, propose_words
 from mmseg.apis.publish import publish
-from mmseg.apis.result import label_image
 from mmseg.apis.segment_files import AUTO, fetched_clip
 from mmseg.apis.train import train
 from mmseg.apis.words import Words, names_of
@@ -31,6 +30,7 @@ from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, digest_file, output_dir, read_json, write_json
 from mmseg.utils.checkpoint import newest_checkpoint
+from mmseg.utils.images import label_image
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .command import main as label

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mmseg.datasets import ReleasedDataset
 from mmseg.datasets.reading import photo_size
@@ -29,6 +28,7 @@ from mmseg.utils import (
     reason_of,
     write_json,
 )
+from mmseg.utils.images import label_image
 from mmseg.vocabularies import load_vocabulary
 
 UNLABELLED = 255
@@ -113,13 +113,9 @@ def convert_masks(
 
 
 def write_mask(path: str | Path, labels: Labels, palette: Palette) -> None:
-    """Write (H, W) labels as a PNG. A viewer shows value i as palette[i], and 255 as white."""
-    colours = np.full((256, 3), 255, np.uint8)
-    colours[: len(palette)] = palette
-    image = Image.fromarray(labels)
-    image.putpalette(colours.tobytes())
+    """Write (H, W) labels as a PNG, see `label_image`."""
     with atomic_path(path) as temporary:
-        image.save(temporary)
+        label_image(labels, palette).save(temporary)
 
 
 def read_labels(path: str | Path) -> Labels:
