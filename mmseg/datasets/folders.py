@@ -193,7 +193,7 @@ class PascalVOCDataset(ReleasedDataset):
 
 @DATASETS.register_module()
 class ADE20KDataset(ReleasedDataset):
-    """ADE20K scene parsing, 150 classes, as `tools/convert_datasets/ade20k.py` writes it."""
+    """ADE20K scene parsing, 150 classes, as `tools/convert_datasets/release.py` writes it."""
 
     release = dict(
         vocabulary='ade20k',
@@ -207,7 +207,7 @@ class ADE20KDataset(ReleasedDataset):
 
 @DATASETS.register_module()
 class COCOStuffDataset(ReleasedDataset):
-    """COCO-Stuff 164k, 171 classes, as `tools/convert_datasets/coco_stuff164k.py` writes it."""
+    """COCO-Stuff 164k, 171 classes, as `tools/convert_datasets/release.py` writes it."""
 
     release = dict(
         vocabulary='coco_stuff_171',
@@ -221,7 +221,7 @@ class COCOStuffDataset(ReleasedDataset):
 
 @DATASETS.register_module()
 class COCOObjectDataset(ReleasedDataset):
-    """COCO's 80 things and background, as `tools/convert_datasets/coco_object.py` writes them."""
+    """COCO's 80 things and background, as `tools/convert_datasets/release.py` writes it."""
 
     release = COCOStuffDataset.release | dict(
         vocabulary='coco_object_81', seg_map_suffix='_objectLabels.png'
@@ -230,7 +230,7 @@ class COCOObjectDataset(ReleasedDataset):
 
 @DATASETS.register_module()
 class CityscapesDataset(ReleasedDataset):
-    """Cityscapes, 19 classes, as `tools/convert_datasets/cityscapes.py` writes it."""
+    """Cityscapes, 19 classes, as `tools/convert_datasets/release.py` writes it."""
 
     release = dict(
         vocabulary='cityscapes',

@@ -98,7 +98,7 @@ RELEASES['coco_object'] = RELEASES['coco_stuff164k']._replace(
 
 def prepare(
     name: str,
-    root: str | Path,
+    root: str | Path | None = None,
     *,
     only_verify: bool = False,
     partial: bool = False,
@@ -109,6 +109,7 @@ def prepare(
 
     Args:
         name: of RELEASES.
+        root: the folder; None for the one that its data set reads.
         only_verify: check what was prepared before.
         partial: accept any number of photos.
         overwrite: convert masks again.
@@ -118,7 +119,7 @@ def prepare(
         UserError: folders are missing, or see `verify`.
     """
     release = RELEASES[name]
-    layout = layout_of(release.dataset, Path(root))
+    layout = layout_of(release.dataset, Path(root or release.dataset.release['data_root']))
     if not only_verify:
         palette = load_vocabulary(release.dataset.release['vocabulary']).palette
         for split, folder in release.folders.items():
