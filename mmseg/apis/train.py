@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -202,21 +204,18 @@ def _parameters_line(model: Any) -> str:
     )
 
 
-class _stopping_on_signals:
+@contextmanager
+def _stopping_on_signals(runner: SegRunner) -> Iterator[None]:
     """End the loop after the current iteration at SIGTERM and Ctrl-C, not in its middle."""
 
-    def __init__(self, runner: SegRunner) -> None:
-        self.runner, self.before = runner, dict[int, Any]()
+    def stop(number: int, frame: FrameType | None) -> None:
+        runner.train_loop.stop_training = True
 
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._stop)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.runner.train_loop.stop_training = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
