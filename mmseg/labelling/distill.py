@@ -114,7 +114,8 @@ def distill(
     settings: Settings = dict(photos=str(photos), classes=names)
     settings |= dict(teacher=str(teacher), student=str(student))
     settings |= dict(held_out=held_out, seed=seed, corrections=corrected, **length)
-    work = root / 'training' / _key(settings)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    work = root / 'training' / digest[:8]  # other settings are another training
     config = _config_of(work, settings, root, lists, device)
     runner = train(config, work_dir=work, resume=newest_checkpoint(work), seed=seed, device=device)
     if runner.iter < runner.max_iters:
@@ -255,11 +256,6 @@ def _say_what_is_labelled(
     absent = [name for name, count in zip(words.labels, counts) if not count]
     if absent:
         print(f'no label names {", ".join(absent)}: the student cannot learn it', file=sys.stderr)
-
-
-def _key(settings: Mapping[str, Any]) -> str:
-    """Name the training of these settings by eight hex digits."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _config_of(

@@ -3,7 +3,7 @@
 Helpers for tensors are in `mmseg.utils.tensors`, so that this package does not import PyTorch.
 """
 
-from .describe import describe_file, describe_weights, nearest, shown
+from .describe import describe_file, describe_weights, nearest
 from .files import (
     CHECKOUT,
     RESOURCES,
@@ -66,7 +66,6 @@ __all__ = [
     'require_known',
     'require_setting',
     'short_repr',
-    'shown',
     'sweep_parts',
     'unique_names',
     'validated',
