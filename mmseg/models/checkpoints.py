@@ -65,14 +65,21 @@ def to_mmseg(state: State, source: str | Path = 'the file') -> State:
     return _from_nvidia(state)
 
 
+def _joined_pairs(state: State, first: str, second: str, both: str) -> State:
+    """Join weights such as 'a.q.weight' and 'a.kv.weight' to 'a.qkv.weight', if they fit"""
+    renamed = dict(state)
+    for name, tensor in state.items():
+        other = name.replace(first, second)
+        together = joined(tensor, state.get(other)) if first in name else None
+        if together is not None:
+            del renamed[name], renamed[other]
+            renamed[name.replace(first, both)] = together
+    return renamed
+
+
 def _from_nvidia(state: State) -> State:
     renamed = {}
-    for name, tensor in state.items():
-        if KV in name and name.replace(KV, Q) in state:
-            continue  # taken with its queries
-        q_k_v = joined(tensor, state.get(name.replace(Q, KV))) if Q in name else None
-        if q_k_v is not None:
-            tensor, name = q_k_v, name.replace(Q, Q_K_V)
+    for name, tensor in _joined_pairs(state, Q, KV, Q_K_V).items():
         name = _stage_name(name)
         for theirs, ours in PARTS:
             name = name.replace(theirs, ours)
@@ -95,12 +102,7 @@ def _stage_name(name: str) -> str:
 
 def _from_hub(state: State) -> State:
     renamed = {}
-    for name, tensor in state.items():
-        if VALUE in name and name.replace(VALUE, KEY) in state:
-            continue  # taken with its keys
-        kv = joined(tensor, state.get(name.replace(KEY, VALUE))) if KEY in name else None
-        if kv is not None:
-            tensor, name = kv, name.replace(KEY, KV)
+    for name, tensor in _joined_pairs(state, KEY, VALUE, KV).items():
         for pattern, stage in HUB_STAGES:
             number = re.match(pattern, name)
             if number:
