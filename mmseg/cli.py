@@ -14,7 +14,7 @@ from pathlib import Path
 from mmseg.apis.command import run_command
 from mmseg.apis.command_lines import run_segment, run_test, run_train, run_words
 from mmseg.errors import UserError
-from mmseg.labelling.distill_command import run_distill
+from mmseg.labelling.command import run_distill
 from mmseg.utils import RESOURCES, nearest
 
 COMMANDS = {

@@ -2,14 +2,13 @@
 
 import math
 import os
-import platform
 import statistics
 import tempfile
 import time
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,19 +24,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmseg import kernels
 from mmseg.apis.command import settings_of
 from mmseg.apis.export import require_scores_alone
+from mmseg.apis.record import environment
 from mmseg.apis.test import DEFAULT_HOOKS
 from mmseg.datasets.reading import crop_for_prior, read_photo
 from mmseg.engine import (
     SegRunner,
-    allow_tf32,
-    autocast_of,
+    SegTestLoop,
     device_of,
     init_processes,
     keep_freed_memory,
     load_config,
 )
 from mmseg.errors import UserError
-from mmseg.evaluation import confusion_matrix, scores_of
 from mmseg.utils.tensors import peak_memory
 from mmseg.vocabularies import load_vocabulary
 
@@ -48,20 +46,12 @@ DATASET_KEYS = ('pipeline', 'vocabulary', 'prior_crop_size', 'unseen', 'seed')
 
 def machine() -> dict[str, Any]:
     """Describe this machine."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 0
-    cpu = platform.processor()
+    cpu = ''
     with suppress(OSError, StopIteration):
         lines = Path('/proc/cpuinfo').read_text().splitlines()
         cpu = next(x.partition(':')[2].strip() for x in lines if x.startswith('model name'))
-    return dict(
-        platform=f'{platform.system()} {platform.machine()}',
-        cpu=cpu,
-        cores=os.cpu_count(),
-        threads=torch.get_num_threads(),
-        accelerator=torch.get_device_module(accelerator).get_device_name() if accelerator else None,
-        torch=torch.__version__,
-        date=time.strftime('%Y-%m-%d'),
-    )
+    counts = dict(cores=os.cpu_count(), threads=torch.get_num_threads())
+    return dict(environment(device_of()), cpu=cpu, date=time.strftime('%Y-%m-%d'), **counts)
 
 
 class Clock:
@@ -95,33 +85,31 @@ class Clock:
         return {stage: 1000 * self.seconds[stage] / count for stage in stages}
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return dict(median=statistics.median(values), low=min(values), high=max(values))
-
-
 def measure(path: str, args: Namespace, size: int | None) -> list[dict[str, Any]]:
     """Measure one config at one size; return a record of the fast way, and one of the baseline."""
     with tempfile.TemporaryDirectory() as folder, settings_of(load_config(path)):
         runner = _runner(path, args, Path(folder), size)
-        variants = [Training, PlainTraining] if args.train else [Test, PlainTest]
-        variants = variants[: 1 + args.baseline]
+        device = runner.cfg.device
+        ways = [(Training if args.train else Test, plain) for plain in (False, True)]
+        ways = ways[: 1 + args.baseline]
         memories, values = [], []
-        for variant in variants:  # one at a time: two optimizers would hold twice the state
-            run = variant(runner, args)
-            run.split(1)  # warm up
-            _restart_peaks(runner.cfg.device)
+        for way, plain in ways:  # one at a time: two optimizers would hold twice the state
+            run = way(runner, plain)
+            run.split()  # warm up
+            _restart_peaks(device)
             values.append(run.end_to_end(1)[1])
-            memories.append(_peaks(runner.cfg.device))
-        runs = [variant(runner, args) for variant in variants]
+            memories.append(_peaks(device))
+        runs = [way(runner, plain) for way, plain in ways]
         splits: list[list[dict[str, float]]] = [[] for _ in runs]
         rates: list[list[float]] = [[] for _ in runs]
         for _ in range(args.repeats):  # in turns: a busy machine slows both
             for i, run in enumerate(runs):
-                splits[i].append(run.split(args.number))
+                splits[i].append(run.split())
                 rates[i].append(run.end_to_end(args.number)[0])
         records = []
         for i, run in enumerate(runs):
-            record = dict(config=str(path), size=size, device=runner.cfg.device, **run.described)
+            way_name = 'baseline' if run.plain else 'fast'
+            record = dict(config=str(path), size=size, device=device, way=way_name, **run.described)
             record |= dict(repeats=args.repeats, rate=dict(unit=run.unit, **spread(rates[i])))
             record['split_ms'] = {k: spread([row[k] for row in splits[i]]) for k in splits[i][0]}
             if not args.train:
@@ -131,6 +119,10 @@ def measure(path: str, args: Namespace, size: int | None) -> list[dict[str, Any]
         if args.baseline and not args.train:
             records[0]['labels_as_baseline'] = _agreement(*runs)
         return records
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return dict(median=statistics.median(values), low=min(values), high=max(values))
 
 
 def _restart_peaks(device: str) -> None:
@@ -149,139 +141,97 @@ def _peaks(device: str) -> dict[str, int | None]:
 
 
 class Test:
-    """A test as tools/test.py runs it."""
+    """The test loop of tools/test.py; or a test of the same weights as mmsegmentation 0.x runs it.
 
-    way, unit = 'fast', 'photos/s'
+    The plain way takes one photo at a time, in fp32. It resizes scores to the padded input and
+    again to the photo, all classes at once; then softmax and arg-max.
 
-    def __init__(self, runner: SegRunner, args: Namespace) -> None:
-        self.runner, self.model, self.loop = runner, runner.model, runner.test_loop
-        self.dataset, self.order = self.loop.dataloader.dataset, list(self.loop.dataloader.sampler)
-        self.batch, self.precision = self.loop.dataloader.batch_size, args.precision
-        self.num_classes = len(self.dataset.vocabulary)
+    Raises:
+        UserError: windows, post-processing or thresholds, which the plain way does not do.
+    """
+
+    unit = 'photos/s'
+
+    def __init__(self, runner: SegRunner, plain: bool) -> None:
+        self.runner, self.model, self.plain = runner, runner.model, plain
+        loader = runner.cfg.test_dataloader.to_dict()
+        self.precision = runner.cfg.test_cfg.get('precision', 'fp32')
+        if plain:
+            require_scores_alone(self.model, 'the baseline (--baseline)')
+            load, *others = loader['dataset']['pipeline']
+            loader['dataset']['pipeline'] = [load, read_again, *others]
+            loader |= dict(batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False))
+            self.precision = 'fp32'
+        self.loop = self._loop(loader)
+        self.local = self._loop(loader | dict(num_workers=0, persistent_workers=False))
+        self.dataset = self.local.dataloader.dataset
+
+    def _loop(self, loader: dict[str, Any]) -> SegTestLoop:
+        evaluator = self.runner.cfg.test_evaluator
+        return SegTestLoop(self.runner, loader, evaluator, precision=self.precision)
 
     @property
     def described(self) -> dict[str, Any]:
-        counts = dict(batch=self.batch, classes=self.num_classes, photos=len(self.dataset))
-        return dict(what='test', way=self.way, precision=self.precision, **counts)
+        counts = dict(classes=len(self.dataset.vocabulary), photos=len(self.dataset))
+        batch = self.loop.dataloader.batch_size
+        return dict(what='test', precision=self.precision, batch=batch, **counts)
 
     @contextmanager
-    def context(self) -> Iterator[None]:
-        allow_tf32(self.precision == 'tf32')
-        with torch.no_grad(), autocast_of(self.precision, self.runner.cfg.device):
+    def way(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.plain:
+                stack.enter_context(plain_pytorch(self.model))
+                stack.enter_context(patch.object(self.model, 'labels', self.plain_labels))
             yield
 
-    def split(self, number: int) -> dict[str, float]:
+    def plain_labels(self, logits: Tensor, size: tuple[int, int], image: Tensor) -> Tensor:
+        """Stand for `Segmentor.labels`."""
+        return plain_labels(self.model, logits[None], tuple(image.shape[1:]), size)
+
+    def split(self) -> dict[str, float]:
         """Return milliseconds per photo of each stage, all stages in this process."""
-        clock, order = Clock(self.runner.cfg.device), self.order[:number]
-        with self.context():
-            for first in range(0, len(order), self.batch):
-                self.label(self.load(order[first : first + self.batch], clock), clock)
-        return clock.milliseconds(TEST_STAGES, len(order))
+        clock, pipeline = Clock(self.runner.cfg.device), self.dataset.pipeline
+        stages = ['decode', *['decode'] * self.plain, *['transform'] * len(pipeline.transforms)]
+        timed = [clock.stage(name)(step) for name, step in zip(stages, pipeline.transforms)]
+        network = {'query_logits_of_samples': 'network', 'labels': 'upsample + argmax'}
+        with (
+            self.way(),
+            patch.object(pipeline, 'transforms', timed),
+            clock.methods(self.model.data_preprocessor, forward='copy'),
+            clock.methods(self.model, **network),
+            clock.methods(self.local.evaluator, process='metric'),
+        ):
+            self.local.run()
+        return clock.milliseconds(TEST_STAGES, len(self.dataset))
 
-    def load(self, indices: Sequence[int], clock: Clock) -> dict[str, Any]:
-        """Read photos as a batch on the device."""
-        load, *others = self.dataset.pipeline.transforms
-        batch = []
-        for index in indices:
-            with clock.stage('decode'):
-                results = load(self.dataset.get_data_info(index))
-            with clock.stage('transform'):
-                for transform in others:
-                    results = transform(results)
-            batch.append(results)
-        with clock.stage('copy'):
-            rows = {key: [row[key] for row in batch] for key in ('inputs', 'data_samples')}
-            return self.model.data_preprocessor(rows)
-
-    def label(self, data: dict[str, Any], clock: Clock) -> tuple[list[Tensor], Tensor]:
-        """Return the labels of a batch, and its confusion matrix."""
-        images, samples = data['inputs'], data['data_samples']
-        with clock.stage('network'):
-            logits = self.model.query_logits_of_samples(images, samples)
-        with clock.stage('upsample + argmax'):
-            rows = zip(logits, samples, images)
-            labels = [self.model.labels(x, sample.ori_shape, image) for x, sample, image in rows]
-        truth = [_truth(*pair) for pair in zip(samples, labels)]
-        with clock.stage('metric'):
-            pred, true = (torch.cat([x.flatten() for x in maps]) for maps in (labels, truth))
-            return labels, confusion_matrix(pred, true, self.num_classes)
-
-    def end_to_end(self, number: int) -> tuple[float, float | None]:
+    def end_to_end(self, _: int) -> tuple[float, float | None]:
         """Return photos per second and mIoU of the test loop, with the start of its workers."""
         start = time.perf_counter()
-        values = self.loop.run()
+        with self.way():
+            values = self.loop.run()
         return len(self.dataset) / (time.perf_counter() - start), values.get('mIoU')
 
-
-class PlainTest(Test):
-    """A test of the same weights as mmsegmentation 0.x runs it: one photo at a time, in fp32.
-
-    Scores are resized to the padded input and again to the photo, all classes at once; then softmax
-    and arg-max.
-
-    Raises:
-        UserError: windows, post-processing or thresholds, which it does not do.
-    """
-
-    way = 'baseline'
-
-    def __init__(self, runner: SegRunner, args: Namespace) -> None:
-        super().__init__(runner, args)
-        require_scores_alone(self.model, 'the baseline (--baseline)')
-        self.order, self.batch, self.precision = sorted(self.order), 1, 'fp32'
-
-    @contextmanager
-    def context(self) -> Iterator[None]:
-        with super().context(), plain_pytorch(self.model):
-            yield
-
-    def label(self, data: dict[str, Any], clock: Clock) -> tuple[list[Tensor], Tensor]:
-        (image,), (sample,) = data['inputs'], data['data_samples']
-        with clock.stage('decode'):
-            crop = self._prior_crop(sample)
-        with clock.stage('network'):
-            scores = self.model.batch_logits(image[None], crop)
-        with clock.stage('upsample + argmax'):
-            size = (image.shape[1], image.shape[2])
-            labels = plain_labels(self.model, scores, size, sample.ori_shape).cpu()
-        truth = _truth(sample, labels).cpu()
-        with clock.stage('metric'):
-            return [labels], confusion_matrix(labels, truth, self.num_classes)
-
-    def _prior_crop(self, sample: Any) -> Tensor | None:
-        """Cut the crop for a class weight from the file once more, as the original does."""
-        if self.model.prior_crop != 'clip':
-            return None
-        photo = crop_for_prior(read_photo(sample.img_path), sample.prior_crop.shape[-1])
-        crop = torch.from_numpy(photo.copy()).permute(2, 0, 1)
-        return crop[None].to(sample.prior_crop.device)
-
-    def end_to_end(self, number: int) -> tuple[float, float | None]:
-        clock, total = Clock(self.runner.cfg.device), torch.zeros(())
-        start = time.perf_counter()
-        settings = dict(self.runner.cfg.test_dataloader, batch_size=1)
-        settings['sampler'] = dict(type='DefaultSampler', shuffle=False)
-        with self.context():
-            for batch in self.runner.build_dataloader(settings):
-                total = total + self.label(self.model.data_preprocessor(batch), clock)[1]
-        value = scores_of(total).iou.nanmean().item()
-        return len(self.dataset) / (time.perf_counter() - start), value
+    @torch.no_grad()
+    def labels(self, index: int) -> Tensor:
+        """Label one photo."""
+        batch = {key: [value] for key, value in self.dataset[index].items()}
+        with self.way(), self.local.autocast:
+            return self.model.test_step(batch)[0].pred_sem_seg.cpu()
 
 
-def _truth(sample: Any, labels: Tensor) -> Tensor:
-    """Return the photo's mask, or without one its labels upside down."""
-    return sample.gt_sem_seg if 'gt_sem_seg' in sample else torch.flip(labels, dims=(0,))
+def read_again(results: dict[str, Any]) -> dict[str, Any]:
+    """Cut the crop for a class weight from the file once more, as the original does."""
+    if size := results['prior_crop_size']:
+        results['prior_crop'] = crop_for_prior(read_photo(results['img_path']), size)
+    return results
 
 
 def _agreement(fast: Test, plain: Test, most: int = 16) -> float:
     """Return the share of pixels, of some photos, that get the same label either way."""
     same = total = 0
-    for index in fast.order[:most]:
-        clock, labels = Clock(fast.runner.cfg.device), []
-        for run in (fast, plain):
-            with run.context():
-                labels.append(run.label(run.load([index], clock), clock)[0][0].cpu())
-        same, total = same + int((labels[0] == labels[1]).sum()), total + labels[0].numel()
+    for index in range(min(most, len(fast.dataset))):
+        equal = fast.labels(index) == plain.labels(index)
+        same, total = same + int(equal.sum()), total + equal.numel()
     return same / total
 
 
@@ -314,75 +264,60 @@ def plain_labels(
 
 
 class Training:
-    """Steps of a training as tools/train.py runs them."""
+    """Steps of a training as tools/train.py runs them, or by plain PyTorch.
 
-    way, unit = 'fast', 'iterations/s'
-    optimizer_options: dict[str, Any] = {}
+    The plain way has an optimizer that goes tensor by tensor, and reads the losses in every step.
+    """
 
-    def __init__(self, runner: SegRunner, args: Namespace) -> None:
-        self.runner, self.model, self.number = runner, runner.model.train(), args.number
+    unit = 'iterations/s'
+
+    def __init__(self, runner: SegRunner, plain: bool) -> None:
+        self.runner, self.model, self.plain = runner, runner.model.train(), plain
         settings = dict(runner.cfg.optim_wrapper)
-        settings['optimizer'] = dict(settings['optimizer'], **self.optimizer_options)
+        if plain:
+            settings['optimizer'] = dict(settings['optimizer'], foreach=False, fused=False)
         self.wrapper = runner.build_optim_wrapper(settings)
         self.loader = runner.build_dataloader(runner.cfg.train_dataloader)
         self.batches = iter(self.loader)
 
     @property
     def described(self) -> dict[str, Any]:
-        optimizer, batch = type(self.wrapper).__name__, self.loader.batch_size
-        counts = dict(optimizer=optimizer, batch=batch, iterations=self.number)
-        return dict(what='train', way=self.way, **counts)
+        optimizer = type(self.wrapper).__name__
+        return dict(what='train', optimizer=optimizer, batch=self.loader.batch_size)
 
-    def context(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def way(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.plain:
+                stack.enter_context(plain_pytorch(self.model))
+            yield
 
-    def step(self, batch: Any, clock: Clock) -> None:
+    def step(self, batch: Any) -> None:
         """Take one step."""
-        with clock.methods(self.wrapper, backward='backward', step='step', zero_grad='step'):
-            self.model.train_step(batch, self.wrapper)
+        losses = self.model.train_step(dict(batch, step=1), self.wrapper)
+        for value in losses.values() if self.plain else ():
+            value.item()
 
-    def split(self, _: int) -> dict[str, float]:
+    def split(self) -> dict[str, float]:
         """Return milliseconds of each stage of one step, all stages in this process."""
         clock, data = Clock(self.runner.cfg.device), self.loader.dataset
         with clock.stage('data'):
             rows = [data[i % len(data)] for i in range(self.loader.batch_size)]
             batch = self.loader.collate_fn(rows)
         stages = dict(loss='loss', teacher_scores='teacher', pseudo_labels='teacher')
-        with self.context(), clock.methods(self.model, **stages):
-            self.step(dict(batch, step=1), clock)
+        steps = dict(backward='backward', step='step', zero_grad='step')
+        with self.way(), clock.methods(self.model, **stages), clock.methods(self.wrapper, **steps):
+            self.step(batch)
         clock.seconds['student forward'] = clock.seconds['loss'] - clock.seconds['teacher']
         return clock.milliseconds(TRAIN_STAGES, 1)
 
     def end_to_end(self, number: int) -> tuple[float, None]:
         """Return iterations per second, batches read by the workers meanwhile."""
-        clock, device = Clock('cpu'), Clock(self.runner.cfg.device)
-        device.wait()
-        start = time.perf_counter()
-        with self.context():
+        clock = Clock(self.runner.cfg.device)
+        with self.way(), clock.stage('all'):
             for _ in range(number):
-                self.step(dict(next(self.batches), step=1), clock)
-        device.wait()
-        return number / (time.perf_counter() - start), None
-
-
-class PlainTraining(Training):
-    """Plain PyTorch in fp32, an optimizer that goes tensor by tensor, losses read in every step."""
-
-    way = 'baseline'
-    optimizer_options = dict(foreach=False, fused=False)
-
-    def context(self) -> AbstractContextManager[None]:
-        return plain_pytorch(self.model)
-
-    def step(self, batch: Any, clock: Clock) -> None:
-        losses = self.model(**self.model.data_preprocessor(batch, True), mode='loss')
-        with clock.stage('backward'):
-            sum(value.mean() for name, value in losses.items() if 'loss' in name).backward()
-        with clock.stage('step'):
-            self.wrapper.optimizer.step()
-            self.wrapper.optimizer.zero_grad(set_to_none=False)
-        for value in losses.values():
-            value.item()
+                self.step(next(self.batches))
+        return number / clock.seconds['all'], None
 
 
 def _runner(path: str, args: Namespace, folder: Path, size: int | None) -> SegRunner:
@@ -401,8 +336,6 @@ def _runner(path: str, args: Namespace, folder: Path, size: int | None) -> SegRu
         _draw_photos(folder, args.number, len(load_vocabulary(config.vocabulary)))
         dirs = dict(img_dir='photos', ann_dir='masks', split='list.txt')
         loader.dataset = ConfigDict(type='SegDataset', data_root=str(folder), **dirs, **kept)
-    elif args.photos:
-        loader.dataset = ConfigDict(type='ImageFolderDataset', data_root=args.photos, **kept)
     loader.batch_size = args.batch or loader.batch_size
     for step in loader.dataset.pipeline if size else ():
         if 'scale' in step:
@@ -414,9 +347,6 @@ def _runner(path: str, args: Namespace, folder: Path, size: int | None) -> SegRu
         config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     else:
         loader.dataset.indices = args.number
-        config.test_cfg = dict(type='SegTestLoop', precision=args.precision, compile=args.compile)
-        if args.photos:
-            config.test_evaluator = []
     return SegRunner.from_cfg(config)
 
 

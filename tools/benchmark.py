@@ -6,8 +6,8 @@ python tools/benchmark.py --compare A.json B.json
 
 End to end runs as the tools do (worker processes, batches, metric); the split times its stages
 one after the other in this process. --baseline measures the same weights with plain PyTorch in fp32
-as well, one photo at a time, as mmsegmentation 0.x does. The photos are the config's, a folder's
-(--photos), or made up (--synthetic).
+as well, one photo at a time, as mmsegmentation 0.x does. The photos are the config's, or made up
+(--synthetic).
 """
 
 import argparse
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.apis.command import add_config_options, add_device, documented_parser, run_command
-from mmseg.apis.command_lines import PRECISIONS
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import output_dir, write_json
 
 SAME = ('what', 'config', 'way', 'size', 'batch', 'classes')  # of two records that are compared
 Record = Mapping[str, Any]
@@ -37,30 +36,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, help="photos a pass; default the config's")
     parser.add_argument('--number', type=int, default=16, help='photos, or iterations, a repeat')
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--photos', help="a folder of photos in place of the config's data")
     parser.add_argument('--synthetic', action='store_true', help='made-up photos of 500 x 375')
     parser.add_argument(
         '--random-weights', action='store_true', help='speed does not need real ones'
     )
-    parser.add_argument('--precision', choices=PRECISIONS, default='auto', help='of the test')
-    parser.add_argument('--compile', action='store_true', help='torch.compile, of the test')
     add_device(parser)
     add_config_options(parser)
     parser.add_argument('--out', help='a JSON file')
     args = parser.parse_args()
     if not args.configs and not args.compare:
         raise UserError('name a CONFIG to measure, or two files to --compare')
-    if args.photos and args.synthetic:
-        raise UserError('--photos and --synthetic exclude each other')
-    if args.photos and not Path(args.photos).exists():
-        raise UserError(f'--photos {args.photos} does not exist')
     for name in ('number', 'repeats', 'batch', 'sizes'):
         values = getattr(args, name)
         for value in values if isinstance(values, list) else [values]:
             if value is not None and value < 1:
                 raise UserError(f'--{name} is at least 1, not {value}')
-    if args.train and (args.compile or args.precision != 'auto'):
-        raise UserError('--precision and --compile are of the test; a config says how to train')
     return args
 
 
@@ -85,8 +75,7 @@ def main() -> None:
             print(f'    against the baseline:\n{ratios(*records[::-1])}', flush=True)
         results += records
         if args.out:
-            with atomic_path(args.out) as temporary:
-                temporary.write_text(json.dumps(dict(machine=machine(), results=results), indent=1))
+            write_json(args.out, dict(machine=machine(), results=results))
 
 
 def read_report(path: str | Path) -> dict[tuple[str, ...], Record]:

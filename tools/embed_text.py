@@ -49,14 +49,10 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         chosen |= {k: config.model.backbone[k] for k in ('model', 'pretrained')}
         chosen['vocabulary'] = config.model.vocabulary
         chosen['templates'] = config.model.decode_head.text.get('templates', 'maskclip85')
-    words = args.vocabulary
-    overrides = dict(
-        model=args.model,
-        pretrained=args.pretrained,
-        templates=args.templates,
-        vocabulary=words[0] if words and len(words) == 1 else words,
-    )
-    return chosen | {key: value for key, value in overrides.items() if value}
+    named = {key: getattr(args, key) for key in chosen}
+    if len(named['vocabulary'] or ()) == 1:
+        named['vocabulary'] = named['vocabulary'][0]
+    return chosen | {key: value for key, value in named.items() if value}
 
 
 def main() -> None:

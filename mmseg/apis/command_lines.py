@@ -52,26 +52,13 @@ def parse_segment(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run_segment(argv: Sequence[str] | None = None) -> None:
     """Run `maskclip segment`."""
-    args = parse_segment(argv)
+    options = vars(parse_segment(argv))
     from .segment_files import segment_source
 
-    segment_source(
-        args.source,
-        args.out,
-        config=args.model,
-        checkpoint=args.checkpoint,
-        device=args.device,
-        cfg_options=args.cfg_options,
-        save_scores=args.save_scores,
-        file_format=args.format,
-        classes=args.classes,
-        background=[name for name in args.background.split('|') if name.strip()],
-        templates=SHORT_TEMPLATES.get(args.templates, args.templates),
-        tau=args.tau,
-        threshold=args.threshold,
-        window=args.window,
-        stride=args.stride,
-    )
+    options.update(config=options.pop('model'), file_format=options.pop('format'))
+    options['background'] = [name for name in options['background'].split('|') if name.strip()]
+    options['templates'] = SHORT_TEMPLATES.get(options['templates'], options['templates'])
+    segment_source(**options)
 
 
 def run_words(argv: Sequence[str] | None = None) -> None:
@@ -228,29 +215,19 @@ def parse_train(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run_train(argv: Sequence[str] | None = None) -> None:
     """Run `tools/train.py`."""
-    args = parse_train(argv)
+    options = vars(parse_train(argv))
     from mmseg.engine import end_processes, load_config
 
     from .train import train
 
-    config = load_config(args.config, args.cfg_options)
+    del options['local_rank']  # old launchers pass it, the environment has it
+    path = options.pop('config')
+    config = load_config(path, options.pop('cfg_options'))
     if 'train_dataloader' not in config:
         raise UserError(
-            f'{args.config} has nothing to train (no train_dataloader); the configs of '
-            'students are below configs/maskclip_plus/'
+            f'{path} has nothing to train (no train_dataloader); the configs of students are below '
+            'configs/maskclip_plus/'
         )
-    config.train_dataloader.dataset.skip_bad = args.skip_bad
-    train(
-        config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        load_from=args.load_from,
-        amp=args.amp,
-        accumulate=args.accumulate,
-        seed=args.seed,
-        deterministic=args.deterministic,
-        validate=not args.no_validate,
-        device=args.device,
-        launcher=args.launcher,
-    )
+    config.train_dataloader.dataset.skip_bad = options.pop('skip_bad')
+    train(config, validate=not options.pop('no_validate'), **options)
     end_processes()

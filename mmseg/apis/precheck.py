@@ -1,8 +1,4 @@
-"""Find mistakes of a config that would stop its run late.
-
-Those of data and metrics are found before any weights are read, those of the optimizer before the
-first step.
-"""
+"""Find mistakes of data and metrics in a config before any weights are read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +6,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 
 from mmseg.errors import UserError
 from mmseg.registry import SCOPE
@@ -80,13 +75,6 @@ def require_table(metrics: list[BaseMetric]) -> None:
     if not hasattr(next(iter(metrics), None), 'scores'):
         names = ', '.join(type(metric).__name__ for metric in metrics) or 'none'
         raise UserError(f'test_evaluator begins with IoUMetric, not {names}')
-
-
-def build_optimizer(runner: Runner) -> None:
-    """Build optimizer and schedules, as mmengine would when the training starts."""
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    if runner.param_schedulers:
-        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
 
 
 def require_best(metrics: list[BaseMetric], config: Config) -> None:

@@ -1,6 +1,5 @@
 """Write a student's weights alone, in safetensors, with metadata that describe them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,13 @@ import mmengine
 from mmengine.config import Config
 
 from mmseg.errors import UserError
-from mmseg.models.checkpoints import read_student, require_same_training
-from mmseg.models.student_file import KEY, describe_student, require_description, write_student
+from mmseg.models.checkpoints import read_student
+from mmseg.models.student_file import (
+    describe_student,
+    description_in,
+    require_same_training,
+    write_student,
+)
 from mmseg.utils import digest_file, read_json
 from mmseg.vocabularies import load_vocabulary
 
@@ -45,8 +49,9 @@ def publish(
     if rows != len(vocabulary):
         raise UserError(f'{checkpoint} knows {rows} classes, the config {len(vocabulary)}')
     description = describe_student(config, *_read_metrics(metrics))
-    if KEY in meta:  # the file knows better how it was trained
-        description['training'] = require_description(json.loads(meta[KEY]), checkpoint)['training']
+    recorded = description_in(meta, checkpoint)
+    if recorded is not None:  # the file knows better how it was trained
+        description['training'] = recorded['training']
     more = dict(config=config.pretty_text, mmengine=mmengine.__version__)
     write_student(state, description, path, more)
     return digest_file(path)

@@ -1,6 +1,5 @@
 """Record the settings, machine and weights of a run beside its log."""
 
-import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +14,7 @@ from mmengine.utils.dl_utils import collect_env
 from torch import nn
 
 from mmseg.models.frozen import frozen_modules
-from mmseg.utils import atomic_path, read_json
+from mmseg.utils import read_json, write_json
 from mmseg.utils.tensors import digest_state
 
 
@@ -76,6 +75,5 @@ def write_record(
     else:
         end = dict(ended=now, to_iteration=runner.iter, trained_sha256=weights_digest(model))
         record = {**started, **end}
-    with atomic_path(Path(runner.log_dir) / 'run.json') as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+    write_json(Path(runner.log_dir) / 'run.json', record)
     return record

@@ -1,7 +1,6 @@
 """The result of segmenting one photo: labels, scores, pictures, files."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from mmseg.errors import UserError
 from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, reason_of
+from mmseg.utils.images import label_image
 from mmseg.visualization import blend, overlay_with_legend, shares_of
 
 if TYPE_CHECKING:
@@ -100,17 +100,6 @@ def erase_uncertain(
     ignored = ignore_label(num_classes)
     dtype = labels.dtype if ignored == 255 else np.dtype(np.int32)
     return np.where(probability < threshold, ignored, labels).astype(dtype)
-
-
-def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
-    """Make a PIL image of (H, W) labels, with a palette, or of 16 bits for over 255 classes."""
-    if labels.dtype != np.uint8:
-        return Image.fromarray(labels.astype(np.uint16))
-    colours = np.full((256, 3), 255, np.uint8)
-    colours[: len(palette)] = palette
-    image = Image.fromarray(labels)
-    image.putpalette(colours.tobytes())
-    return image
 
 
 def write_image(image: 'Image.Image | Figure', path: str | Path, **options: Any) -> None:

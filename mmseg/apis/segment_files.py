@@ -1,6 +1,5 @@
 """Segment photos and videos into files."""
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from mmseg.datasets.reading import list_photos
 from mmseg.engine import CONFIGS
 from mmseg.errors import UserError
 from mmseg.preparation.write_formats import check_format, write_labels
-from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names
+from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names, write_json
 
 from .inference import Segmenter, init_model, segment
 from .propose import print_proposal, propose_words
@@ -143,7 +142,7 @@ def segment_photos(
                     print(f'skipped: {error}', file=sys.stderr)
                 progress.update()
     finally:  # also of a run that is stopped
-        _write_json(out / 'results.json', results)
+        write_json(out / 'results.json', results)
     if write is not None and results:
         write([(path, f'{out / names[path]}{LABELS}') for path in results])
     print(f'{len(results)} of {len(photos)} photos segmented; written to {out}')
@@ -205,7 +204,7 @@ def segment_video(model: Segmenter, source: Path, out: Path, options: Mapping[st
         if writer is None:
             raise UserError(f'{source} is no video that can be read, or has no frame')
         writer.release()
-    _write_json(out / 'results.json', results)
+    write_json(out / 'results.json', results)
     print(f'{len(results)} frames segmented; written to {target}')
 
 
@@ -213,10 +212,3 @@ def _even(picture: np.ndarray) -> np.ndarray:
     """Crop (H, W, 3) to an even height and width, as codecs want."""
     height, width = picture.shape[:2]
     return picture[: height - height % 2 or 1, : width - width % 2 or 1]
-
-
-def _write_json(path: Path, values: object) -> None:
-    with atomic_path(path) as temporary:
-        text = json.dumps(values, indent=1, ensure_ascii=False) + '\n'
-        # What is no UTF-8 in a file's name becomes JSON's own escape.
-        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')

@@ -1,6 +1,5 @@
 """Evaluate, draw and write the labels of a config's model on a config's data set."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,7 +15,7 @@ from mmseg.engine import SegRunner, device_of, init_processes, protocol_of
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.registry import DATASETS, SCOPE
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import output_dir, write_json
 
 from .command import settings_of
 from .precheck import metrics_of, require_table, try_pipeline, types_of
@@ -199,6 +198,5 @@ def _report(runner: SegRunner, config: Config, values: dict[str, float], seconds
         frozen_sha256=frozen_digests(bare(runner.model)),
         environment=environment(config.device),
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1))
+    write_json(path, report)
     print(f'{photos} photos in {seconds:.1f} s; written to {path}')

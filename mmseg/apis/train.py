@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +30,7 @@ from mmseg.utils import output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import settings_of
-from .precheck import build_optimizer, metrics_of, require_best, try_pipeline, types_of
+from .precheck import metrics_of, require_best, try_pipeline, types_of
 from .record import bare, write_record
 from .test import default_work_dir, require_data
 
@@ -111,13 +113,15 @@ def _check_data(config: Config) -> None:
 
 
 def _build_runner(config: Config) -> SegRunner:
-    """Build the runner, its optimizer and its schedules."""
+    """Build the runner, and as mmengine would later, its optimizer and schedules."""
     config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     if config.launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none
     with settings_of(config):
         runner = SegRunner.from_cfg(config)
-        build_optimizer(runner)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if runner.param_schedulers:
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     return runner
 
 
@@ -200,21 +204,18 @@ def _parameters_line(model: Any) -> str:
     )
 
 
-class _stopping_on_signals:
+@contextmanager
+def _stopping_on_signals(runner: SegRunner) -> Iterator[None]:
     """End the loop after the current iteration at SIGTERM and Ctrl-C, not in its middle."""
 
-    def __init__(self, runner: SegRunner) -> None:
-        self.runner, self.before = runner, dict[int, Any]()
+    def stop(number: int, frame: FrameType | None) -> None:
+        runner.train_loop.stop_training = True
 
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._stop)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.runner.train_loop.stop_training = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

@@ -60,8 +60,8 @@ def text_embeddings(
     _warn_of_foreign_scripts(clip, vocabulary.prompts)
     if clip.source == 'random':
         return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
-    key = _cache_key(clip, vocabulary, templates, renormalize)
-    path = _cache_dir(cache_dir) / f'{key}.safetensors'
+    folder = cache_dir or os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip'
+    path = Path(folder, f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors')
     rows = stored_text(path)
     if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[1]):
         return rows
@@ -232,8 +232,3 @@ def _cache_key(
     content = [CACHE_FORMAT, open_clip.__version__, digest_state(text), structure, clip.name]
     content += [clip.text_cfg, vocabulary.prompts, templates, renormalize]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
-
-
-def _cache_dir(cache_dir: str | Path | None) -> Path:
-    folder = cache_dir or os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip'
-    return Path(folder)

@@ -10,12 +10,12 @@ from .folders import (
     PascalContextDataset,
     PascalContextDataset59,
     PascalVOCDataset,
+    ReleasedDataset,
     SegDataset,
 )
 from .miniature import MiniatureDataset, RenderScene
 from .transforms import (
     LoadAnnotations,
-    LoadCorrections,
     LoadImage,
     LoadPseudoLabels,
     PackSegInputs,
@@ -36,7 +36,6 @@ __all__ = [
     'Corrupt',
     'ImageFolderDataset',
     'LoadAnnotations',
-    'LoadCorrections',
     'LoadImage',
     'LoadPseudoLabels',
     'MiniatureDataset',
@@ -49,6 +48,7 @@ __all__ = [
     'RandomCrop',
     'RandomFlip',
     'RandomResize',
+    'ReleasedDataset',
     'RenderScene',
     'Resize',
     'ResizeShortSide',

@@ -132,7 +132,7 @@ class ImageFolderDataset(PhotoDataset):
         listed: a text file with some of the photos, one path below the folder in a line; None for
             all of them.
         corrections: a folder of label PNGs made by hand, for any of the photos: `a/b.png` of the
-            photo `a/b.jpg`. `LoadCorrections` reads them.
+            photo `a/b.jpg`. `LoadAnnotations` reads them.
         kwargs: see `PhotoDataset`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmseg.errors import UserError
 from mmseg.registry import DATASETS
@@ -134,111 +134,110 @@ def _require_files(rows: list[dict[str, Any]], split: Path) -> None:
         )
 
 
+class ReleasedDataset(SegDataset):
+    """A public data set in its usual folder. A subclass names its files in `release`.
+
+    Attributes:
+        release: arguments of `SegDataset`.
+
+    Args:
+        options: arguments that replace those of the release.
+    """
+
+    release: ClassVar[dict[str, Any]]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(self.release | options))
+
+
 @DATASETS.register_module()
-class PascalContextDataset59(SegDataset):
+class PascalContextDataset59(ReleasedDataset):
     """Pascal Context, 59 classes; all other pixels are ignored."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'pascal_context_59',
-        data_root: str | Path | None = 'data/VOCdevkit/VOC2010',
-        **options: Any,
-    ) -> None:
-        defaults: dict[str, Any] = dict(img_dir='JPEGImages', ann_dir='SegmentationClassContext')
-        defaults |= dict(split='ImageSets/SegmentationContext/val.txt', reduce_zero_label=True)
-        super().__init__(vocabulary, data_root, **(defaults | options))
+    release = dict(
+        vocabulary='pascal_context_59',
+        data_root='data/VOCdevkit/VOC2010',
+        img_dir='JPEGImages',
+        ann_dir='SegmentationClassContext',
+        split='ImageSets/SegmentationContext/val.txt',
+        reduce_zero_label=True,
+    )
 
 
 @DATASETS.register_module()
-class PascalContextDataset(PascalContextDataset59):
+class PascalContextDataset(ReleasedDataset):
     """Pascal Context, 59 classes and background as the 60th, with id 0."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'pascal_context_60',
-        data_root: str | Path | None = 'data/VOCdevkit/VOC2010',
-        **options: Any,
-    ) -> None:
-        super().__init__(vocabulary, data_root, **(dict(reduce_zero_label=False) | options))
+    release = PascalContextDataset59.release | dict(
+        vocabulary='pascal_context_60', reduce_zero_label=False
+    )
 
 
 @DATASETS.register_module()
-class PascalVOCDataset(SegDataset):
+class PascalVOCDataset(ReleasedDataset):
     """PASCAL VOC 2012, 20 classes without background ('voc_20'), or 21 with it ('voc_21')."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'voc_20',
-        data_root: str | Path | None = 'data/VOCdevkit/VOC2012',
-        **options: Any,
-    ) -> None:
-        defaults: dict[str, Any] = dict(img_dir='JPEGImages', ann_dir='SegmentationClass')
-        defaults |= dict(split='ImageSets/Segmentation/val.txt')
-        if options.setdefault('reduce_zero_label', None) is None:
-            options['reduce_zero_label'] = load_vocabulary(vocabulary).labels[0] != 'background'
-        super().__init__(vocabulary, data_root, **(defaults | options))
+    release = dict(
+        vocabulary='voc_20',
+        data_root='data/VOCdevkit/VOC2012',
+        img_dir='JPEGImages',
+        ann_dir='SegmentationClass',
+        split='ImageSets/Segmentation/val.txt',
+    )
+
+    def __init__(self, **options: Any) -> None:
+        words = load_vocabulary(options.get('vocabulary', self.release['vocabulary']))
+        options.setdefault('reduce_zero_label', words.labels[0] != 'background')
+        super().__init__(**options)
 
 
 @DATASETS.register_module()
-class ADE20KDataset(SegDataset):
-    """ADE20K scene parsing, 150 classes, as `tools/convert_datasets/ade20k.py` writes it."""
+class ADE20KDataset(ReleasedDataset):
+    """ADE20K scene parsing, 150 classes, as `tools/convert_datasets/release.py` writes it."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'ade20k',
-        data_root: str | Path | None = 'data/ade/ADEChallengeData2016',
-        **options: Any,
-    ) -> None:
-        defaults: dict[str, Any] = dict(
-            img_dir='images', ann_dir='annotations', split='ImageSets/val.txt'
-        )
-        defaults |= dict(reduce_zero_label=True)
-        super().__init__(vocabulary, data_root, **(defaults | options))
+    release = dict(
+        vocabulary='ade20k',
+        data_root='data/ade/ADEChallengeData2016',
+        img_dir='images',
+        ann_dir='annotations',
+        split='ImageSets/val.txt',
+        reduce_zero_label=True,
+    )
 
 
 @DATASETS.register_module()
-class COCOStuffDataset(SegDataset):
-    """COCO-Stuff 164k, 171 classes, as `tools/convert_datasets/coco_stuff164k.py` writes it."""
+class COCOStuffDataset(ReleasedDataset):
+    """COCO-Stuff 164k, 171 classes, as `tools/convert_datasets/release.py` writes it."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'coco_stuff_171',
-        data_root: str | Path | None = 'data/coco_stuff164k',
-        **options: Any,
-    ) -> None:
-        defaults: dict[str, Any] = dict(
-            img_dir='images', ann_dir='annotations', split='ImageSets/val.txt'
-        )
-        defaults |= dict(seg_map_suffix='_labelTrainIds.png')
-        super().__init__(vocabulary, data_root, **(defaults | options))
+    release = dict(
+        vocabulary='coco_stuff_171',
+        data_root='data/coco_stuff164k',
+        img_dir='images',
+        ann_dir='annotations',
+        split='ImageSets/val.txt',
+        seg_map_suffix='_labelTrainIds.png',
+    )
 
 
 @DATASETS.register_module()
-class COCOObjectDataset(COCOStuffDataset):
-    """COCO's 80 things and background, as `tools/convert_datasets/coco_object.py` writes them."""
+class COCOObjectDataset(ReleasedDataset):
+    """COCO's 80 things and background, as `tools/convert_datasets/release.py` writes it."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'coco_object_81',
-        data_root: str | Path | None = 'data/coco_stuff164k',
-        **options: Any,
-    ) -> None:
-        defaults: dict[str, Any] = dict(seg_map_suffix='_objectLabels.png')
-        super().__init__(vocabulary, data_root, **(defaults | options))
+    release = COCOStuffDataset.release | dict(
+        vocabulary='coco_object_81', seg_map_suffix='_objectLabels.png'
+    )
 
 
 @DATASETS.register_module()
-class CityscapesDataset(SegDataset):
-    """Cityscapes, 19 classes, as `tools/convert_datasets/cityscapes.py` writes it."""
+class CityscapesDataset(ReleasedDataset):
+    """Cityscapes, 19 classes, as `tools/convert_datasets/release.py` writes it."""
 
-    def __init__(
-        self,
-        vocabulary: VocabularySource = 'cityscapes',
-        data_root: str | Path | None = 'data/cityscapes',
-        **options: Any,
-    ) -> None:
-        defaults: dict[str, Any] = dict(
-            img_dir='leftImg8bit', ann_dir='gtFine', split='ImageSets/val.txt'
-        )
-        defaults |= dict(img_suffix='_leftImg8bit.png', seg_map_suffix='_gtFine_labelTrainIds.png')
-        super().__init__(vocabulary, data_root, **(defaults | options))
+    release = dict(
+        vocabulary='cityscapes',
+        data_root='data/cityscapes',
+        img_dir='leftImg8bit',
+        ann_dir='gtFine',
+        split='ImageSets/val.txt',
+        img_suffix='_leftImg8bit.png',
+        seg_map_suffix='_gtFine_labelTrainIds.png',
+    )

@@ -55,41 +55,41 @@ class LoadAnnotations:
 
     Args:
         suppress_labels: class ids whose pixels become unlabelled (-1, int16 instead of uint8),
-            'all' classes, or the data set's 'unseen' classes. With 'all' and 'unseen' a photo
-            without a mask is unlabelled everywhere.
+            'all' classes, the data set's 'unseen' classes, or the 'ignored' pixels (of a mask made
+            by hand for a part of the photo). With a name, a photo without a mask is unlabelled
+            everywhere.
 
     Raises:
         UserError: on a call, see `read_mask`.
     """
 
     @validated
-    def __init__(self, suppress_labels: Literal['all', 'unseen'] | tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, suppress_labels: Literal['all', 'unseen', 'ignored'] | tuple[int, ...] = ()
+    ) -> None:
         self.suppress_labels = suppress_labels
 
     def __call__(self, results: Results) -> Results:
         if results['seg_map_path'] is None:
             named = isinstance(self.suppress_labels, str)
             return Unlabeled()(results) if named else results
+        number = results['num_classes']
         mask = read_mask(
             results['seg_map_path'],
             results['ori_shape'],
-            num_classes=results['num_classes'],
-            reduce_zero_label=results['reduce_zero_label'],
+            num_classes=number,
+            reduce_zero_label=results.get('reduce_zero_label', False),
         )
         if self.suppress_labels:
-            suppressed = np.isin(mask, list(self._suppressed(results)))
+            named_ids: dict[Any, Any] = dict(
+                all=range(number), unseen=results['unseen'], ignored=[ignore_label(number)]
+            )
+            ids = named_ids.get(self.suppress_labels, self.suppress_labels)
+            suppressed = np.isin(mask, list(ids))
             mask = mask.astype(np.promote_types(mask.dtype, np.int8))
             mask[suppressed] = UNLABELED
         results['gt_sem_seg'] = mask
         return results
-
-    def _suppressed(self, results: Results) -> tuple[int, ...] | range:
-        if self.suppress_labels == 'unseen':
-            unseen: tuple[int, ...] = results['unseen']
-            return unseen
-        if self.suppress_labels == 'all':
-            return range(results['num_classes'])
-        return self.suppress_labels
 
 
 @TRANSFORMS.register_module()
@@ -98,29 +98,6 @@ class Unlabeled:
 
     def __call__(self, results: Results) -> Results:
         results['gt_sem_seg'] = np.full(results['ori_shape'], UNLABELED, np.int16)
-        return results
-
-
-@TRANSFORMS.register_module()
-class LoadCorrections:
-    """Load what was labelled by hand: seg_map_path -> gt_sem_seg (H, W), integer.
-
-    Its pixels of 255 (65535 where that is a class), and photos without a file, are unlabelled (-1).
-
-    Raises:
-        UserError: on a call, see `read_mask`.
-    """
-
-    def __call__(self, results: Results) -> Results:
-        if results['seg_map_path'] is None:
-            return Unlabeled()(results)
-        shape, number = results['ori_shape'], results['num_classes']
-        mask = read_mask(
-            results['seg_map_path'], shape, num_classes=number, reduce_zero_label=False
-        )
-        mask = mask.astype(np.promote_types(mask.dtype, np.int8))
-        mask[mask == ignore_label(number)] = UNLABELED
-        results['gt_sem_seg'] = mask
         return results
 
 

@@ -68,8 +68,11 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Resolved:
     """Load a config as `load_config`, and record which values were filled in, and from where."""
     path = find_config(path)
-    with _users_code(path), _paths_of_each_file():
-        config = Config.fromfile(path)
+    try:
+        with _paths_of_each_file():
+            config = Config.fromfile(path)
+    except Exception as error:  # of the user's code
+        raise UserError(f'the config {path} cannot be read: {reason_of(error)}') from error
     _complete_paths(config, None)
     drop_copies(config)
     merge_options(config, options or {}, path)
@@ -125,15 +128,6 @@ def merge_options(config: Config, options: Mapping[str, Any], path: str | Path) 
         text = ', '.join(f'{key}={short_repr(value)}' for key, value in options.items())
         message = f'{path} cannot be overridden by {text}: {reason_of(error)}'
         raise UserError(message) from error
-
-
-@contextmanager
-def _users_code(path: Path) -> Iterator[None]:
-    """Turn any exception from reading a config into a UserError"""
-    try:
-        yield
-    except Exception as error:
-        raise UserError(f'the config {path} cannot be read: {reason_of(error)}') from error
 
 
 @contextmanager

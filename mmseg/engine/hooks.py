@@ -16,6 +16,7 @@ from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from mmseg.utils import Progress, atomic_path, unique_names, validated
+from mmseg.utils.images import label_image
 from mmseg.visualization import overlay_with_legend, panels
 
 Samples = Sequence[SegDataSample]
@@ -132,12 +133,7 @@ class LabelWriterHook(_OutputHook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
     ) -> None:
         for sample in outputs:
-            labels = _labels(sample)
-            image = Image.fromarray(
-                labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
-            )
-            if image.mode == 'L':
-                image.putpalette(np.asarray(self.meta['palette'], np.uint8).tobytes())
+            image = label_image(_labels(sample), self.meta['palette'])
             _save_image(image, self.target(sample, '.png'))
             if self.save_scores:
                 with atomic_path(self.target(sample, '.npz')) as path:

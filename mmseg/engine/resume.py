@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path
+from mmseg.utils import write_json
 from mmseg.utils.describe import shown
 
 SETTINGS = 'settings.json'  # beside the checkpoints
@@ -85,8 +85,7 @@ class CheckpointContentHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         if is_main_process():
-            with atomic_path(Path(runner.work_dir) / SETTINGS) as temporary:
-                temporary.write_text(json.dumps(self.settings, indent=1))
+            write_json(Path(runner.work_dir) / SETTINGS, self.settings)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         stored = read_settings(Path(runner.work_dir))

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
-from mmseg.models.checkpoints import require_same_run
+from mmseg.models.student_file import require_same_run
 from mmseg.registry import MODELS
 from mmseg.utils import atomic_path, point_to, reason_of
 from mmseg.utils.checkpoint import read_checkpoint

@@ -1,20 +1,15 @@
 """Choose the order of the data: an endless stream to train on, each photo once to test on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sized
-from typing import TYPE_CHECKING
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmseg.datasets.base import PhotoDataset
 from mmseg.errors import UserError
 from mmseg.registry import DATA_SAMPLERS
 from mmseg.utils import Seed, Whole
-
-if TYPE_CHECKING:
-    from mmseg.datasets.base import PhotoDataset
 
 
 @DATA_SAMPLERS.register_module()

@@ -13,7 +13,7 @@ from mmseg.utils import Settings
 TEXT = 'text.safetensors'  # tools/pseudo_label.py writes it beside the labels
 CLIP_SIZE = 224  # pixels of the images that CLIP was trained on
 TRAINING, VALIDATION, TEST = 'train_dataloader', 'val_dataloader', 'test_dataloader'
-MAKES_TARGET = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'LoadCorrections', 'Unlabeled')
+MAKES_TARGET = ('LoadImage', 'RenderScene', 'LoadAnnotations', 'Unlabeled')
 WARM_UP = 5  # a warm-up takes at most one of so many iterations; the published ones take fewer
 
 
@@ -26,6 +26,24 @@ class Resolved(NamedTuple):
 
     config: Config
     sources: dict[str, str]
+
+    def fill(self, path: str, value: Any, source: str, replace: bool = True) -> None:
+        """Set the value at a path such as 'param_scheduler.0.end'."""
+        node, (*parents, name) = self.config, path.split('.')
+        for parent in parents:
+            node = node[int(parent)] if isinstance(node, (list, tuple)) else node[parent]
+        if replace or name not in node:
+            node[name] = copy.deepcopy(value)
+            self.sources[path] = source
+
+    def datasets(self) -> dict[str, Any]:
+        """Map 'train_dataloader.dataset', ... to the settings of each data set."""
+        loaders = {name: self.config.get(name) for name in (TRAINING, VALIDATION, TEST)}
+        return {
+            f'{name}.dataset': loader.dataset
+            for name, loader in loaders.items()
+            if loader and 'dataset' in loader
+        }
 
 
 def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Resolved:
@@ -46,7 +64,7 @@ def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Reso
     Raises:
         UserError: a key that the other parts of the config have no use for.
     """
-    copied = _Copy(config)
+    copied = Resolved(copy.deepcopy(config), {})
     _fill_teacher(copied, teacher)
     _fill_classes(copied)
     if config.get('class_weight'):
@@ -62,7 +80,7 @@ def resolve_shared_keys(config: Config, teacher: Settings | None = None) -> Reso
     _fill_agreement(copied)
     _fill_prior_crops(copied)
     _fill_schedules(copied)
-    return Resolved(copied.config, copied.sources)
+    return copied
 
 
 def drop_copies(config: Config) -> None:
@@ -98,33 +116,7 @@ def _require_same(config: Config, key: str, path: str) -> None:
         raise UserError(f'{top} and {path} differ; set only {key}')
 
 
-class _Copy:
-    """A copy of a config that knows where its new values come from"""
-
-    def __init__(self, config: Config) -> None:
-        self.config = copy.deepcopy(config)
-        self.sources: dict[str, str] = {}
-
-    def fill(self, path: str, value: Any, source: str, replace: bool = True) -> None:
-        """Set the value at a path such as 'param_scheduler.0.end'."""
-        node, (*parents, name) = self.config, path.split('.')
-        for parent in parents:
-            node = node[int(parent)] if isinstance(node, (list, tuple)) else node[parent]
-        if replace or name not in node:
-            node[name] = copy.deepcopy(value)
-            self.sources[path] = source
-
-    def datasets(self) -> dict[str, Any]:
-        """Map 'train_dataloader.dataset', ... to the settings of each data set."""
-        loaders = {name: self.config.get(name) for name in (TRAINING, VALIDATION, TEST)}
-        return {
-            f'{name}.dataset': loader.dataset
-            for name, loader in loaders.items()
-            if loader and 'dataset' in loader
-        }
-
-
-def _fill_teacher(copied: _Copy, teacher: Settings | None) -> None:
+def _fill_teacher(copied: Resolved, teacher: Settings | None) -> None:
     config = copied.config
     folder = config.get('pseudo_labels')
     if folder:
@@ -140,7 +132,7 @@ def _fill_teacher(copied: _Copy, teacher: Settings | None) -> None:
         copied.fill('model.teacher', changed.model, 'teacher')
 
 
-def _fill_classes(copied: _Copy) -> None:
+def _fill_classes(copied: Resolved) -> None:
     config = copied.config
     is_student = bool(config.get('teacher') or config.get('pseudo_labels'))
     if 'vocabulary' in config:
@@ -163,7 +155,7 @@ def _path_of_clip(config: Config) -> str:
     return 'model.teacher'
 
 
-def _fill_protocol(copied: _Copy, protocol: Settings) -> None:
+def _fill_protocol(copied: Resolved, protocol: Settings) -> None:
     for path, dataset in copied.datasets().items():
         if 'scale' in protocol and not path.startswith(TRAINING) and dataset.get('pipeline'):
             steps = [i for i, name in enumerate(_types_of(dataset)) if name == 'Resize']
@@ -181,7 +173,7 @@ def _types_of(dataset: Settings) -> list[Any]:
     return [step['type'] if isinstance(step, dict) else None for step in steps]
 
 
-def _fill_pseudo_labels(copied: _Copy) -> None:
+def _fill_pseudo_labels(copied: Resolved) -> None:
     """Load written labels right after the step that makes the target; later steps move both"""
     for path, dataset in copied.datasets().items():
         if not dataset.get('pseudo_labels'):
@@ -200,7 +192,7 @@ def _fill_pseudo_labels(copied: _Copy) -> None:
             copied.fill(f'{path}.pseudo_confidence', True, 'model')
 
 
-def _fill_agreement(copied: _Copy) -> None:
+def _fill_agreement(copied: Resolved) -> None:
     """Let the teacher label the validation photos where AgreementMetric has no written labels"""
     config = copied.config
     metric, loader = config.get('val_evaluator'), config.get(VALIDATION)
@@ -214,7 +206,7 @@ def _fill_agreement(copied: _Copy) -> None:
         copied.fill('model.teacher_at_validation', True, 'val_evaluator')
 
 
-def _fill_prior_crops(copied: _Copy) -> None:
+def _fill_prior_crops(copied: Resolved) -> None:
     """Let data sets cut the crop for a class weight: all, or for a teacher's those it labels"""
     model = copied.config.model
     for owner, source in ((model.get('teacher') or {}, 'model.teacher'), (model, 'model')):
@@ -228,7 +220,7 @@ def _fill_prior_crops(copied: _Copy) -> None:
                 copied.fill(f'{path}.prior_crop_size', size, f'{source}.class_weight')
 
 
-def _fill_schedules(copied: _Copy) -> None:
+def _fill_schedules(copied: Resolved) -> None:
     """Reach the last learning rate at the last iteration; shorten a warm-up to a fifth of them"""
     schedules = copied.config.get('param_scheduler') or []
     last = (copied.config.get('train_cfg') or {}).get('max_iters')

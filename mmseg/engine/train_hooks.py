@@ -1,6 +1,5 @@
 """Hooks of the training: log, progress, checks of losses and labels, the averaged student."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mmseg.errors import UserError
 from mmseg.evaluation import score_table
 from mmseg.models.frozen import Frozen, FrozenOwner
 from mmseg.registry import HOOKS
-from mmseg.utils import Count, Progress, atomic_path, validated
+from mmseg.utils import Count, Progress, validated, write_json
 from mmseg.utils.checkpoint import require_finite_state
 from mmseg.utils.tensors import peak_memory
 
@@ -166,9 +165,7 @@ class NonFiniteLossHook(Hook):
 
     def _report(self, folder: Path, iteration: int, loss: float, photos: list[str]) -> str:
         path = folder / 'nonfinite_loss.json'
-        with atomic_path(path) as temporary:
-            text = json.dumps(dict(iteration=iteration, loss=str(loss), photos=photos), indent=1)
-            temporary.write_text(text)
+        write_json(path, dict(iteration=iteration, loss=str(loss), photos=photos))
         return (
             f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; check '
             'them, or lower optim_wrapper.optimizer.lr; checkpoints before it are whole'

@@ -17,7 +17,6 @@ from mmseg.apis.export import export
 from mmseg.apis.inference import init_model
 from mmseg.apis.propose import print_proposal, propose_words
 from mmseg.apis.publish import publish
-from mmseg.apis.result import label_image
 from mmseg.apis.segment_files import AUTO, fetched_clip
 from mmseg.apis.train import train
 from mmseg.apis.words import Words, names_of
@@ -29,8 +28,9 @@ from mmseg.errors import UserError
 from mmseg.preparation.read_formats import read_labels
 from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
-from mmseg.utils import atomic_path, digest_file, output_dir, read_json
+from mmseg.utils import atomic_path, digest_file, output_dir, read_json, write_json
 from mmseg.utils.checkpoint import newest_checkpoint
+from mmseg.utils.images import label_image
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .command import main as label
@@ -114,7 +114,8 @@ def distill(
     settings: Settings = dict(photos=str(photos), classes=names)
     settings |= dict(teacher=str(teacher), student=str(student))
     settings |= dict(held_out=held_out, seed=seed, corrections=corrected, **length)
-    work = root / 'training' / _key(settings)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    work = root / 'training' / digest[:8]  # other settings are another training
     config = _config_of(work, settings, root, lists, device)
     runner = train(config, work_dir=work, resume=newest_checkpoint(work), seed=seed, device=device)
     if runner.iter < runner.max_iters:
@@ -257,11 +258,6 @@ def _say_what_is_labelled(
         print(f'no label names {", ".join(absent)}: the student cannot learn it', file=sys.stderr)
 
 
-def _key(settings: Mapping[str, Any]) -> str:
-    """Name the training of these settings by eight hex digits."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-
-
 def _config_of(
     work: Path, settings: Settings, root: Path, lists: Mapping[str, Path], device: str
 ) -> Config:
@@ -336,7 +332,8 @@ def student_config(
 def _on_photos(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Change the steps of a training that make its target: the target is what was corrected."""
     others = [dict(step) for step in pipeline if step['type'] not in MAKES_TARGET]
-    return [dict(type='LoadImage'), dict(type='LoadCorrections'), *others]
+    corrected = dict(type='LoadAnnotations', suppress_labels='ignored')
+    return [dict(type='LoadImage'), corrected, *others]
 
 
 def _write_files(root: Path, config: Config, checkpoint: Path) -> None:
@@ -359,5 +356,4 @@ def _write_files(root: Path, config: Config, checkpoint: Path) -> None:
         file_format='onnx',
         transforms=model.transforms,
     )
-    with atomic_path(done) as temporary:
-        temporary.write_text(json.dumps(dict(checkpoint=digest)))
+    write_json(done, dict(checkpoint=digest))

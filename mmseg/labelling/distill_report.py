@@ -67,8 +67,9 @@ def write_report(
             name = path.relative_to(photos).with_suffix('.png')
             result = segment(student, path)
             shape = result.labels.shape
-            taught = _labels(root / 'labels' / name, shape, num)
-            confidence = read_gray((root / 'labels' / name).with_suffix(CONFIDENCE), shape)
+            png = root / 'labels' / name
+            taught = read_mask(png, shape, num_classes=num, reduce_zero_label=False)
+            confidence = read_gray(png.with_suffix(CONFIDENCE), shape)
             known = taught < num
             sure += np.bincount(taught[known], confidence[known] / 255, num)
             add('agree', result.labels, taught)
@@ -94,10 +95,6 @@ def write_report(
     with atomic_path(root / 'report.html') as temporary:
         temporary.write_text(text, encoding='utf-8')
     return root / 'report.html'
-
-
-def _labels(path: Path, shape: tuple[int, int], num: int) -> np.ndarray:
-    return read_mask(path, shape, num_classes=num, reduce_zero_label=False)
 
 
 def _classes(

@@ -12,13 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg.apis.inference import Segmenter
-from mmseg.apis.result import erase_uncertain, label_image
+from mmseg.apis.result import erase_uncertain
 from mmseg.apis.words import Words
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.resize import CELL as WINDOW_CELL
 from mmseg.models.resize import photo_matrices, resize
+from mmseg.utils.images import label_image
 
 CELL = 4  # pixels of the input per cell of the mean over views
 Key = TypeVar('Key')

@@ -18,7 +18,7 @@ from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError
 from mmseg.models.frozen import frozen_modules
 from mmseg.models.text_classifier import class_rows
-from mmseg.utils import atomic_path, digest_file
+from mmseg.utils import atomic_path, digest_file, write_json
 from mmseg.utils.tensors import digest_state
 
 from .units import content_of
@@ -119,8 +119,7 @@ def keep_record(out: Path, record: Mapping[str, Any], text: Tensor) -> None:
         with atomic_path(out / TEXT) as temporary:
             save_file({'text': text}, temporary)
     if old is None:
-        with atomic_path(out / RECORD) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
+        write_json(out / RECORD, record)
 
 
 def _require_source(out: Path, old: Mapping[str, Any], folder: str) -> None:

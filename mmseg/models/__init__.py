@@ -9,10 +9,9 @@ from .build import (
     build_maskclip_plus,
     build_text,
 )
-from .class_weight import ClassWeight, blend, reweight
-from .clip_pretraining import ClipPretraining, build_clip_pretraining, contrastive_loss
-from .count import ParameterCounts, count_parameters
-from .data_preprocessor import SegDataPreprocessor
+from .class_weight import ClassWeight, reweight
+from .clip_pretraining import ClipPretraining, contrastive_loss
+from .count import count_parameters
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
 from .maskclip import MaskClip
 from .maskclip_plus import MaskClipPlus
@@ -20,7 +19,7 @@ from .masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
 from .postprocess import Scoring
 from .pseudo_label import fill_from, fill_unlabeled
 from .refine import PAMR, Superpixels, key_smooth, prompt_denoise
-from .resize import Windows, bilinear_matrix
+from .resize import Windows
 from .robust_loss import ClassBalance, RobustLoss
 from .text_classifier import TextClassifier
 
@@ -35,18 +34,13 @@ __all__ = [
     'MaskClipPlus',
     'MaskedAutoencoder',
     'PAMR',
-    'ParameterCounts',
     'RobustLoss',
     'Scoring',
-    'SegDataPreprocessor',
     'SegformerHead',
     'Superpixels',
     'TextClassifier',
     'Windows',
-    'bilinear_matrix',
-    'blend',
     'build_class_weight',
-    'build_clip_pretraining',
     'build_extractor',
     'build_head',
     'build_maskclip',

@@ -29,7 +29,7 @@ from mmseg.utils import Builds, Count, Fraction, Settings, nearest, require_keys
 from mmseg.utils.checkpoint import read_file
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
-from .checkpoints import load_student, read_student, require_same_training
+from .checkpoints import load_student, read_student
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
 from .maskclip import MaskClip
@@ -38,6 +38,7 @@ from .postprocess import LOGIT_SCALE, Scale, Scoring
 from .refine import PAMR
 from .resize import Windows
 from .robust_loss import RobustLoss
+from .student_file import require_same_training
 from .text_classifier import TextClassifier, class_rows
 
 BUILDERS: dict[Any, Callable[..., Any]] = {}

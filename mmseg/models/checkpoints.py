@@ -1,19 +1,15 @@
-"""Checkpoints of other layouts, and the training that a checkpoint records."""
+"""Checkpoints of other layouts, and the weights of a student."""
 
-import json
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
-from mmengine.hooks import EMAHook
-from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import Settings, describe_weights
+from mmseg.utils import describe_weights
 from mmseg.utils.checkpoint import joined, meta_of, misfit, read_file, read_state, state_of
-from mmseg.vocabularies import Vocabulary, label_difference
+from mmseg.vocabularies import Vocabulary
 
 LOSS_STATE = 'robust_loss.'  # counts of the training, which a student alone does not need
 State = dict[str, Tensor]
@@ -69,14 +65,21 @@ def to_mmseg(state: State, source: str | Path = 'the file') -> State:
     return _from_nvidia(state)
 
 
+def _joined_pairs(state: State, first: str, second: str, both: str) -> State:
+    """Join weights such as 'a.q.weight' and 'a.kv.weight' to 'a.qkv.weight', if they fit"""
+    renamed = dict(state)
+    for name, tensor in state.items():
+        other = name.replace(first, second)
+        together = joined(tensor, state.get(other)) if first in name else None
+        if together is not None:
+            del renamed[name], renamed[other]
+            renamed[name.replace(first, both)] = together
+    return renamed
+
+
 def _from_nvidia(state: State) -> State:
     renamed = {}
-    for name, tensor in state.items():
-        if KV in name and name.replace(KV, Q) in state:
-            continue  # taken with its queries
-        q_k_v = joined(tensor, state.get(name.replace(Q, KV))) if Q in name else None
-        if q_k_v is not None:
-            tensor, name = q_k_v, name.replace(Q, Q_K_V)
+    for name, tensor in _joined_pairs(state, Q, KV, Q_K_V).items():
         name = _stage_name(name)
         for theirs, ours in PARTS:
             name = name.replace(theirs, ours)
@@ -99,12 +102,7 @@ def _stage_name(name: str) -> str:
 
 def _from_hub(state: State) -> State:
     renamed = {}
-    for name, tensor in state.items():
-        if VALUE in name and name.replace(VALUE, KEY) in state:
-            continue  # taken with its keys
-        kv = joined(tensor, state.get(name.replace(KEY, VALUE))) if KEY in name else None
-        if kv is not None:
-            tensor, name = kv, name.replace(KEY, KV)
+    for name, tensor in _joined_pairs(state, KEY, VALUE, KV).items():
         for pattern, stage in HUB_STAGES:
             number = re.match(pattern, name)
             if number:
@@ -153,97 +151,6 @@ def _rename(name: str) -> str:
             return f'backbone.body.{module}.{name[stem.end() :]}'
         return name.replace('backbone.', 'backbone.body.')
     return name
-
-
-logger = logging.getLogger(__name__)
-WEIGHT = 'model.class_weight.'  # of the settings in a checkpoint's meta
-NO_SWITCHES = ('type', 'mean_similarity')  # a file, whose path differs between machines
-
-
-def require_same_training(
-    path: str | Path, meta: Settings, vocabulary: Vocabulary, class_weight: Settings | None
-) -> None:
-    """Compare a student's file with a config; facts that the file lacks are not compared.
-
-    Another class weight is named in a warning, since a student may be tried with another one.
-
-    Args:
-        meta: `meta_of` the file.
-
-    Raises:
-        UserError: the student was trained with other classes, or in another order.
-    """
-    labels, trained = _recorded_training(meta)
-    difference = vocabulary.difference(labels) if labels else ''
-    if difference:
-        raise UserError(f'the student of {path} was trained with other classes: {difference}')
-    if trained is not None:
-        now = switches_of(class_weight)
-        names = [name for name in trained | now if trained.get(name) != now.get(name)]
-        changed = [f'{name}={now.get(name)} (trained with {trained.get(name)})' for name in names]
-        if changed:
-            logger.warning('%s is read with another class_weight: %s', path, ', '.join(changed))
-
-
-def switches_of(class_weight: Settings | None) -> dict[str, str]:
-    """Settings of a class weight -> {'tau': '1.0', ...}, without its towers, text and files"""
-    return {
-        name: str(value)
-        for name, value in (class_weight or {}).items()
-        if name not in NO_SWITCHES and '.' not in name and str(value) != 'None'
-        if not isinstance(value, dict)
-    }
-
-
-def _recorded_training(meta: Settings) -> tuple[list[str] | None, dict[str, str] | None]:
-    """`meta_of` a student's file -> its labels or None, {name: text} of its class weight or None"""
-    if isinstance(meta.get('vocabulary'), str):  # of tools/publish_model.py
-        weight = switches_of(_parsed(meta['class_weight'])) if 'class_weight' in meta else None
-        return _labels(_parsed(meta['vocabulary']).get('labels')), weight
-    settings = None
-    if 'settings' in meta:
-        items = [(str(name), value) for name, value in _dict(meta['settings']).items()]
-        weight = {k.removeprefix(WEIGHT): v for k, v in items if k.startswith(WEIGHT)}
-        settings = switches_of(weight)
-    return _labels(_dict(meta.get('dataset_meta')).get('classes')), settings
-
-
-def _labels(value: Any) -> list[str] | None:
-    """Return labels if the value is a list of them, else None."""
-    listed = isinstance(value, (list, tuple)) and all(isinstance(label, str) for label in value)
-    return list(value) if listed else None
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _parsed(text: Any) -> dict[str, Any]:
-    """JSON of a dict -> the dict; {} of anything else"""
-    try:
-        return _dict(json.loads(text))
-    except (ValueError, TypeError, RecursionError):
-        return {}
-
-
-def require_same_run(path: str, checkpoint: dict[str, Any], runner: Runner) -> None:
-    """Compare a checkpoint with the run that resumes it.
-
-    Raises:
-        UserError: it was trained with other classes; or its weights are a running average, and the
-            run has no hook for one: the average would be trained with the student's optimizer.
-    """
-    labels, _ = _recorded_training(checkpoint.get('meta', {}))
-    classes = _labels(getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes'))
-    difference = labels and classes and label_difference(labels, classes, 'the data set')
-    if difference:
-        raise UserError(f'{path} was trained with other classes: {difference}')
-    averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
-    if 'ema_state_dict' in checkpoint and not averaged:
-        raise UserError(
-            f'{path} was trained with a running average (model.ema_momentum, or EMAHook), which '
-            'the config lacks; resume with it, or start a new run by --load-from'
-        )
 
 
 # Trained students

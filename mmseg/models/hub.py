@@ -1,6 +1,5 @@
 """Students on the Hugging Face hub or in a folder: safetensors, config.json, a model card."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -8,63 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelHubMixin, constants, hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, constants, hf_hub_download
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir, read_json, reason_of
+from mmseg.utils import output_dir, read_json, reason_of, write_json
 from mmseg.vocabularies import load_vocabulary
 
 from .student_file import require_description, write_student
 
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
-CARD = """---
-license: {license}
-library_name: maskclip-plus
-pipeline_tag: image-segmentation
-tags:
-- semantic-segmentation
-- maskclip
----
-
-# {name}
-
-A network that segments photos into {count} classes: a student of MaskCLIP+, which learned the
-labels that MaskCLIP reads out of a frozen CLIP.
-
-## Use
-
-With the package maskclip-plus:
-
-```bash
-maskclip segment my_photos --model {name} --out segmented
-```
-
-```python
-from mmseg.apis import init_model, segment
-
-segment(init_model('{name}'), 'photo.jpg').save('overlay.png')
-```
-
-## Classes
-
-{classes}
-
-## Training
-
-| | |
-|---|---|
-{training}
-
-{annotations}
-
-## Figures
-
-{figures}
-
-## Licence
-
-{licence}
-"""
+CARD = Path(__file__).with_name('model_card.md')  # a template of jinja2
+TAGS = ['semantic-segmentation', 'maskclip']
 
 
 class HubStudent(ModelHubMixin):
@@ -125,13 +78,12 @@ class HubStudent(ModelHubMixin):
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """Write the card, for the mixin."""
-        return ModelCard(card_of(self._described(), **options))
+        return card_of(self._described(), **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         description = self._described()
         write_student(self.state_dict(), description, save_directory / WEIGHTS)  # type: ignore[attr-defined]
-        with atomic_path(save_directory / CONFIG) as temporary:
-            temporary.write_text(json.dumps(description, indent=1), encoding='utf-8')
+        write_json(save_directory / CONFIG, description)
 
     def _described(self) -> dict[str, Any]:
         if self.description is None:
@@ -183,7 +135,7 @@ def _hub_errors(problem: str) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'other') -> str:
+def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'other') -> ModelCard:
     """Write the model card of a student.
 
     Args:
@@ -191,28 +143,26 @@ def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'o
         name: what a reader loads it by: 'user/name', or a folder.
         license: of the weights, in the hub's terms.
     """
-    training, metrics = dict(description['training']), description['metrics']
-    labels = load_vocabulary(description['model']['vocabulary']).labels
+    from mmseg.preparation.sources import MIT_LICENCE
+
+    network, training = description['model'], dict(description['training'])
     unseen = training.pop('unseen', 'all')
-    annotations = 'No mask of any class was used in training.'
-    if unseen != 'all':
-        annotations = f'Masks were used in training, but none of {", ".join(map(str, unseen))}.'
-    network = description['model']
     rows = dict(backbone=_named(network['backbone']), head=_named(network['decode_head']))
     rows |= {key.replace('_', ' '): value for key, value in training.items()}
-    figures = [f'| {key} | {100 * value:.2f} |' for key, value in _overall(metrics).items()]
-    table = '\n'.join(['| | per cent |', '|---|---|', *figures])
-    if description.get('measured_on'):
-        table += f'\n\nMeasured on {description["measured_on"]}.'
-    return CARD.format(
+    data = ModelCardData(
+        license=license, library_name='maskclip-plus', pipeline_tag='image-segmentation', tags=TAGS
+    )
+    return ModelCard.from_template(
+        data,
+        template_path=str(CARD),
         name=name,
-        license=license,
-        count=len(labels),
-        classes=', '.join(labels),
-        training='\n'.join(f'| {key} | {value} |' for key, value in rows.items()),
-        annotations=annotations,
-        figures=table if figures else 'None is recorded.',
-        licence=_licence_text(training, license),
+        labels=load_vocabulary(network['vocabulary']).labels,
+        training=rows,
+        unseen=unseen,
+        start=str(training.get('start') or ''),
+        metrics=_overall(description['metrics']),
+        measured_on=description.get('measured_on'),
+        mit_licence=MIT_LICENCE,
     )
 
 
@@ -224,19 +174,3 @@ def _named(settings: dict[str, Any]) -> str:
 def _overall(metrics: dict[str, Any]) -> dict[str, float]:
     """Leave out figures of single classes, and those that are no numbers"""
     return {k: v for k, v in metrics.items() if '.' not in k and isinstance(v, (int, float))}
-
-
-def _licence_text(training: dict[str, Any], license: str) -> str:
-    from mmseg.preparation.sources import MIT_LICENCE
-
-    lines = ['The code is licensed under Apache-2.0.']
-    start = str(training.get('start', ''))
-    if start.startswith('mit_b'):
-        lines.append(f'Training started from {start}: {MIT_LICENCE}.')
-    elif start and start != 'False':
-        lines.append(f'Training started from ImageNet weights ({start}), which have their own.')
-    if license == 'other':
-        lines.append('Who publishes these weights names their licence here.')
-    else:
-        lines.append(f'The weights are published under {license}.')
-    return ' '.join(lines)

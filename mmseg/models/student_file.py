@@ -1,10 +1,13 @@
 """What a student's file says of it: enough to build it again, how it was trained, its figures."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -13,10 +16,11 @@ from mmseg.errors import UserError
 from mmseg.registry import MODELS
 from mmseg.utils import Settings, atomic_path
 from mmseg.utils.checkpoint import meta_of, read_file
-from mmseg.vocabularies import load_vocabulary
+from mmseg.vocabularies import Vocabulary, label_difference, load_vocabulary
 
-from .checkpoints import LOSS_STATE, switches_of
+from .checkpoints import LOSS_STATE
 
+logger = logging.getLogger(__name__)
 STUDENT = 'MaskClipPlus'
 KEY = 'student'  # of the metadata of a file: JSON of `describe_student`
 RESIZING = ('Resize', 'ResizeShortSide')  # steps of a test pipeline
@@ -25,6 +29,7 @@ TRAINING_ONLY = (
     *('start_clip_guided', 'start_self_train', 'conf_thresh', 'self_thresh', 'ema_momentum'),
     *('pad_to', 'teacher_at_validation', '_scope_'),
 )
+NO_SWITCHES = ('type', 'mean_similarity')  # a file, whose path differs between machines
 
 
 def describe_student(
@@ -97,16 +102,7 @@ def write_student(
     Args:
         more: other texts for the metadata.
     """
-    vocabulary = load_vocabulary(description['model']['vocabulary'])
-    words = dict(labels=vocabulary.labels, prompts=vocabulary.prompts, palette=vocabulary.palette)
-    metadata = {
-        KEY: json.dumps(description),
-        'vocabulary': json.dumps(words),
-        'class_weight': json.dumps(switches_of(description['model'].get('class_weight'))),
-        'metrics': json.dumps(description['metrics']),
-        'mmseg': mmseg.__version__,
-        **(more or {}),
-    }
+    metadata = {KEY: json.dumps(description), **(more or {})}
     kept = {k: v.contiguous() for k, v in state.items() if not k.startswith(LOSS_STATE)}
     with atomic_path(path) as temporary:
         save_file(kept, temporary, metadata)
@@ -119,15 +115,26 @@ def read_description(path: str | Path) -> dict[str, Any]:
         UserError: no weights file, or one that does not say of what network it is.
     """
     meta = meta_of(None if Path(path).suffix == '.safetensors' else read_file(path), path)
-    try:
-        text = meta[KEY]
-        value = json.loads(text)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    description = description_in(meta, path)
+    if description is None:
         raise UserError(
             f'{path} does not say of what network it is; name its config, and the file as its '
             'checkpoint'
-        ) from error
-    return require_description(value, path)
+        )
+    return description
+
+
+def description_in(meta: Settings, source: object) -> dict[str, Any] | None:
+    """Return the description in `meta_of` a student's file, None if it has none.
+
+    Raises:
+        UserError: see `require_description`.
+    """
+    try:
+        value = json.loads(meta[KEY])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return require_description(value, source)
 
 
 def require_description(value: Any, source: object) -> dict[str, Any]:
@@ -159,3 +166,65 @@ def _types_in(value: Any) -> Iterator[str]:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for item in items:
         yield from _types_in(item)
+
+
+def require_same_training(
+    path: str | Path, meta: Settings, vocabulary: Vocabulary, class_weight: Settings | None
+) -> None:
+    """Compare a student's file with a config; a file without a description is not compared.
+
+    Another class weight is named in a warning, since a student may be tried with another one.
+
+    Args:
+        meta: `meta_of` the file.
+
+    Raises:
+        UserError: the student was trained with other classes, or in another order.
+    """
+    description = description_in(meta, path)
+    if description is None:
+        return
+    difference = vocabulary.difference(_labels(description))
+    if difference:
+        raise UserError(f'the student of {path} was trained with other classes: {difference}')
+    trained, now = switches_of(description['model'].get('class_weight')), switches_of(class_weight)
+    names = [name for name in trained | now if trained.get(name) != now.get(name)]
+    changed = [f'{name}={now.get(name)} (trained with {trained.get(name)})' for name in names]
+    if changed:
+        logger.warning('%s is read with another class_weight: %s', path, ', '.join(changed))
+
+
+def require_same_run(path: str, checkpoint: dict[str, Any], runner: Runner) -> None:
+    """Compare a checkpoint with the run that resumes it.
+
+    Raises:
+        UserError: it was trained with other classes; or its weights are a running average, and the
+            run has no hook for one: the average would be trained with the student's optimizer.
+    """
+    description = description_in(checkpoint.get('meta', {}), path)
+    if description is not None:
+        classes = runner.train_dataloader.dataset.metainfo['classes']
+        difference = label_difference(_labels(description), classes, 'the data set')
+        if difference:
+            raise UserError(f'{path} was trained with other classes: {difference}')
+    averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    if 'ema_state_dict' in checkpoint and not averaged:
+        raise UserError(
+            f'{path} was trained with a running average (model.ema_momentum, or EMAHook), which '
+            'the config lacks; resume with it, or start a new run by --load-from'
+        )
+
+
+def _labels(description: Settings) -> tuple[str, ...]:
+    return load_vocabulary(description['model'].get('vocabulary')).labels
+
+
+def switches_of(class_weight: Settings | None) -> dict[str, str]:
+    """Settings of a class weight -> {'tau': '1.0', ...}, without its towers, text and files"""
+    if not isinstance(class_weight, Mapping):
+        return {}
+    return {
+        name: json.dumps(value, default=str)
+        for name, value in class_weight.items()
+        if name not in NO_SWITCHES and value is not None and not isinstance(value, Mapping)
+    }

@@ -4,11 +4,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmseg.datasets import PascalContextDataset
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
 from .archives import fetch_release, unpack
-from .masks import Layout, in_parallel, read_list, start_masks, verify, write_list, write_mask
+from .masks import (
+    Layout,
+    convert_masks,
+    layout_of,
+    read_list,
+    start_masks,
+    verify,
+    write_list,
+    write_mask,
+)
 from .pascal_context import paint, read_annotations, read_mat
 
 INSIDE = 'VOCdevkit/VOC2010/'
@@ -55,8 +65,7 @@ def prepare(
     Raises:
         UserError: something is missing or wrong; it is printed before.
     """
-    folders = ('JPEGImages', 'SegmentationClassContext', 'ImageSets/SegmentationContext')
-    layout = Layout(root, *folders, '.jpg', '.png', VALUES.labels)
+    layout = layout_of(PascalContextDataset, root)
     shortfalls: list[str] = []
     if not only_verify:
         if not (root / 'JPEGImages').is_dir():
@@ -65,9 +74,7 @@ def prepare(
         plan = _from_mat(layout, mat, lists) if mat else _from_json(layout, source)
         function, jobs, splits, shortfalls = plan
         start_masks(layout, source, overwrite=overwrite)
-        jobs = [job for job in jobs if not job[-1].is_file()]
-        for _ in in_parallel(function, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
-            pass
+        convert_masks(function, jobs, processes=processes)
         for split, names in splits.items():
             write_list(layout.list(split), sorted(names))
     expected = None if partial else EXPECTED

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, digest_file, reason_of
+from mmseg.utils import digest_file, reason_of, write_json
 
 NAME = 'MANIFEST.json'
 
@@ -43,8 +43,7 @@ def record(folder: str | Path, file: str, source: str, licence: str) -> None:
         fetched=date.today().isoformat(),
     )
     manifest = dict(sorted({**read_manifest(folder), file: entry}.items()))
-    with atomic_path(Path(folder) / NAME) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + '\n')
+    write_json(Path(folder) / NAME, manifest)
 
 
 def problems(folder: str | Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Write, read and check masks, with many processes. Masks are PNGs with a palette."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from mmseg.datasets import ReleasedDataset
 from mmseg.datasets.reading import photo_size
 from mmseg.errors import UserError
 from mmseg.utils import (
@@ -27,7 +26,10 @@ from mmseg.utils import (
     path_below,
     read_image,
     reason_of,
+    write_json,
 )
+from mmseg.utils.images import label_image
+from mmseg.vocabularies import load_vocabulary
 
 UNLABELLED = 255
 SHOWN = 20  # problems that are printed; all are saved
@@ -90,14 +92,30 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def convert_masks(
+    function: Callable[[Any], None],
+    jobs: Iterable[tuple],
+    *,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> None:
+    """Write masks by function(job); each job ends in the path of its mask.
+
+    Args:
+        function, processes: see `in_parallel`.
+        overwrite: write masks again that are there.
+    """
+    jobs = [job for job in jobs if overwrite or not job[-1].is_file()]
+    for folder in {job[-1].parent for job in jobs}:
+        output_dir(folder)
+    for _ in in_parallel(function, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
+        pass
+
+
 def write_mask(path: str | Path, labels: Labels, palette: Palette) -> None:
-    """Write (H, W) labels as a PNG. A viewer shows value i as palette[i], and 255 as white."""
-    colours = np.full((256, 3), 255, np.uint8)
-    colours[: len(palette)] = palette
-    image = Image.fromarray(labels)
-    image.putpalette(colours.tobytes())
+    """Write (H, W) labels as a PNG, see `label_image`."""
     with atomic_path(path) as temporary:
-        image.save(temporary)
+        label_image(labels, palette).save(temporary)
 
 
 def read_labels(path: str | Path) -> Labels:
@@ -219,6 +237,21 @@ class Layout(NamedTuple):
         return self.root / self.list_dir / f'{split}.txt'
 
 
+def layout_of(dataset: type[ReleasedDataset], root: Path) -> Layout:
+    """Return the layout in which a data set reads its release."""
+    files = dataset.release
+    labels = load_vocabulary(files['vocabulary']).labels
+    return Layout(
+        root,
+        files['img_dir'],
+        files['ann_dir'],
+        str(Path(files['split']).parent),
+        files.get('img_suffix', '.jpg'),
+        files.get('seg_map_suffix', '.png'),
+        ('other', *labels) if files.get('reduce_zero_label') else labels,
+    )
+
+
 class SplitReport(NamedTuple):
     """What a split holds: photos, sha256 of its list, and (256,) pixels of each value."""
 
@@ -320,6 +353,5 @@ def _save_reports(
         }
         for split, report in reports.items()
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(dict(content, problems=problems), indent=1) + '\n')
+    write_json(path, dict(content, problems=problems))
     print(f'saved: {path}')

@@ -7,15 +7,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmseg.datasets import (
+    ADE20KDataset,
+    CityscapesDataset,
+    COCOObjectDataset,
+    COCOStuffDataset,
+    ReleasedDataset,
+)
 from mmseg.errors import UserError
-from mmseg.utils import output_dir
 from mmseg.vocabularies import load_vocabulary
 
 from .masks import (
     UNLABELLED,
     Layout,
     Palette,
-    in_parallel,
+    convert_masks,
+    layout_of,
     read_labels,
     verify,
     write_list,
@@ -24,30 +31,23 @@ from .masks import (
 
 
 class Release(NamedTuple):
-    """A data set of photos and masks in folders of the same structure.
+    """The form in which a data set is released, with photos and masks in folders alike.
 
     Attributes:
-        vocabulary: of the prepared masks.
+        dataset: which reads the prepared masks.
         folders: {split: folder below img_dir and ann_dir}.
-        source_suffix: of the release's masks, after the photo's name.
-        mask_suffix: of the prepared masks. The same if nothing is converted.
-        table: (256,) uint8 from the release's values to ours, or None to keep them.
-        zero: name of the value 0 if classes start at 1, or None if they start at 0.
         expected: {split: possible numbers of photos}.
         source: where to get the release, for messages.
+        source_suffix: of the release's masks, after the photo's name.
+        table: (256,) uint8 from the release's values to ours, or None to keep its masks.
     """
 
-    vocabulary: str
-    img_dir: str
-    ann_dir: str
+    dataset: type[ReleasedDataset]
     folders: dict[str, str]
-    img_suffix: str
-    source_suffix: str
-    mask_suffix: str
-    table: NDArray[np.uint8] | None
-    zero: str | None
     expected: dict[str, tuple[int, ...]]
     source: str
+    source_suffix: str = '.png'
+    table: NDArray[np.uint8] | None = None
 
 
 def table_of(pairs: Mapping[int, int], others: int = UNLABELLED) -> NDArray[np.uint8]:
@@ -66,58 +66,39 @@ CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 
 
 RELEASES = dict(
     ade20k=Release(
-        vocabulary='ade20k',
-        img_dir='images',
-        ann_dir='annotations',
+        ADE20KDataset,
         folders=dict(train='training', val='validation'),
-        img_suffix='.jpg',
-        source_suffix='.png',
-        mask_suffix='.png',
-        table=None,
-        zero='other',
         expected=dict(train=(20210,), val=(2000,)),
         source='ADEChallengeData2016.zip of http://sceneparsing.csail.mit.edu',
     ),
     cityscapes=Release(
-        vocabulary='cityscapes',
-        img_dir='leftImg8bit',
-        ann_dir='gtFine',
+        CityscapesDataset,
         folders=dict(train='train', val='val'),
-        img_suffix='_leftImg8bit.png',
-        source_suffix='_gtFine_labelIds.png',
-        mask_suffix='_gtFine_labelTrainIds.png',
-        table=table_of({theirs: i for i, theirs in enumerate(CITYSCAPES_IDS)}),
-        zero=None,
         expected=dict(train=(2975,), val=(500,)),
         source='leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of '
         'https://www.cityscapes-dataset.com (a login)',
+        source_suffix='_gtFine_labelIds.png',
+        table=table_of({theirs: i for i, theirs in enumerate(CITYSCAPES_IDS)}),
     ),
     coco_stuff164k=Release(
-        vocabulary='coco_stuff_171',
-        img_dir='images',
-        ann_dir='annotations',
+        COCOStuffDataset,
         folders=dict(train='train2017', val='val2017'),
-        img_suffix='.jpg',
-        source_suffix='.png',
-        mask_suffix='_labelTrainIds.png',
-        table=table_of({theirs - 1: i for i, theirs in enumerate(COCO_IDS)}),
-        zero=None,
         expected=dict(train=(118287,), val=(5000,)),
         source="COCO 2017's photos and stuffthingmaps_trainval2017.zip of "
         'https://github.com/nightrome/cocostuff',
+        table=table_of({theirs - 1: i for i, theirs in enumerate(COCO_IDS)}),
     ),
 )
 # The same release read as its 80 things: stuff and what nobody labelled is background.
 RELEASES['coco_object'] = RELEASES['coco_stuff164k']._replace(
-    vocabulary='coco_object_81',
-    mask_suffix='_objectLabels.png',
+    dataset=COCOObjectDataset,
     table=table_of({theirs - 1: i + 1 for i, theirs in enumerate(COCO_IDS[:80])}, others=0),
 )
 
 
 def prepare(
     name: str,
-    root: str | Path,
+    root: str | Path | None = None,
     *,
     only_verify: bool = False,
     partial: bool = False,
@@ -128,6 +109,7 @@ def prepare(
 
     Args:
         name: of RELEASES.
+        root: the folder; None for the one that its data set reads.
         only_verify: check what was prepared before.
         partial: accept any number of photos.
         overwrite: convert masks again.
@@ -137,21 +119,16 @@ def prepare(
         UserError: folders are missing, or see `verify`.
     """
     release = RELEASES[name]
-    labels = load_vocabulary(release.vocabulary).labels
-    values = labels if release.zero is None else (release.zero, *labels)
-    layout = Layout(
-        Path(root),
-        release.img_dir,
-        release.ann_dir,
-        'ImageSets',
-        release.img_suffix,
-        release.mask_suffix,
-        values,
-    )
+    layout = layout_of(release.dataset, Path(root or release.dataset.release['data_root']))
     if not only_verify:
+        palette = load_vocabulary(release.dataset.release['vocabulary']).palette
         for split, folder in release.folders.items():
             names = _names(release, layout, folder)
-            _convert(release, layout, names, overwrite, processes)
+            if release.table is not None:
+                masks = layout.root / layout.ann_dir
+                sources = [masks / f'{x}{release.source_suffix}' for x in names]
+                jobs = [(s, release.table, palette, layout.mask(x)) for s, x in zip(sources, names)]
+                convert_masks(_recode, jobs, overwrite=overwrite, processes=processes)
             write_list(layout.list(split), names)
     expected = None if partial else release.expected
     verify(layout, list(release.folders), expected=expected, processes=processes)
@@ -159,38 +136,16 @@ def prepare(
 
 def _names(release: Release, layout: Layout, folder: str) -> list[str]:
     """List the photos below a folder: paths below img_dir, without suffix."""
-    root = layout.root / release.img_dir
-    photos = root / folder
-    paths = sorted(photos.rglob(f'*{release.img_suffix}'))
+    root = layout.root / layout.img_dir
+    paths = sorted((root / folder).rglob(f'*{layout.img_suffix}'))
     if not paths:
         raise UserError(
-            f'{photos} holds no *{release.img_suffix}; unpack {release.source} into {layout.root}'
+            f'{root / folder} holds no *{layout.img_suffix}; unpack {release.source} into '
+            f'{layout.root}'
         )
-    return [str(path.relative_to(root))[: -len(release.img_suffix)] for path in paths]
+    return [str(path.relative_to(root)).removesuffix(layout.img_suffix) for path in paths]
 
 
-def _convert(
-    release: Release, layout: Layout, names: list[str], overwrite: bool, processes: int | None
-) -> None:
-    if release.table is None:
-        return
-    palette = load_vocabulary(release.vocabulary).palette
-    jobs = [
-        (
-            layout.root / release.ann_dir / f'{name}{release.source_suffix}',
-            layout.mask(name),
-            release.table,
-            palette,
-        )
-        for name in names
-        if overwrite or not layout.mask(name).is_file()
-    ]
-    for folder in {target.parent for _, target, *_ in jobs}:
-        output_dir(folder)
-    for _ in in_parallel(_recode, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
-        pass
-
-
-def _recode(job: tuple[Path, Path, NDArray[np.uint8], Palette]) -> None:
-    source, target, table, palette = job
+def _recode(job: tuple[Path, NDArray[np.uint8], Palette, Path]) -> None:
+    source, table, palette, target = job
     write_mask(target, table[read_labels(source)], palette)

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
+from mmseg.datasets import PascalVOCDataset
 from mmseg.errors import UserError
-from mmseg.utils import output_dir
 from mmseg.vocabularies import load_vocabulary
 
 from .archives import fetch_release, unpack
 from .masks import (
     Layout,
-    in_parallel,
+    convert_masks,
+    layout_of,
     mat_labels,
     read_labels,
     read_list,
@@ -49,18 +50,14 @@ def prepare(
     Raises:
         UserError: something is missing or wrong; it is printed before.
     """
-    original, augmented = _layout(root, ''), _layout(root, 'Aug')
+    original = layout_of(PascalVOCDataset, root)._replace(values=VALUES.labels)
+    augmented = original._replace(ann_dir=f'{original.ann_dir}Aug')
     if sbd and not only_verify:
         _augment(sbd, original, augmented, overwrite=overwrite, processes=processes)
     expected = None if partial else EXPECTED
     verify(original, ['train', 'val'], expected=expected, processes=processes)
     if augmented.list('trainaug').is_file():
         verify(augmented, ['trainaug'], expected=expected, processes=processes)
-
-
-def _layout(root: Path, suffix: str) -> Layout:
-    folder, lists = f'SegmentationClass{suffix}', 'ImageSets/Segmentation'
-    return Layout(root, 'JPEGImages', folder, lists, '.jpg', '.png', VALUES.labels)
 
 
 def _augment(
@@ -72,14 +69,8 @@ def _augment(
         raise UserError(f"{sbd} holds no .mat and no .png; name SBD's dataset/cls")
     files |= {name: original.mask(name) for name in read_list(original.list('train'))}
     names = sorted(set(files) - set(read_list(original.list('val'))))
-    jobs = [
-        (files[name], augmented.mask(name))
-        for name in names
-        if overwrite or not augmented.mask(name).is_file()
-    ]
-    output_dir(augmented.root / augmented.ann_dir)
-    for _ in in_parallel(_convert, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
-        pass
+    jobs = [(files[name], augmented.mask(name)) for name in names]
+    convert_masks(_convert, jobs, overwrite=overwrite, processes=processes)
     write_list(augmented.list('trainaug'), names)
 
 

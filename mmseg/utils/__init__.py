@@ -3,7 +3,7 @@
 Helpers for tensors are in `mmseg.utils.tensors`, so that this package does not import PyTorch.
 """
 
-from .describe import describe_file, describe_weights, shown
+from .describe import describe_file, describe_weights, nearest
 from .files import (
     CHECKOUT,
     RESOURCES,
@@ -17,11 +17,11 @@ from .files import (
     reason_of,
     sweep_parts,
     unique_names,
+    write_json,
 )
 from .images import read_image
 from .progress import Progress
 from .signature import config_keys, require_keys, require_known
-from .suggest import nearest
 from .values import (
     Builds,
     Count,
@@ -66,9 +66,9 @@ __all__ = [
     'require_known',
     'require_setting',
     'short_repr',
-    'shown',
     'sweep_parts',
     'unique_names',
     'validated',
+    'write_json',
     'describe_file',
 ]

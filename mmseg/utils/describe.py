@@ -1,8 +1,10 @@
-"""Describe files and weights, for error messages."""
+"""Words for error messages: what a file or weights are, the nearest right name."""
 
+import difflib
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 MAGIC = (
     (b'version https://git-lfs', 'a Git LFS pointer, not the file that it stands for'),
@@ -73,3 +75,10 @@ def shown(item: object, most: int = 100) -> str:
     """Convert any object to text that fits into a line and can be printed anywhere."""
     text = str(item)
     return text[:most] if text.isprintable() else ascii(text)[1:-1][:most]
+
+
+def nearest(name: Any, known: Iterable[Any]) -> str:
+    """Suggest one of the known names: " (nearest: 'IoUMetric')", or '' when none is close."""
+    by_lower = {str(k).lower(): str(k) for k in known}
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    return f' (nearest: {by_lower[matches[0]]!r})' if matches else ''

@@ -174,6 +174,13 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f'{path} cannot be read as JSON: {reason_of(error)}') from error
 
 
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all; what is no UTF-8 becomes JSON's own escape."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + '\n'
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+
 def unique_names(paths: Sequence[Path]) -> dict[str, str]:
     """Map paths to names for their results: the stem, or the path below the common folder."""
     stems = [path.stem for path in paths]

@@ -1,9 +1,10 @@
-"""Open image files of photo formats, whatever their suffix."""
+"""Open image files of photo formats, whatever their suffix, and make images of labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mmseg.errors import UserError
@@ -51,3 +52,17 @@ def read_image(
         unknown = isinstance(error, UnidentifiedImageError)
         reason = f'no image of {", ".join(FORMATS)}' if unknown else reason_of(error)
         raise UserError(f'the image {path} cannot be read: {reason}') from error
+
+
+def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
+    """Make a PIL image of (H, W) labels, with a palette, or of 16 bits unless they are uint8.
+
+    A viewer shows label i as palette[i], and others, such as 255, as white.
+    """
+    if labels.dtype != np.uint8:
+        return Image.fromarray(labels.astype(np.uint16))
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[: len(palette)] = palette
+    image = Image.fromarray(labels)
+    image.putpalette(colours.tobytes())
+    return image

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmseg.errors import UserError
 
-from .suggest import nearest
+from .describe import nearest
 from .values import Settings
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -106,16 +106,8 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Evaluate annotations; leave out those whose names only type checkers import"""
+    """Evaluate annotations; {} if they hold a name that only type checkers import"""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError:
-        written = inspect.get_annotations(inspect.unwrap(function))
-        hints = {}
-        for name, hint in written.items():
-            try:
-                scope = inspect.unwrap(function).__globals__
-                hints[name] = eval(hint, scope) if isinstance(hint, str) else hint
-            except NameError:
-                continue
-        return hints
+        return {}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval
-from torch import Tensor, nn
+from torch import Tensor
 
 from .values import validated
 
@@ -68,13 +68,8 @@ def index_of(*positions: int) -> Tensor:
     return torch.tensor(positions)
 
 
-def digest_state(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
+def digest_state(state: Mapping[str, Tensor]) -> str:
     """Compute the sha256 of all names, dtypes, shapes and values."""
-    state: Mapping[str, Tensor]
-    if isinstance(module_or_state, nn.Module):
-        state = module_or_state.state_dict()
-    else:
-        state = module_or_state
     sha = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Interval
 
 from mmseg.errors import UserError
 
-from .suggest import nearest
+from .describe import nearest
 
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 Positive = Annotated[float, Gt(0)]

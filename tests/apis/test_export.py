@@ -22,6 +22,7 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.models.backbones import mit
 from mmseg.registry import MODELS
+from mmseg.vocabularies import load_vocabulary
 
 onnxruntime = pytest.importorskip('onnxruntime', reason='needs onnxruntime')
 CONFIGS = ROOT / 'configs' / 'miniature'
@@ -311,8 +312,9 @@ def test_publish(checkpoint, tmp_path, capsys):
     assert 'sha256' in capsys.readouterr().out
     with safe_open(out, 'pt') as file:
         known = file.metadata()
-    assert json.loads(known['vocabulary'])['labels'] == list(LABELS)
-    assert json.loads(known['metrics']) == {'mIoU': 0.36}
+    described = json.loads(known['student'])
+    assert load_vocabulary(described['model']['vocabulary']).labels == tuple(LABELS)
+    assert described['metrics'] == {'mIoU': 0.36}
     assert "type='MaskClipPlus'" in known['config']
     image = MiniatureDataset(scenes=9, world=1).draw('miniature/1/00000.png').image
     labels = [

@@ -24,7 +24,7 @@ from mmseg.apis.publish import publish
 from mmseg.engine import init_processes, load_config
 from mmseg.engine.samplers import StreamSampler
 from mmseg.errors import UserError
-from mmseg.models.checkpoints import require_same_training
+from mmseg.models.student_file import require_same_training
 from mmseg.registry import MODELS
 from mmseg.utils.checkpoint import newest_checkpoint, read_checkpoint
 from mmseg.vocabularies import load_vocabulary
@@ -496,19 +496,18 @@ def test_a_checkpoint_of_other_classes_is_refused(student_config, tmp_path, caps
 
 def test_a_checkpoint_says_which_class_weight_it_was_trained_with(caplog):
     words = load_vocabulary(['cat', 'dog'])
-    own = {'tau': '0.5', 'mean_similarity': '/there/usual.npy'}
-    settings = {f'model.class_weight.{name}': text for name, text in own.items()}
-    settings['model.class_weight.text.file'] = 'rows.pth'
-    labels = '{"labels": ["cat", "dog"]}'
-    for meta in (dict(settings=settings), dict(vocabulary=labels, class_weight=json.dumps(own))):
-        weight = dict(
-            type='ClassWeight', tau=0.5, text=dict(file='x'), mean_similarity='/here/usual.npy'
-        )
-        require_same_training('a.pth', meta, words, weight)
-        assert not caplog.records
-        require_same_training('a.pth', meta, words, None)
-        assert caplog.records[-1].getMessage().endswith('tau=None (trained with 0.5)')
-        caplog.clear()
+    own = dict(
+        tau=0.5, mean_similarity='/there/usual.npy', text=dict(file='rows.pth'), keep=['cat']
+    )
+    model = dict(type='MaskClipPlus', vocabulary=['cat', 'dog'], class_weight=own)
+    described = dict(model=model, pipeline=[], training={}, metrics={})
+    meta = dict(student=json.dumps(described))
+    weight = dict(type='ClassWeight', tau=0.5, text=dict(file='x'), keep=('cat',))
+    require_same_training('a.pth', meta, words, dict(weight, mean_similarity='/here/usual.npy'))
+    assert not caplog.records
+    require_same_training('a.pth', meta, words, dict(weight, tau=None))
+    assert caplog.records[-1].getMessage().endswith('tau=None (trained with 0.5)')
+    caplog.clear()
     require_same_training('old.pth', {}, words, dict(tau=1.0))  # of the original: it does not say
     assert not caplog.records
 

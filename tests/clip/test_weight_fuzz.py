@@ -21,7 +21,8 @@ from mmseg.clip.state_dict import read_clip_state
 from mmseg.engine import CheckpointContentHook
 from mmseg.errors import UserError
 from mmseg.models.build import read_student
-from mmseg.models.checkpoints import read_mit, require_same_run, require_same_training
+from mmseg.models.checkpoints import read_mit
+from mmseg.models.student_file import require_same_run, require_same_training
 from mmseg.utils import describe_file
 from mmseg.utils.checkpoint import misfit, read_checkpoint
 
@@ -146,7 +147,7 @@ def contents():
         'NVIDIA': nvidia,
         'hub': hub,
         'original student': {'meta': {}, 'state_dict': original},
-        'published': {'meta': dict(vocabulary='{"labels": 5}', class_weight='[]')} | own,
+        'published': {'meta': dict(student='{"model": {"vocabulary": 5}}')} | own,
         'few words': few | {'token_embedding.weight': torch.ones(2, 4)},
     }
 

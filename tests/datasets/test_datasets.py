@@ -108,7 +108,7 @@ def test_published_defaults(photos, tmp_path):
         data = cls(data_root=str(root))
         assert data.reduce_zero_label is zero
         assert data.get_data_info(0)['seg_map_path'] == str(root / folder / 'x.png')
-    assert not PascalVOCDataset('voc_21', str(root)).reduce_zero_label
+    assert not PascalVOCDataset(vocabulary='voc_21', data_root=str(root)).reduce_zero_label
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ DATA = partial(SegDataset, ['cat'], 'data', img_dir='a', ann_dir='b', split='c')
         (
             LoadAnnotations,
             dict(suppress_labels='unsene'),
-            "must be 'all', 'unseen' or a list, each item a whole number, not 'unsene'",
+            "must be 'all', 'unseen', 'ignored' or a list, each item a whole number, not",
         ),
         (DATA, dict(reduce_zero_label='no'), "reduce_zero_label must be True or False, not 'no'"),
         (STUDENT, dict(conf_thresh=2), 'conf_thresh must be a number from 0 to 1, not 2'),

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from mmseg.apis import distill, init_model, segment
-from mmseg.datasets import ImageFolderDataset, LoadCorrections, LoadImage, MiniatureDataset
+from mmseg.datasets import ImageFolderDataset, LoadAnnotations, LoadImage, MiniatureDataset
 from mmseg.datasets.miniature import LABELS
 from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
+from mmseg.labelling.command import run_distill
 from mmseg.labelling.distill import _corrections
-from mmseg.labelling.distill_command import run_distill
 from mmseg.vocabularies import load_vocabulary
 
 WORDS = ', '.join(LABELS)
@@ -74,7 +74,7 @@ def test_corrections_are_labels_and_the_rest_is_the_teachers(photos, tmp_path):
         photos / 'photos',
         listed=tmp_path / 'list.txt',
         corrections=tmp_path,
-        pipeline=[LoadImage(), LoadCorrections()],
+        pipeline=[LoadImage(), LoadAnnotations('ignored')],
     )
     assert len(data) == 2
     assert (data[0]['gt_sem_seg'] == -1).all()

@@ -17,7 +17,6 @@ from pycocotools.coco import COCO
 from mmseg.apis.command import LABEL_FORMATS, run_command
 from mmseg.apis.command_lines import parse_test, run_segment, run_test
 from mmseg.apis.evaluate import evaluate
-from mmseg.apis.result import label_image
 from mmseg.apis.test import test as run_config
 from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.datasets.reading import list_photos
@@ -25,6 +24,7 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.preparation.read_formats import read_labels
 from mmseg.preparation.write_formats import WRITERS, check_format, regions_of, write_labels
+from mmseg.utils.images import label_image
 from mmseg.vocabularies import load_vocabulary
 
 NAMES = [

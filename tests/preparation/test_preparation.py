@@ -218,7 +218,7 @@ def test_pascal_context_from_a_broken_json(release, how, words):
 def test_names_that_a_list_cannot_hold(name, tmp_path):
     for folder in ('training', 'validation'):
         photo_and_mask(tmp_path, f'images/{folder}/{name}', f'annotations/{folder}/1.png', [0])
-    ended = run('ade20k', tmp_path, '--partial', '--processes', 0)
+    ended = run('release', 'ade20k', tmp_path, '--partial', '--processes', 0)
     assert ended.returncode == 1
     assert 'train.txt cannot hold ' in ended.stderr and 'rename the file' in ended.stderr
 
@@ -356,7 +356,7 @@ def test_cityscapes(tmp_path):
         name = f'{split}/{city}/{city}_000000_000001'
         mask = f'gtFine/{name}_gtFine_labelIds.png'
         photo_and_mask(tmp_path, f'leftImg8bit/{name}_leftImg8bit.png', mask, raw)
-    ended = run('cityscapes', tmp_path, '--partial', '--processes', 0)
+    ended = run('release', 'cityscapes', tmp_path, '--partial', '--processes', 0)
     assert ended.returncode == 0, ended.stderr
     found = labels_of(CityscapesDataset(data_root=str(tmp_path)))
     assert found.ravel()[:6].tolist() == [0, 1, 18, 255, 255, 255]
@@ -367,7 +367,7 @@ def test_coco_stuff(tmp_path):
     for folder in ('train2017', 'val2017'):
         photo, mask = f'images/{folder}/0001.jpg', f'annotations/{folder}/0001.png'
         photo_and_mask(tmp_path, photo, mask, raw)
-    ended = run('coco_stuff164k', tmp_path, '--partial', '--processes', 0)
+    ended = run('release', 'coco_stuff164k', tmp_path, '--partial', '--processes', 0)
     assert ended.returncode == 0, ended.stderr
     dataset = COCOStuffDataset(data_root=str(tmp_path))
     names = [dataset.metainfo['classes'][i] for i in labels_of(dataset).ravel()[:5]]
@@ -382,7 +382,7 @@ def test_coco_object(tmp_path):
         photo, mask = f'images/{folder}/0001.jpg', f'annotations/{folder}/0001.png'
         photo_and_mask(tmp_path, photo, mask, raw)
     for release in ('coco_stuff164k', 'coco_object'):  # one beside the other
-        ended = run(release, tmp_path, '--partial', '--processes', 0)
+        ended = run('release', release, tmp_path, '--partial', '--processes', 0)
         assert ended.returncode == 0, ended.stderr
     dataset = COCOObjectDataset(data_root=str(tmp_path))
     names = [dataset.metainfo['classes'][i] for i in labels_of(dataset).ravel()[:6]]
@@ -393,13 +393,13 @@ def test_ade20k(tmp_path):
     for folder in ('training', 'validation'):
         photo, mask = f'images/{folder}/ADE_1.jpg', f'annotations/{folder}/ADE_1.png'
         photo_and_mask(tmp_path, photo, mask, [0, 1, 150])
-    ended = run('ade20k', tmp_path, '--partial', '--processes', 0)
+    ended = run('release', 'ade20k', tmp_path, '--partial', '--processes', 0)
     assert ended.returncode == 0, ended.stderr
     found = labels_of(ADE20KDataset(data_root=str(tmp_path)))
     assert found.ravel()[:3].tolist() == [255, 0, 149]
-    ended = run('ade20k', tmp_path, '--verify', '--processes', 0)
+    ended = run('release', 'ade20k', tmp_path, '--verify', '--processes', 0)
     assert ended.returncode == 1 and 'train.txt has 1 names, not 20210' in ended.stderr
-    ended = run('ade20k', tmp_path / 'nowhere')
+    ended = run('release', 'ade20k', tmp_path / 'nowhere')
     assert ended.returncode == 1 and 'unpack ADEChallengeData2016.zip' in ended.stderr
 
 

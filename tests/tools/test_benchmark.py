@@ -80,9 +80,6 @@ def test_mistakes_are_one_line(tiny_config, tmp_path, capsys):
         (windows, '--cfg-options model.windows=None'),
         ([*windows, "model.post=[{'type':'PAMR'}]"], 'cannot have model.windows, model.post'),
         ([tiny_config, '--train'], 'trains no student'),
-        ([tiny_config, '--train', '--compile'], 'are of the test'),
-        ([tiny_config, '--photos', tmp_path / 'none'], 'none does not exist'),
-        ([tiny_config, '--photos', tmp_path, '--synthetic'], 'exclude each other'),
         (['--compare', tmp_path / 'none.json', empty], 'none.json is no JSON file of'),
         (['--compare', tmp_path / 'other.json', empty], 'other.json is no JSON file of'),
         (['--compare', empty, empty], 'no config in common'),
@@ -221,19 +218,3 @@ def test_compiling_is_asked_for(monkeypatch):
     monkeypatch.setattr(torch, 'compile', lambda call: ('compiled', call))
     compile_network(model)
     assert model.window_logits == ('compiled', model.forward)
-
-
-def test_tables_in_markdown():
-    figures = load_tool('analysis/figures')
-    record = dict(
-        config='a/b.py',
-        way='fast',
-        size=None,
-        classes=3,
-        rate=dict(unit='photos/s', low=1.0, median=2.0, high=3.0),
-        split_ms=dict(network=dict(median=7.25)),
-        memory=dict(host_mib=100),
-    )
-    assert figures.benchmark_table([record]).splitlines()[2] == (
-        '| `b` | - | 3 | fast | 2 (1 to 3) | 7.2 | 100 |'
-    )

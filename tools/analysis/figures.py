@@ -1,14 +1,13 @@
-"""Draw the committed figures and tables of docs/ from the kept results in docs/benchmarks/.
+"""Draw the committed figures of docs/ from the kept results in docs/benchmarks/.
 
 python tools/analysis/figures.py scaling      # docs/images/scaling.png
 python tools/analysis/figures.py fast_path    # docs/images/fast_path.png
-python tools/analysis/figures.py table FILE.json ...    # of tools/benchmark.py, as Markdown
 
 --out names another picture, --results another folder of results.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +32,10 @@ WINDOW = 10  # iterations of the running mean of a loss
 
 def main() -> None:
     parser = documented_parser(__doc__)
-    parser.add_argument('figure', choices=[*FIGURES, 'table'])
-    parser.add_argument('files', nargs='*', type=Path, help='of `table`')
+    parser.add_argument('figure', choices=[*FIGURES])
     parser.add_argument('--results', type=Path, default=DOCS / 'benchmarks')
     parser.add_argument('--out', type=Path, help='a .png')
     args = parser.parse_args()
-    if args.figure == 'table':
-        print(benchmark_table([r for path in args.files for r in read_records(path)]))
-        return
     from mmseg.apis.result import write_image
 
     draw, name, dpi = FIGURES[args.figure]
@@ -99,22 +94,6 @@ def _cost(name: str, record: Mapping[str, Any]) -> tuple[float, float, float]:
     total = 1000 if name == 'size' else record['photos']
     high, middle, low = (total / record['rate'][key] for key in ('low', 'median', 'high'))
     return low, middle, high
-
-
-def benchmark_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Format records of one kind (all tests or all trainings) as Markdown, a row each."""
-    stages = list(records[0]['split_ms'])
-    unit = records[0]['rate']['unit']
-    heads = ['config', 'size', 'classes', 'way', unit, *(f'{s}, ms' for s in stages), 'host, MiB']
-    lines = [f'| {" | ".join(heads)} |', f'|{"---|" * len(heads)}']
-    for record in records:
-        rate = record['rate']
-        cells = [f'`{Path(record["config"]).stem}`', record['size'] or '-']
-        cells += [record.get('classes', '-'), record['way']]
-        cells.append(f'{rate["median"]:.3g} ({rate["low"]:.3g} to {rate["high"]:.3g})')
-        cells += [f'{record["split_ms"][stage]["median"]:.1f}' for stage in stages]
-        lines.append(f'| {" | ".join(map(str, cells))} | {record["memory"]["host_mib"]} |')
-    return '\n'.join(lines)
 
 
 def draw_fast_path(results: Path) -> 'Figure':

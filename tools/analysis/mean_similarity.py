@@ -28,10 +28,9 @@ def main() -> None:
     parser.add_argument('--loader', default='test_dataloader', help='whose photos')
     add_device(parser)
     args = parser.parse_args()
-    from mmengine.registry import DefaultScope
-
+    from mmseg.apis.test import require_data
     from mmseg.engine import allow_tf32, device_of, load_config
-    from mmseg.registry import DATASETS, MODELS, SCOPE
+    from mmseg.registry import MODELS
 
     config = load_config(args.config, args.cfg_options)
     if not config.get('class_weight'):
@@ -39,9 +38,8 @@ def main() -> None:
     config.model.class_weight.pop('mean_similarity', None)
     output_dir(Path(args.out).parent)
     allow_tf32(False)
-    with DefaultScope.overwrite_default_scope(SCOPE):
-        dataset = DATASETS.build(config[args.loader].dataset)
-        model = MODELS.build(config.model).to(device_of(args.device))
+    dataset = require_data(config.get(args.loader))
+    model = MODELS.build(config.model).to(device_of(args.device))
     cosines = mean_cosines(model, dataset).cpu().numpy()
     with atomic_path(args.out) as temporary:
         np.save(temporary, cosines)

@@ -4,20 +4,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mmseg.apis.command import documented_parser
 
-
-def parser_of(description: str | None, root: str) -> argparse.ArgumentParser:
-    """Create a parser with the arguments of every converter."""
-    parser = documented_parser(description)
-    parser.add_argument('root', nargs='?', type=Path, default=Path(root), help=f'default {root}')
+def add_options(parser: argparse.ArgumentParser, root: Path | None = None) -> None:
+    """Add the arguments of every converter; None stands for the usual folder of a release."""
+    usual = root or 'as above'
+    parser.add_argument('root', nargs='?', type=Path, default=root, help=f'default {usual}')
     parser.add_argument('--verify', action='store_true', help='only check what is there')
     parser.add_argument(
         '--partial', action='store_true', help="any number of photos is right, not the release's"
     )
     parser.add_argument('--overwrite', action='store_true', help='make masks anew')
     parser.add_argument('--processes', type=int, help='default the cores of this machine')
-    return parser
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -28,11 +25,3 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         overwrite=args.overwrite,
         processes=args.processes,
     )
-
-
-def prepare_release(description: str | None, name: str, root: str) -> None:
-    """Run the converter of a release of `mmseg.preparation.releases`."""
-    args = parser_of(description, root).parse_args()
-    from mmseg.preparation.releases import prepare
-
-    prepare(name, args.root, **settings(args))

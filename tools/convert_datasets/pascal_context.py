@@ -12,13 +12,14 @@ A stopped run continues where it stopped. Ends with exit code 1 and the names if
 
 from pathlib import Path
 
-from _options import parser_of, settings
+from _options import add_options, settings
 
-from mmseg.apis.command import run_command
+from mmseg.apis.command import documented_parser, run_command
 
 
 def main() -> None:
-    parser = parser_of(__doc__, 'data/VOCdevkit/VOC2010')
+    parser = documented_parser(__doc__)
+    add_options(parser, Path('data/VOCdevkit/VOC2010'))
     parser.add_argument('--json', type=Path, help='default ROOT/trainval_merged.json')
     parser.add_argument('--mat', type=Path, help='the .mat files of the original release instead')
     parser.add_argument('--lists', type=Path, help='with --mat: a folder of train.txt and val.txt')

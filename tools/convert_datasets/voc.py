@@ -9,13 +9,14 @@ VOC's own of train, without the photos of val.
 
 from pathlib import Path
 
-from _options import parser_of, settings
+from _options import add_options, settings
 
-from mmseg.apis.command import run_command
+from mmseg.apis.command import documented_parser, run_command
 
 
 def main() -> None:
-    parser = parser_of(__doc__, 'data/VOCdevkit/VOC2012')
+    parser = documented_parser(__doc__)
+    add_options(parser, Path('data/VOCdevkit/VOC2012'))
     parser.add_argument('--aug', type=Path, help="SBD's folder of masks")
     parser.add_argument('--download', action='store_true', help='photos and masks (2 GB)')
     parser.add_argument('--mirror', help='an address that holds the archive, to be asked first')

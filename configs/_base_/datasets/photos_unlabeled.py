@@ -11,7 +11,7 @@ train_dataloader = dict(
         data_root=None,
         pipeline=[
             dict(type='LoadImage'),
-            dict(type='LoadCorrections'),
+            dict(type='LoadAnnotations', suppress_labels='ignored'),
             dict(type='RandomResize', scale=(520, 520), ratio_range=(0.75, 1.5)),
             dict(type='RandomCrop', size=384),
             dict(type='RandomFlip', prob=0.5),
