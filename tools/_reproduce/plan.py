@@ -1,6 +1,5 @@
 """Say what a reproduction fetches, and how long it takes on this machine."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
 from mmseg.preparation.manifest import problems, read_manifest
-from mmseg.utils import atomic_path, in_checkout, read_json
+from mmseg.utils import in_checkout, read_json, write_json
 
 from .rows import DINO, Row
 from .run import PHOTOS, PRETRAIN, TOOLS, Reproduction, shown
@@ -142,8 +141,7 @@ def _cost(run: Reproduction, row: Row, device: str) -> dict[str, Any]:
     if key not in kept:
         print(f'measuring {STEPS} steps of {row.title} ...', flush=True)
         kept[key] = _measured(run, row, device)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(kept, indent=1))
+        write_json(path, kept)
     return dict(kept[key])
 
 

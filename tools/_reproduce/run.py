@@ -11,7 +11,7 @@ from typing import Any
 from mmseg.apis.test import require_data
 from mmseg.engine import load_config
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, digest_file, in_checkout, read_json
+from mmseg.utils import digest_file, in_checkout, read_json, write_json
 
 from .rows import Row
 
@@ -49,8 +49,7 @@ class Reproduction:
                 raise UserError(f'{self.path} is of other --cfg-options; choose another --work-dir')
 
     def save(self) -> None:
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(self.found, indent=1) + '\n')
+        write_json(self.path, self.found)
 
     def figures(self, row: Row, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """Return what is known of a row, a dict per seed; a test has one for all seeds."""

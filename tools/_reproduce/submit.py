@@ -1,6 +1,5 @@
 """Check the figures of a reader, and put them into docs/."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from mmseg.apis.record import mean_figures
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, read_json
+from mmseg.utils import atomic_path, read_json, write_json
 
 from .page import README_HEAD, page_of, readme_table
 from .rows import GROUPS
@@ -28,8 +27,7 @@ def submit(path: Path) -> None:
     """
     found = read_json(path)
     rows = checked(found, path)
-    with atomic_path(KEPT) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + '\n')
+    write_json(KEPT, found)
     with atomic_path(PAGE) as temporary:
         temporary.write_text(page_of(found))
     readme = with_table(README.read_text(), mean_figures(KEPT))

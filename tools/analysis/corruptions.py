@@ -9,7 +9,6 @@ Needs `pip install imagecorruptions-imaug`.
 import contextlib
 import copy
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -17,7 +16,7 @@ from typing import Any
 
 from mmseg.apis.command import add_config_arguments, add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir, read_json
+from mmseg.utils import Progress, atomic_path, output_dir, read_json, write_json
 
 CLEAN = 'clean'
 
@@ -68,8 +67,7 @@ def evaluate_all(
                         corrupted(config, name), checkpoint, work_dir=root / 'test', device=device
                     )
                 found[name] = round(100 * values['mIoU'], 2)
-                with atomic_path(path) as temporary:
-                    temporary.write_text(json.dumps(kept, indent=1) + '\n')
+                write_json(path, kept)
             progress.update(1)
     return found
 
