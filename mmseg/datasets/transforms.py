@@ -81,10 +81,11 @@ class LoadAnnotations:
             reduce_zero_label=results.get('reduce_zero_label', False),
         )
         if self.suppress_labels:
-            named_ids: dict[Any, Any] = dict(
-                all=range(number), unseen=results['unseen'], ignored=[ignore_label(number)]
-            )
-            ids = named_ids.get(self.suppress_labels, self.suppress_labels)
+            ids: Any = self.suppress_labels
+            if isinstance(ids, str):
+                ids = dict(
+                    all=range(number), unseen=results.get('unseen'), ignored=[ignore_label(number)]
+                )[ids]
             suppressed = np.isin(mask, list(ids))
             mask = mask.astype(np.promote_types(mask.dtype, np.int8))
             mask[suppressed] = UNLABELED

@@ -376,6 +376,6 @@ def test_pretraining(gpu, tiny_clip, kind):
     optimizer = optimizer_of(model, False, clip_grad=dict(max_norm=1.0))
     data = batch([(64, 64)] * 2)
     for sample in data['data_samples']:
-        sample.set_metainfo(dict(caption='a cat'))
+        sample.set_metainfo(dict(caption='a cat', named=('cat',)))
     (wait,) = gpu.waits(model.train_step, data, optimizer)
     assert wait.function in PERMITTED

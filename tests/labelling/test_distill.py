@@ -1,8 +1,12 @@
 """`maskclip distill`: from photos and words to a student and a report."""
 
+import os
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from mmseg.apis import distill, init_model, segment
 from mmseg.datasets import ImageFolderDataset, LoadAnnotations, LoadImage, MiniatureDataset
@@ -116,3 +120,39 @@ def test_mistakes_are_one_line(photos, tmp_path):
     ):
         with pytest.raises(UserError, match=said):
             distill(*arguments, **(dict(iterations=1, device='cpu') | options))
+
+
+def test_a_run_that_is_stopped_at_any_file_ends_in_the_same_student(photos, tmp_path, monkeypatch):
+    """Ctrl-C while a file takes its place: again and again, each time some files later."""
+    replace, written = os.replace, []
+
+    def count(*paths):
+        written.append(paths)
+        replace(*paths)
+
+    def stop_now_and_then(*paths):
+        count(*paths)
+        if len(written) % (files // 3) == 0:
+            raise KeyboardInterrupt
+
+    command = [photos / 'photos', '--classes', WORDS, '--iterations', 2, '--device', 'cpu']
+    command += ['--format', 'coco', '--review', 1]
+    monkeypatch.setattr(os, 'replace', count)
+    run_distill([str(word) for word in [*command, '--out', tmp_path / 'whole']])
+    files = len(written)
+    written.clear()
+    monkeypatch.setattr(os, 'replace', stop_now_and_then)
+    stops, done = 0, False
+    while not done:
+        try:
+            run_distill([str(word) for word in [*command, '--out', tmp_path / 'stopped']])
+            done = True
+        except KeyboardInterrupt:
+            stops += 1
+            assert stops < 9
+    assert stops >= 2
+    whole, stopped = (load_file(tmp_path / x / 'student.safetensors') for x in ('whole', 'stopped'))
+    assert all(torch.equal(value, stopped[name]) for name, value in whole.items())
+    for file in ('labels/scene 0.png', 'report.html', 'student.onnx', 'coco/annotations.json'):
+        assert (tmp_path / 'stopped' / file).is_file()
+    assert not list((tmp_path / 'stopped').rglob('*.part'))
