@@ -7,3 +7,4 @@ _base_ = [
     '../_base_/miniature_runtime.py',
 ]
 teacher = './maskclip_vit.py'
+model = dict(robust_loss=dict(balance=0.5))
