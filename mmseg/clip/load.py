@@ -191,14 +191,13 @@ def _build(config: Mapping[str, Any]) -> nn.Module:
     """Build an open_clip model without weights."""
     import open_clip
 
-    if 'multimodal_cfg' in config:
-        raise UserError('CoCa models have no CLIP image tower to read dense features from')
     config = dict(config, vision_cfg=dict(config['vision_cfg']), text_cfg=dict(config['text_cfg']))
     custom = config.pop('custom_text', False) or 'hf_model_name' in config['text_cfg']
     for tower, prefix in (('vision_cfg', 'timm_model'), ('text_cfg', 'hf_model')):
         if f'{prefix}_name' in config[tower]:
             config[tower][f'{prefix}_pretrained'] = False
-    network = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    network = (open_clip.CoCa if 'multimodal_cfg' in config else kind)(**config)
     return network.float().eval()
 
 

@@ -1,9 +1,9 @@
-"""CLIP image towers with one interface: ViT, ModifiedResNet, timm's.
+"""CLIP image towers with one interface: ViTs (vit.py), ModifiedResNet, other networks of timm.
 
 Every tower has `trunk` (image -> all before the last attention), `dense` (trunk -> patches in text
 space, and keys) and `pool` (trunk -> CLIP's image embedding), a `stride`, and `must_pad`. `dense`
-applies the value path of the last attention to each patch by itself (MaskCLIP). No tower copies a
-weight.
+skips the attention or the mean that pools the patches, and applies the value path and the layers
+behind it to each patch by itself (MaskCLIP). No tower copies a weight.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from mmseg.errors import UserError
 
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout
 from .transformer import PositionRule, resize_positions, to_grid
-from .vit import ViTTower
+from .vit import ClipViT, TimmViT, ViTTower
 
 
 def build_tower(
@@ -29,31 +29,37 @@ def build_tower(
     """Wrap the `visual` of an open_clip model.
 
     Args:
-        project_keys, readout, positions: see `ViTTower`. Other towers have no such choice.
+        project_keys, readout: see `ViTTower`. Towers other than ViTs have no such choice.
+        positions: see `ClipViT`. timm's towers have their own rule.
 
     Raises:
-        UserError: an unsupported tower, or options of ViTs for another one.
+        UserError: an unsupported tower, or options that it has not.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer
 
     if isinstance(visual, VisionTransformer):
-        return ViTTower(visual, project_keys=project_keys, readout=readout, positions=positions)
-    if readout != PRESETS['maskclip'] or positions != 'size':
+        return ClipViT(visual, project_keys=project_keys, readout=readout, positions=positions)
+    name = type(getattr(visual, 'trunk', visual)).__name__
+    if positions != 'size':
         raise UserError(
-            f'the image tower {type(getattr(visual, "trunk", visual)).__name__} ends in an '
-            'attention pool and has no attention blocks to choose a readout or positions for; '
-            "use a CLIP ViT, or readout='maskclip' and positions='size'"
+            f"the image tower {name} is none of open_clip's ViTs and has no choice of positions; "
+            "set positions='size'"
+        )
+    if isinstance(visual, TimmModel) and name in ('VisionTransformer', 'Eva'):
+        return TimmViT(visual, project_keys=project_keys, readout=readout)
+    if readout != PRESETS['maskclip']:
+        pool = 'an attention pool' if isinstance(visual, ModifiedResNet) else 'the pool of its map'
+        raise UserError(
+            f'the image tower {name} ends in {pool} and has no attention blocks to choose a '
+            "readout for; use a ViT, or readout='maskclip'"
         )
     if isinstance(visual, ModifiedResNet):
         return ResNetTower(visual)
     if isinstance(visual, TimmModel):
         return TimmTower(visual)
-    raise UserError(
-        f'the image tower {type(visual).__name__} is not supported; '
-        'use an open_clip ViT, ModifiedResNet or timm tower with an attention pool'
-    )
+    raise UserError(f'the image tower {name} is not supported; use one of open_clip.list_models()')
 
 
 class ResNetTower(nn.Module):
@@ -99,83 +105,54 @@ class ResNetTower(nn.Module):
 
 
 class TimmTower(nn.Module):
-    """A timm trunk that ends in an attention pool: a 2-D one (CLIP), or a latent one (SigLIP).
+    """A timm network that ends in a map, pooled by its mean (ConvNeXt, FastViT, Swin) or attention.
 
     Raises:
-        UserError: a trunk without an attention pool, or of a fixed image size.
+        UserError: a network without such a map.
     """
 
     must_pad = True
 
     def __init__(self, visual: Any, /) -> None:
-        from timm.layers import AttentionPool2d, AttentionPoolLatent, RotAttentionPool2d
+        from timm.layers import AttentionPool2d, RotAttentionPool2d
 
         super().__init__()
-        trunk = visual.trunk
-        pool: Any = getattr(visual.head, 'pool', None) or getattr(trunk, 'attn_pool', None)
-        self.visual: Any = visual
-        self.attention_pool: Any = pool
-        self.is_latent = isinstance(pool, AttentionPoolLatent)
-        if self.is_latent:
-            _accept_any_size(trunk)
-            self.stride: int = trunk.patch_embed.patch_size[0]
-        elif isinstance(pool, (AttentionPool2d, RotAttentionPool2d)):
-            self.stride = trunk.feature_info[-1]['reduction']
-        else:
+        trunk, pool = visual.trunk, getattr(visual.head, 'pool', None)
+        if hasattr(trunk, 'blocks') or not hasattr(trunk, 'feature_info'):
             raise UserError(
-                f'the timm tower {type(trunk).__name__} has no attention pool, so no '
-                'value path to read dense features from; use one with timm_pool abs_attn, '
-                'rot_attn or map'
+                f'the timm tower {type(trunk).__name__} has no map of places before its pool, and '
+                'its attention is of another kind than that of ViTs, so no value path can be read '
+                'out of it; use a ViT or a convolutional tower'
             )
+        self.visual: Any = visual
+        self.stride: int = trunk.feature_info[-1]['reduction']
+        self.attention_pool: Any = pool
+        self.pools_by_attention = isinstance(pool, (AttentionPool2d, RotAttentionPool2d))
+        self.channels_last = getattr(trunk, 'output_fmt', 'NCHW') == 'NHWC'
+        if hasattr(trunk, 'patch_embed') and hasattr(trunk.patch_embed, 'strict_img_size'):
+            trunk.patch_embed.strict_img_size = False
+            for layer in trunk.modules():  # of Swin: the masks of shifted windows fit any map
+                if hasattr(layer, 'dynamic_mask'):
+                    layer.dynamic_mask = True
 
-    def trunk(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(N, 3, H, W) normalised -> (N, C, h, w) or (N, prefix + h*w, C), and (h, w)"""
-        grid = (image.shape[2] // self.stride, image.shape[3] // self.stride)
-        return self.visual.trunk.forward_features(image), grid
+    def trunk(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised -> (N, C, h, w), or (N, h, w, C) where timm has it so"""
+        return self.visual.trunk.forward_features(image)
 
-    def dense(
-        self, trunk: tuple[Tensor, tuple[int, int]], guidance: Guidance = NO_GUIDANCE
-    ) -> tuple[Tensor, Tensor]:
-        """trunk -> (N, D, h, w), (N, h*w, K)"""
-        features, grid = trunk
-        pool = self.attention_pool
-        if features.ndim == 4:
-            features = features.flatten(2).transpose(1, 2)
-        patches = features[:, -grid[0] * grid[1] :]
-        if self.is_latent:
-            keys, values = pool.kv(patches).chunk(2, dim=-1)
-            values = pool.proj(values)
-            values = values + pool.mlp(pool.norm(values)) if pool.mlp is not None else values
-        else:
-            _, keys, values = pool.qkv(patches).chunk(3, dim=-1)
-            values = pool.proj(values)
-        return to_grid(self._project(values), grid), keys
+    def dense(self, trunk: Tensor, guidance: Guidance = NO_GUIDANCE) -> tuple[Tensor, Tensor]:
+        """trunk -> (N, D, h, w), (N, h*w, C): keys of the attention pool, or the map itself"""
+        features = trunk if self.channels_last else trunk.permute(0, 2, 3, 1)
+        grid, patches = (features.shape[1], features.shape[2]), features.flatten(1, 2)
+        if self.pools_by_attention:
+            _, keys, values = self.attention_pool.qkv(patches).chunk(3, dim=-1)
+            values = self.attention_pool.proj(values)
+            for name, layer in self.visual.head.named_children():
+                values = values if name == 'pool' else layer(values)
+            return to_grid(values, grid), keys
+        places = patches.flatten(0, 1)[:, None, None]  # each is an image of one place
+        values = self.pool(places if self.channels_last else places.permute(0, 3, 1, 2))
+        return to_grid(values.unflatten(0, patches.shape[:2]), grid), patches
 
-    def pool(self, trunk: tuple[Tensor, tuple[int, int]]) -> Tensor:
+    def pool(self, trunk: Tensor) -> Tensor:
         """trunk -> (N, D): the heads of timm and open_clip"""
-        return self.visual.head(self.visual.trunk.forward_head(trunk[0]))
-
-    def _project(self, values: Tensor) -> Tensor:
-        """Apply the layers of open_clip and timm after the pool: a linear or MLP head, or none."""
-        trunk, head = self.visual.trunk, self.visual.head
-        if self.is_latent:
-            values = trunk.head(trunk.fc_norm(values))
-        for name, layer in head.named_children():
-            values = values if name == 'pool' else layer(values)
-        return values
-
-
-def _accept_any_size(trunk: Any) -> None:
-    """Let a timm ViT resize its position embeddings to any image."""
-    from timm.layers import Format
-    from timm.models.vision_transformer import VisionTransformer
-
-    if not isinstance(trunk, VisionTransformer):
-        raise UserError(
-            f'the timm tower {type(trunk).__name__} takes one image size only, so it '
-            'cannot segment photos of any size; use a SigLIP ViT'
-        )
-    trunk.dynamic_img_size = True  # type: ignore[misc]  # Final for TorchScript
-    trunk.patch_embed.strict_img_size = False
-    trunk.patch_embed.flatten = False
-    trunk.patch_embed.output_fmt = Format.NHWC
+        return self.visual.head(self.visual.trunk.forward_head(trunk))

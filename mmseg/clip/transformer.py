@@ -1,12 +1,10 @@
-"""Parts of a vision transformer: position embeddings, and open_clip's block on our kernels."""
+"""What all vision transformers share: the tokens before the last block, positions, the grid."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from mmseg.kernels import attention, linear
 
 PositionRule = Literal['size', 'factor', 'antialias']
 
@@ -15,18 +13,27 @@ class Trunk(NamedTuple):
     """The tokens of a ViT before its last block.
 
     Attributes:
-        tokens: (N, 1 + h*w, width), the class token first.
+        tokens: (N, prefix + h*w, width), the class token and registers first.
         grid: (h, w).
-        block_outputs: {number from 1: (N, 1 + h*w, width)} of the blocks that the readout needs.
-            Number 0 is the input of the first block.
-        early_attention: (N, heads, 1 + h*w, 1 + h*w) mean attention of the blocks that the readout
-            needs, or None.
+        block_outputs: {number from 1: (N, prefix + h*w, width)} of the blocks that the readout
+            needs. Number 0 is the input of the first block.
+        early_attention: (N, heads, prefix + h*w, prefix + h*w) mean attention of the blocks that
+            the readout needs, or None.
+        prefix: number of tokens before the patches: 1 with a class token alone.
+        rope: (h*w, 2 * d) rotary positions that the blocks apply to queries and keys, or None.
     """
 
     tokens: Tensor
     grid: tuple[int, int]
     block_outputs: dict[int, Tensor] = {}
     early_attention: Tensor | None = None
+    prefix: int = 1
+    rope: Tensor | None = None
+
+    @property
+    def patches(self) -> Tensor:
+        """(N, h*w, width)"""
+        return self.tokens[:, self.prefix :]
 
 
 def resize_positions(
@@ -54,42 +61,6 @@ def resize_positions(
             square, grid, mode='bicubic', align_corners=False, antialias=antialias
         )
     return torch.cat([positions[:prefix], square.flatten(2)[0].T.to(positions.dtype)], dim=0)
-
-
-def run_block(block: Any, tokens: Tensor) -> Tensor:
-    """Run open_clip's ResidualAttentionBlock: (N, L, D) -> (N, L, D)."""
-    mixed = attention(*split_heads(block.attn, block.ln_1(tokens)))
-    tokens = tokens + block.ls_1(output_projection(block.attn, mixed))
-    return tokens + block.ls_2(run_mlp(block.mlp, block.ln_2(tokens)))
-
-
-def run_block_with_attention(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a block and return its attention too: (N, L, D) -> (N, L, D), (N, heads, L, L)."""
-    query, keys, values = split_heads(block.attn, block.ln_1(tokens))
-    weights = (query * query.shape[-1] ** -0.5 @ keys.transpose(2, 3)).softmax(dim=-1)
-    tokens = tokens + block.ls_1(output_projection(block.attn, weights @ values))
-    return tokens + block.ls_2(run_mlp(block.mlp, block.ln_2(tokens))), weights
-
-
-def split_heads(attn: Any, tokens: Tensor) -> list[Tensor]:
-    """Compute queries, keys and values of an nn.MultiheadAttention.
-
-    (N, L, D) -> three times (N, heads, L, d)
-    """
-    qkv = linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
-    return list(qkv.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4))
-
-
-def output_projection(attn: Any, mixed: Tensor) -> Tensor:
-    """Concatenate the heads and project: (N, heads, L, d) -> (N, L, D)."""
-    tokens = mixed.transpose(1, 2).flatten(2)
-    return linear(tokens, attn.out_proj.weight, attn.out_proj.bias)
-
-
-def run_mlp(mlp: Any, tokens: Tensor) -> Tensor:
-    """Run open_clip's `mlp` (c_fc, gelu, c_proj) on (N, L, D)."""
-    hidden = mlp.gelu(linear(tokens, mlp.c_fc.weight, mlp.c_fc.bias))
-    return linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)
 
 
 def to_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -1,7 +1,9 @@
-"""open_clip's ViT: the tokens before its last block, dense features, image embedding.
+"""ViTs: the tokens before the last block, dense features, image embedding.
 
-`dense` reads the last block without its attention (MaskCLIP), or with the attention of another
-method: see `readout.read_last_block`.
+Where the class token pools, `dense` reads the last block without its attention (MaskCLIP), or with
+that of another method: see `readout.read_last_block`. Where an attention pool or the mean of the
+patches follows, it is this pool that MaskCLIP skips: each patch passes through it by itself, and
+the blocks stay whole unless another readout is chosen.
 """
 
 from typing import Any
@@ -12,32 +14,107 @@ from torch import Tensor, nn
 from mmseg.errors import UserError
 from mmseg.kernels import linear
 
+from .blocks import KEYS, VALUES, parts_of
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, blocks_needed, read_last_block
 from .readout.attention import resize_tokens
-from .transformer import (
-    PositionRule,
-    Trunk,
-    resize_positions,
-    run_block,
-    run_block_with_attention,
-    to_grid,
-)
+from .transformer import PositionRule, Trunk, resize_positions, to_grid
 
 
 class ViTTower(nn.Module):
-    """open_clip's VisionTransformer with a class token.
+    """A ViT of whatever library. A subclass has the property and the methods that raise below.
 
     Args:
-        visual: open_clip's VisionTransformer.
+        visual: the `visual` of an open_clip model.
+        prefix: number of tokens before the patches.
+        stride: pixels of a patch.
+        pools_by_token: the class token is the image embedding, before its projection.
         project_keys: apply the output projection to the keys (as in the original code, Q2).
         readout: how `dense` reads the last block.
-        positions: rule of `resize_positions`.
 
     Raises:
-        UserError: a ViT with an attentional pooler or custom blocks.
+        UserError: blocks with more than plain attention.
     """
 
     must_pad = False
+
+    def __init__(
+        self,
+        visual: Any,
+        *,
+        prefix: int,
+        stride: int,
+        pools_by_token: bool,
+        project_keys: bool,
+        readout: Readout,
+    ) -> None:
+        super().__init__()
+        if not pools_by_token and readout == PRESETS['maskclip']:
+            readout = PRESETS['clip']  # the pool is skipped in its place
+        self.visual, self.prefix, self.stride = visual, prefix, stride
+        self.project_keys, self.readout = project_keys, readout
+        self.needed = blocks_needed(readout, len(self.blocks))
+        parts_of(self.blocks[-1])
+
+    @property
+    def blocks(self) -> Any:
+        """Blocks of `visual`."""
+        raise NotImplementedError
+
+    def embed(self, image: Tensor) -> Trunk:
+        """(N, 3, H, W) normalised -> the input of the blocks"""
+        raise NotImplementedError
+
+    def head(self, patches: Tensor) -> Tensor:
+        """Apply all behind the last block to each patch: (N, L, width) -> (N, L, D)."""
+        raise NotImplementedError
+
+    def keys(self, trunk: Trunk) -> Tensor:
+        """Trunk -> (N, h*w, K): keys of the last block"""
+        block = parts_of(self.blocks[-1], trunk.rope)
+        keys = block.project(block.norm_1(trunk.patches), KEYS)
+        return block.out(keys) if self.project_keys else keys
+
+    def pool(self, trunk: Trunk) -> Tensor:
+        """Trunk -> (N, D): the last block and the pool, as they are"""
+        raise NotImplementedError
+
+    def trunk(self, image: Tensor) -> Trunk:
+        """(N, 3, H, W) normalised -> Trunk"""
+        start = self.embed(image)
+        tokens = start.tokens
+        outputs = {0: tokens} if 0 in self.needed.outputs else {}
+        early_attention = None
+        for number, module in enumerate(self.blocks[:-1], start=1):
+            block = parts_of(module, start.rope)
+            if number in self.needed.attentions:
+                tokens, attention = block.run_with_attention(tokens)
+                attention = attention / len(self.needed.attentions)
+                early_attention = (
+                    attention if early_attention is None else early_attention + attention
+                )
+            else:
+                tokens = block.run(tokens)
+            if number in self.needed.outputs:
+                outputs[number] = tokens
+        return start._replace(tokens=tokens, block_outputs=outputs, early_attention=early_attention)
+
+    def dense(self, trunk: Trunk, guidance: Guidance = NO_GUIDANCE) -> tuple[Tensor, Tensor]:
+        """Trunk -> (N, D, h, w), (N, h*w, K), on the grid of `guidance` where that is finer"""
+        grid = guidance.proxy_grid or trunk.grid
+        patches = read_last_block(self.blocks, trunk, self.readout, guidance)
+        keys = resize_tokens(self.keys(trunk), trunk.grid, grid)
+        return to_grid(self.head(patches), grid), keys
+
+
+class ClipViT(ViTTower):
+    """open_clip's VisionTransformer, pooled by its class token, the mean or an attention (CoCa).
+
+    Args:
+        positions: rule of `resize_positions`.
+
+    Raises:
+        UserError: two attention pools, or blocks with more than plain attention.
+    """
 
     def __init__(
         self,
@@ -48,63 +125,144 @@ class ViTTower(nn.Module):
         readout: Readout = PRESETS['maskclip'],
         positions: PositionRule = 'size',
     ) -> None:
-        from open_clip.transformer import ResidualAttentionBlock
-
-        super().__init__()
-        blocks = visual.transformer.resblocks
-        if visual.attn_pool is not None or not isinstance(blocks[-1], ResidualAttentionBlock):
+        if getattr(visual, 'attn_pool_contrastive', None) is not None:
             raise UserError(
-                'ViTs with an attentional pooler or custom blocks (CoCa and its relatives) are not '
-                'supported; use a plain CLIP ViT'
+                'ViTs with two attention pools, parallel or in cascade, are unfinished in '
+                'open_clip and give no image embedding; use attentional_pool=True'
             )
-        self.visual, self.project_keys = visual, project_keys
-        self.readout, self.positions = readout, positions
-        self.needed = blocks_needed(readout, len(blocks))
-        self.stride: int = visual.patch_size[0]
+        super().__init__(
+            visual,
+            prefix=1,
+            stride=visual.patch_size[0],
+            pools_by_token=visual.attn_pool is None and visual.pool_type == 'tok',
+            project_keys=project_keys,
+            readout=readout,
+        )
+        self.positions = positions
 
-    def trunk(self, image: Tensor) -> Trunk:
-        """(N, 3, H, W) normalised -> Trunk"""
+    @property
+    def blocks(self) -> Any:
+        """See `ViTTower`."""
+        return self.visual.transformer.resblocks
+
+    def embed(self, image: Tensor) -> Trunk:
+        """See `ViTTower`."""
         visual = self.visual
         patches = visual.conv1(image)
         grid = (patches.shape[2], patches.shape[3])
         tokens = patches.flatten(2).transpose(1, 2)
         cls_token = visual.class_embedding.expand(tokens.shape[0], 1, -1)
         positions = resize_positions(visual.positional_embedding, grid, self.positions)
-        tokens = torch.cat([cls_token, tokens], dim=1) + positions
-        return self._run_blocks(visual.ln_pre(tokens), grid)
+        return Trunk(visual.ln_pre(torch.cat([cls_token, tokens], dim=1) + positions), grid)
 
-    def _run_blocks(self, tokens: Tensor, grid: tuple[int, int]) -> Trunk:
-        outputs = {0: tokens} if 0 in self.needed.outputs else {}
-        early_attention = None
-        for number, block in enumerate(self.visual.transformer.resblocks[:-1], start=1):
-            if number in self.needed.attentions:
-                tokens, attention = run_block_with_attention(block, tokens)
-                attention = attention / len(self.needed.attentions)
-                early_attention = (
-                    attention if early_attention is None else early_attention + attention
-                )
-            else:
-                tokens = run_block(block, tokens)
-            if number in self.needed.outputs:
-                outputs[number] = tokens
-        return Trunk(tokens, grid, outputs, early_attention)
+    def head(self, patches: Tensor) -> Tensor:
+        """See `ViTTower`."""
+        if self.visual.attn_pool is not None:
+            patches = self._pass_through_pool(patches)
+        return linear(self.visual.ln_post(patches), self.visual.proj.T)
 
-    def dense(self, trunk: Trunk, guidance: Guidance = NO_GUIDANCE) -> tuple[Tensor, Tensor]:
-        """Trunk -> (N, D, h, w), (N, h*w, width), on the grid of `guidance` where that is finer"""
-        blocks, grid = self.visual.transformer.resblocks, guidance.proxy_grid or trunk.grid
-        tokens = read_last_block(blocks, trunk, self.readout, guidance)
-        patches = linear(self.visual.ln_post(tokens), self.visual.proj.T)
-        keys = resize_tokens(self._keys(trunk.tokens[:, 1:]), trunk.grid, grid)
-        return to_grid(patches, grid), keys
-
-    def _keys(self, patches: Tensor) -> Tensor:
-        """(N, h*w, width) -> (N, h*w, width): keys of the last block"""
-        block = self.visual.transformer.resblocks[-1]
-        weight, bias = block.attn.in_proj_weight.chunk(3)[1], block.attn.in_proj_bias.chunk(3)[1]
-        keys, project = linear(block.ln_1(patches), weight, bias), block.attn.out_proj
-        return linear(keys, project.weight, project.bias) if self.project_keys else keys
+    def _pass_through_pool(self, patches: Tensor) -> Tensor:
+        """Apply the value and the output projection of the pool: (N, L, width) -> (N, L, D)."""
+        pool = self.visual.attn_pool
+        weight = pool.attn.v_proj_weight
+        if weight is None:  # PyTorch keeps q, k and v together where their inputs are as wide
+            weight = pool.attn.in_proj_weight.chunk(3)[VALUES]
+        values = linear(pool.ln_k(patches), weight, pool.attn.in_proj_bias.chunk(3)[VALUES])
+        return linear(values, pool.attn.out_proj.weight, pool.attn.out_proj.bias)
 
     def pool(self, trunk: Trunk) -> Tensor:
-        """Trunk -> (N, D): CLIP's own last block and pooling"""
+        """See `ViTTower`."""
         pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk.tokens))
         return pooled @ self.visual.proj
+
+
+class TimmViT(ViTTower):
+    """timm's VisionTransformer or Eva: SigLIP, EVA, PE-Core, MobileCLIP-B, ViTamin.
+
+    Raises:
+        UserError: blocks with more than plain attention, rotary positions in every block, or a
+            readout that needs a class token where there is none.
+    """
+
+    must_pad = True
+
+    def __init__(
+        self, visual: Any, /, *, project_keys: bool = False, readout: Readout = PRESETS['maskclip']
+    ) -> None:
+        trunk = visual.trunk
+        if readout.cls_weight and trunk.cls_token is None:
+            raise UserError(
+                'readout.cls_weight adds the class token to the patches, but this image tower has '
+                'none; set readout.cls_weight=0'
+            )
+        accept_any_size(trunk)
+        super().__init__(
+            visual,
+            prefix=trunk.num_prefix_tokens,
+            stride=trunk.patch_embed.feat_ratio(),
+            pools_by_token=trunk.attn_pool is None and trunk.global_pool == 'token',
+            project_keys=project_keys,
+            readout=readout,
+        )
+
+    @property
+    def blocks(self) -> Any:
+        """See `ViTTower`."""
+        return self.visual.trunk.blocks
+
+    def embed(self, image: Tensor) -> Trunk:
+        """See `ViTTower`."""
+        trunk = self.visual.trunk
+        patches = trunk.patch_embed(image)  # (N, h, w, width)
+        grid = (patches.shape[1], patches.shape[2])
+        tokens, rope = trunk._pos_embed(patches), None
+        if isinstance(tokens, tuple):  # Eva's, with its rotary positions
+            tokens, rope = tokens
+        return Trunk(trunk.norm_pre(tokens), grid, prefix=self.prefix, rope=rope)
+
+    def head(self, patches: Tensor) -> Tensor:
+        """Pool each patch by itself, with the heads of timm and open_clip.
+
+        A prefix that is a copy of the patch lets every pool of timm return the patch.
+        """
+        places = self.visual.trunk.norm(patches).flatten(0, 1)[:, None]
+        pooled = self._pool(places.expand(-1, 1 + self.prefix, -1))
+        return pooled.unflatten(0, patches.shape[:2])
+
+    def keys(self, trunk: Trunk) -> Tensor:
+        """Trunk -> (N, h*w, K): keys of the attention pool if there is one, or of the last block"""
+        network = self.visual.trunk
+        if network.attn_pool is None:
+            return super().keys(trunk)
+        patches = network.norm(self._run_last(trunk))[:, self.prefix :]
+        weight, bias = network.attn_pool.kv.weight, network.attn_pool.kv.bias
+        return linear(patches, weight.chunk(2)[0], None if bias is None else bias.chunk(2)[0])
+
+    def pool(self, trunk: Trunk) -> Tensor:
+        """See `ViTTower`."""
+        return self._pool(self.visual.trunk.norm(self._run_last(trunk)))
+
+    def _run_last(self, trunk: Trunk) -> Tensor:
+        return parts_of(self.blocks[-1], trunk.rope).run(trunk.tokens)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        return self.visual.head(self.visual.trunk.forward_head(tokens))
+
+
+def accept_any_size(trunk: Any) -> None:
+    """Let timm's VisionTransformer or Eva resize its positions to any image.
+
+    Raises:
+        UserError: rotary positions that differ from block to block.
+    """
+    from timm.layers import Format
+
+    rope = getattr(trunk, 'rope', None)
+    if getattr(trunk, 'rope_mixed', False):
+        raise UserError('this ViT has rotary positions of its own in every block; use another')
+    if hasattr(rope, '_use_cached_embed'):
+        rope._use_cached_embed = False  # computed for each grid instead
+    trunk.dynamic_img_size = True  # Final for TorchScript
+    trunk.patch_embed.strict_img_size = False
+    trunk.patch_embed.flatten = False
+    trunk.patch_embed.output_fmt = Format.NHWC

@@ -20,43 +20,43 @@ def read_self_calibrated(
     """Read out the last block with a readout's `repair` and `layers`.
 
     Args:
-        run_block: (N, 1 + h*w, width) tokens, attentions -> (N, h*w, width) patches.
+        run_block: (N, prefix + h*w, width) tokens, attentions -> (N, h*w, width) patches.
         depth: blocks of the tower.
         attentions: {term: attention} that the last block cannot compute itself.
 
     Returns:
         (N, h*w, width) patches.
     """
-    tokens, grid, outputs, _ = trunk
+    tokens, grid, outputs, prefix = trunk.tokens, trunk.grid, trunk.block_outputs, trunk.prefix
     anomalous = None
     if readout.repair:
         factors = local_outlier_factors(
-            tokens[:, 1:], neighbours=readout.repair.neighbours, reach=readout.repair.reach
+            tokens[:, prefix:], neighbours=readout.repair.neighbours, reach=readout.repair.reach
         )
         anomalous = find_anomalies(factors, quantile=readout.repair.quantile)
-        tokens = _replace_patches(tokens, repair_patches(tokens[:, 1:], anomalous, grid))
+        tokens = _replace_patches(tokens, repair_patches(tokens[:, prefix:], anomalous, grid))
     layers = readout.layers
     if layers is None:
         return run_block(tokens, attentions)
-    before = outputs[block_number(layers.before, depth)][:, 1:]
+    before = outputs[block_number(layers.before, depth)][:, prefix:]
     if anomalous is not None:
         before = repair_patches(before, anomalous, grid)
     cosines = cosine_similarity(before)
     attentions['layer_similarity'] = similarity_attention(
         cosines, margin=readout.margin, gain=readout.gain
     )
-    adjusted = average_similar(tokens[:, 1:], cosines, threshold=layers.threshold)
+    adjusted = average_similar(tokens[:, prefix:], cosines, threshold=layers.threshold)
     patches = run_block(_replace_patches(tokens, adjusted), attentions)
     if layers.fused:
         fused = [outputs[i] for i in block_numbers(layers.fused, depth)]
         patches = patches + run_block(reduce(torch.add, fused), attentions)
-    after = outputs[block_number(layers.after, depth)][:, 1:]
+    after = outputs[block_number(layers.after, depth)][:, prefix:]
     return average_similar(patches, cosine_similarity(after), threshold=layers.threshold)
 
 
 def _replace_patches(tokens: Tensor, patches: Tensor) -> Tensor:
-    """(N, 1 + L, width), (N, L, width) -> (N, 1 + L, width), the class token kept"""
-    return torch.cat([tokens[:, :1], patches], dim=1)
+    """(N, prefix + L, width), (N, L, width) -> (N, prefix + L, width), the prefix kept"""
+    return torch.cat([tokens[:, : -patches.shape[1]], patches], dim=1)
 
 
 def average_similar(patches: Tensor, cosines: Tensor, *, threshold: float) -> Tensor:

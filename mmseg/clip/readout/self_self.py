@@ -1,7 +1,6 @@
 """Self-self attention beside the last blocks (GEM, CVPR 2024, section 3)."""
 
 from functools import reduce
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +8,11 @@ from torch import Tensor
 
 from mmseg.kernels import attention
 
-from ..transformer import output_projection, split_heads
+from ..blocks import Block, join_heads
 from .switches import Readout, SelfSelf
 
 
-def self_self_stream(inputs: list[tuple[Any, Tensor]], readout: Readout) -> Tensor:
+def self_self_stream(inputs: list[tuple[Block, Tensor]], readout: Readout) -> Tensor:
     """Run the stream that gathers the self-self attention of some blocks.
 
     It starts as the first input, or as zeros without a residual.
@@ -28,15 +27,15 @@ def self_self_stream(inputs: list[tuple[Any, Tensor]], readout: Readout) -> Tens
     assert settings is not None
     stream = inputs[0][1] if readout.residual else torch.zeros_like(inputs[0][1])
     for block, tokens in inputs:
-        normed = block.ln_1(tokens)
-        query, keys, values = split_heads(block.attn, normed)
+        normed = block.norm_1(tokens)
+        query, keys, values = block.qkv(normed)
         by_name = dict(q=query, k=keys, v=values)
         scale = settings.temperature or _mean_length(normed) / values.shape[-1] ** 0.5
         mixed = [
             weight * _iterated_attention(by_name[first], values, scale, settings)
             for first, _, weight in readout.weighted_pairs()
         ]
-        stream = stream + block.ls_1(output_projection(block.attn, reduce(torch.add, mixed)))
+        stream = stream + block.ls_1(block.out(join_heads(reduce(torch.add, mixed))))
     return stream
 
 
