@@ -168,7 +168,7 @@ def parts_of(block: Any, rope: Tensor | None = None) -> Block:
 
     if isinstance(block, ResidualAttentionBlock):
         return ClipBlock(block)
-    attn = getattr(block, 'attn', None)
+    attn: Any = getattr(block, 'attn', None)
     known = type(block) in (PlainBlock, EvaBlock, EvaBlockPostNorm)
     known &= type(attn) in (Attention, AttentionRope, EvaAttention)
     if known and attn.gate is None and getattr(attn, 'num_kv_groups', 1) == 1:

@@ -127,19 +127,27 @@ class CLIPDenseExtractor(nn.Module):
     def embed(self, image: Tensor) -> Tensor:
         """Compute CLIP's image embedding: (N, 3, H, W) RGB in 0..255 -> (N, D), unit norm.
 
-        CLIP's own size is 224 x 224. Position embeddings are resized to any other.
+        The tower's own size is `visual.image_size`, 224 x 224 for CLIP. Position embeddings are
+        resized to any other.
         """
-        return self._pool(self.trunk(image))
+        size = self.tower.visual.image_size  # no multiple of the patch in SigLIP's 384 with 14
+        is_native = tuple(image.shape[-2:]) == (size if isinstance(size, tuple) else (size, size))
+        return self._pool(self.trunk(image, pad=self.pad and not is_native))
 
-    def trunk(self, image: Tensor) -> Any:
-        """(N, 3, H, W) RGB in 0..255 -> all before the last attention, as the tower has it"""
+    def trunk(self, image: Tensor, *, pad: bool | None = None) -> Any:
+        """(N, 3, H, W) RGB in 0..255 -> all before the last attention, as the tower has it
+
+        Args:
+            pad: overrides the extractor's `pad`.
+        """
         if min(image.shape[-2:]) < self.tower.stride and not self.pad:
             raise UserError(
                 f'an input of {image.shape[-1]} x {image.shape[-2]} pixels is smaller than a patch '
                 f'of {self.tower.stride}; set backbone.pad=True'
             )
         image = self._normalise(image)
-        return self.tower.trunk(F.pad(image, self._padding(image)) if self.pad else image)
+        pad = self.pad if pad is None else pad
+        return self.tower.trunk(F.pad(image, self._padding(image)) if pad else image)
 
     def _dense(self, trunk: Any, image: Tensor, score: Score | None) -> DenseFeatures:
         guidance = NO_GUIDANCE if self.proxy is None else self._ask_proxy(image, trunk)

@@ -121,8 +121,8 @@ class TimmTower(nn.Module):
         if hasattr(trunk, 'blocks') or not hasattr(trunk, 'feature_info'):
             raise UserError(
                 f'the timm tower {type(trunk).__name__} has no map of places before its pool, and '
-                'its attention is of another kind than that of ViTs, so no value path can be read '
-                'out of it; use a ViT or a convolutional tower'
+                'its attention is more than q, k and v (such as biases for the positions of one '
+                'grid), so no value path can be read out of it; use another ViT or a ConvNeXt'
             )
         self.visual: Any = visual
         self.stride: int = trunk.feature_info[-1]['reduction']

@@ -213,7 +213,8 @@ class TimmViT(ViTTower):
     def embed(self, image: Tensor) -> Trunk:
         """See `ViTTower`."""
         trunk = self.visual.trunk
-        patches = trunk.patch_embed(image)  # (N, h, w, width)
+        height, width = (side // self.stride * self.stride for side in image.shape[2:])
+        patches = trunk.patch_embed(image[..., :height, :width])  # (N, h, w, width)
         grid = (patches.shape[1], patches.shape[2])
         tokens, rope = trunk._pos_embed(patches), None
         if isinstance(tokens, tuple):  # Eva's, with its rotary positions
@@ -257,7 +258,7 @@ def accept_any_size(trunk: Any) -> None:
     """
     from timm.layers import Format
 
-    rope = getattr(trunk, 'rope', None)
+    rope: Any = getattr(trunk, 'rope', None)
     if getattr(trunk, 'rope_mixed', False):
         raise UserError('this ViT has rotary positions of its own in every block; use another')
     if hasattr(rope, '_use_cached_embed'):

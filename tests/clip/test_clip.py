@@ -273,20 +273,35 @@ def test_mean_and_std_are_the_architectures_own():
     assert load_clip(TINY['vit'], 'random').mean == open_clip.OPENAI_DATASET_MEAN
 
 
-def test_towers_without_a_value_path_are_refused():
-    with pytest.raises(UserError, match='CoCa'):
-        load_clip('coca_ViT-B-32', 'random')
-    config = dict(
-        TINY['siglip'],
-        vision_cfg=dict(
-            timm_model_name='vit_tiny_patch16_224',
-            timm_pool='token',
-            timm_proj=None,
-            image_size=224,
-        ),
+COCA = dict(
+    TINY['vit'],
+    vision_cfg=dict(TINY['vit']['vision_cfg'], attentional_pool=True, output_tokens=True),
+    text_cfg=dict(TINY['vit']['text_cfg'], context_length=76, embed_cls=True, output_tokens=True),
+    multimodal_cfg=dict(width=32, heads=2, layers=1),
+)
+
+
+def test_coca_has_both_towers():
+    clip = load_clip(COCA, 'random')
+    rows = embed_prompts(clip, [('cat',), ('dog', 'puppy')], ('a {}.', 'the {}.'))
+    sentences = clip.model.encode_text(
+        open_clip.tokenize(['a dog.', 'the dog.', 'a puppy.', 'the puppy.'], context_length=76)
     )
-    with pytest.raises(UserError, match='no attention pool'):
-        extractor_of(load_clip(config, 'random'))
+    expected = torch.nn.functional.normalize(sentences.mean(dim=0), dim=0)
+    torch.testing.assert_close(rows[1], expected, atol=1e-6, rtol=0)
+    view = pixels(64, 64)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    with torch.no_grad():
+        expected = clip.model.encode_image((view / 255 - mean) / std)
+        found = extractor_of(clip).embed(view)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert extractor_of(clip)(pixels(40, 70)).patches.shape == (2, 32, 3, 5)
+
+
+def test_two_attention_pools_are_refused():
+    vision = dict(COCA['vision_cfg'], attentional_pool='parallel')
+    with pytest.raises(UserError, match='two attention pools, .* no image embedding'):
+        extractor_of(load_clip(dict(TINY['vit'], vision_cfg=vision), 'random'))
 
 
 def test_bad_files(tiny_clip, tmp_path):
