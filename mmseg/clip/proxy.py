@@ -1,6 +1,7 @@
 """A ViT other than CLIP whose patch similarities serve as attention (ProxyCLIP, ECCV 2024)."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmseg.utils.tensors import RGB, channel_statistics
 
 from .readout.attention import cosine_similarity
 from .transformer import PositionRule, resize_positions
+from .vit import accept_any_size
 
 logger = logging.getLogger(__name__)
 HEADS = ('head.', 'fc_norm.', 'attn_pool.')
@@ -29,11 +31,15 @@ class ProxyViT(nn.Module):
     pair of patch sizes.
 
     Args:
-        vit: timm's VisionTransformer.
+        vit: timm's VisionTransformer (DINO, DINOv2, RADIO) or Eva (DINOv3, PE-spatial), with any
+            number of prefix tokens.
         mean, std: RGB, for values in 0..1.
-        positions: rule of `resize_positions`.
+        positions: rule of `resize_positions`. Networks with rotary positions have timm's.
         parts: proxy patches along a patch of the tower, a divisor of its size. None for the number
             nearest to the resolution of the proxy.
+
+    Raises:
+        UserError: a rule of positions for a network that has its own.
     """
 
     mean: Tensor
@@ -50,9 +56,23 @@ class ProxyViT(nn.Module):
         positions: PositionRule = 'size',
         parts: Count | None = None,
     ) -> None:
+        from timm.layers import PatchEmbed
+
         super().__init__()
         self.vit: Any = vit
         self.positions, self.parts = positions, parts
+        self.is_plain = (
+            type(vit).__name__ == 'VisionTransformer'
+            and self.vit.pos_embed is not None
+            and isinstance(self.vit.patch_embed, PatchEmbed)
+        )
+        if not self.is_plain:
+            if positions != 'size':
+                raise UserError(
+                    f'the proxy is a {type(vit).__name__} with positions of its own and has no '
+                    "choice of them; set backbone.proxy.positions='size'"
+                )
+            accept_any_size(vit)
         pixel_mean, pixel_std = channel_statistics(mean, std)
         self.register_buffer('mean', pixel_mean[None], persistent=False)
         self.register_buffer('std', pixel_std[None], persistent=False)
@@ -60,7 +80,7 @@ class ProxyViT(nn.Module):
     @property
     def patch(self) -> int:
         """Side of the proxy's patches, in pixels."""
-        return self.vit.patch_embed.patch_size[0]
+        return self.vit.patch_embed.feat_ratio()
 
     def parts_of(self, stride: int) -> int:
         """Tell how many proxy patches lie along a tower's patch of `stride` pixels.
@@ -97,16 +117,32 @@ class ProxyViT(nn.Module):
 
     def patches(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, h*w, D) after the last norm"""
-        return self.encode(self.embed(image, grid))
+        if self.is_plain:
+            return self.encode(self.embed(image, grid))
+        tokens = self.vit.forward_features(self._prepare(image, grid))
+        return tokens[:, self.vit.num_prefix_tokens :]
 
     def embed(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, prefix + h*w, D), with positions"""
+        """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, prefix + h*w, D), with positions
+
+        Raises:
+            UserError: a network with positions of its own.
+        """
+        if not self.is_plain:
+            raise UserError(
+                f'patches of the proxy {type(self.vit).__name__} cannot be left out one by one; '
+                "use a plain ViT of timm, such as 'vit_tiny_patch16_224'"
+            )
+        embed, image = self.vit.patch_embed, self._prepare(image, grid)
+        return self._with_positions(embed.norm(embed.proj(image).flatten(2).transpose(1, 2)), grid)
+
+    def _prepare(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(N, 3, H, W) RGB in 0..255, (h, w) -> (N, 3, h * patch, w * patch) normalised"""
         image = (image.to(self.mean.dtype) - self.mean) / self.std
         size = (grid[0] * self.patch, grid[1] * self.patch)
         if tuple(image.shape[-2:]) != size:
             image = F.interpolate(image, size, mode='bilinear', align_corners=False, antialias=True)
-        embed = self.vit.patch_embed
-        return self._with_positions(embed.norm(embed.proj(image).flatten(2).transpose(1, 2)), grid)
+        return image
 
     def encode(self, tokens: Tensor) -> Tensor:
         """(N, prefix + L, D), any subset of patches -> (N, L, D) after the last norm"""
@@ -141,14 +177,17 @@ def load_proxy(
     """Load a timm ViT as a proxy, in fp32 and eval mode, with all its weights.
 
     Args:
-        model: a name of timm, such as 'vit_base_patch16_224.dino' or 'vit_base_patch14_dinov2'.
-        pretrained: a file in timm's names or in those of DINO's and DINOv2's releases; 'timm' for
-            timm's weights of that name, or their file in `pretrain`; 'random' for none.
+        model: a name of timm, such as 'vit_base_patch16_224.dino', 'vit_base_patch14_dinov2',
+            'vit_base_patch16_dinov3', 'vit_pe_spatial_base_patch16_512' or
+            'vit_base_patch16_radio_v3'.
+        pretrained: a file in timm's names or in those of a release that timm can read (DINO,
+            DINOv2); 'timm' for timm's weights of that name, or their file in `pretrain`; 'random'
+            for none.
         mean, std: RGB, for values in 0..1. None for those of the model.
         positions, parts: see `ProxyViT`.
 
     Raises:
-        UserError: an unknown name, another network than a plain ViT, or weights that do not fit.
+        UserError: an unknown name, another network than a ViT, or weights that do not fit.
     """
     vit = _create(model, pretrained == 'timm')
     if pretrained not in ('timm', 'random'):
@@ -170,6 +209,7 @@ class _Linear(nn.Linear):
 
 def _create(model: str, fetch: bool) -> Any:
     import timm
+    from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
     known = {*timm.list_models(), *timm.list_pretrained()}
@@ -178,21 +218,19 @@ def _create(model: str, fetch: bool) -> Any:
             f'timm has no model {model!r}{nearest(model, known)}; see timm.list_models()'
         )
     vit = (create_with_weights if fetch else timm.create_model)(model, num_classes=0)
-    if not isinstance(vit, VisionTransformer) or vit.pos_embed is None:
+    if not isinstance(vit, (VisionTransformer, Eva)):
         raise UserError(
-            f'the proxy {model} is a {type(vit).__name__}; only plain ViTs with position '
-            "embeddings can be one, such as 'vit_base_patch16_224.dino'"
+            f'the proxy {model} is a {type(vit).__name__}; only plain ViTs and Eva (DINOv3, PE) '
+            "can be one, such as 'vit_base_patch16_224.dino' or 'vit_base_patch16_dinov3'"
         )
     return vit
 
 
 def _load(vit: Any, model: str, file: str) -> None:
     """Load all weights of a ViT from a file; heads in the file are left out."""
-    from timm.models.vision_transformer import checkpoint_filter_fn
-
     state = read_state(file)
     try:
-        state = checkpoint_filter_fn(state, vit)
+        state = sys.modules[type(vit).__module__].checkpoint_filter_fn(state, vit)
     except Exception as error:  # timm's, for weights of its own models
         raise UserError(f'{file} does not fit the proxy {model}: {reason_of(error)}') from error
     state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}

@@ -18,7 +18,7 @@ from timm.models.vitamin import VitCfg, VitConvCfg
 from torch.nn import LayerNorm
 from torch.testing import assert_close
 
-from mmseg.clip import CLIPDenseExtractor
+from mmseg.clip import CLIPDenseExtractor, load_proxy
 from mmseg.clip.blocks import parts_of
 from mmseg.clip.readout import PRESETS, read_last_block
 from mmseg.clip.towers import TimmTower
@@ -309,3 +309,43 @@ def test_options_that_a_tower_has_not(name, options, message, monkeypatch):
     visual = tower_of(shrunken(name), monkeypatch)
     with pytest.raises(UserError, match=message):
         CLIPDenseExtractor(visual, mean=MEAN, std=STD, **options)
+
+
+# Proxies
+
+PROXIES = {  # timm's name: its tokens before the patches
+    'vit_small_patch14_dinov2': 1,
+    'vit_small_patch14_reg4_dinov2': 5,
+    'vit_small_patch16_dinov3': 5,
+    'vit_pe_spatial_tiny_patch16_512': 1,
+    'vit_base_patch16_radio_v3': 8,
+    'vit_base_mci_224': 1,
+}
+
+
+@pytest.mark.parametrize('name', PROXIES)
+@torch.no_grad()
+def test_proxies_by_name_are_timms_own(name, monkeypatch):
+    create = timm.create_model
+    options = dict(depth=1) if 'mci' in name else dict(SMALL, img_size=112)
+    monkeypatch.setattr(timm, 'create_model', functools.partial(create, **options))
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=0).eval()
+    torch.manual_seed(0)
+    proxy = load_proxy(name, 'random', mean=MEAN, std=STD)
+    view = pixels(*network.patch_embed.img_size)
+    grid = network.patch_embed.grid_size
+    expected = network.forward_features(normalised(view))[:, PROXIES[name] :]
+    assert expected.shape[1] == grid[0] * grid[1]
+    assert_close(proxy.patches(view, grid), expected, atol=1e-4, rtol=1e-4)
+    found = proxy(pixels(30, 50), (3, 5))
+    assert found.shape == (1, 15, 15) and found.isfinite().all()
+
+
+def test_what_a_proxy_with_rotary_positions_has_not(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', functools.partial(create, **SMALL))
+    with pytest.raises(UserError, match="set backbone.proxy.positions='size'"):
+        load_proxy('vit_small_patch16_dinov3', 'random', positions='factor')
+    with pytest.raises(UserError, match='proxy Eva cannot be left out one by one; use a plain ViT'):
+        load_proxy('vit_small_patch16_dinov3', 'random').embed(pixels(32, 32), (2, 2))

@@ -11,6 +11,12 @@ from mmseg.errors import UserError
 
 BEYOND = ROOT / 'configs' / 'maskclip_plus' / 'beyond'
 READOUTS = ('sclip', 'naclip', 'scclip', 'proxyclip')
+TEACHERS = dict(
+    siglip2_b16='ViT-B-16-SigLIP2',
+    pe_core_b16='PE-Core-B-16',
+    mobileclip2_b16='MobileCLIP2-B',
+    laion_vit16='ViT-B-16',
+)
 
 
 def test_a_readout_on_a_student_is_its_teachers():
@@ -32,6 +38,21 @@ def test_leaves_are_students_with_clean_numerics_on_other_teachers(readout):
         for config in (found, clean):
             del config.model['teacher'], config._cfg_dict['teacher']
         assert found.to_dict() == clean.to_dict()
+
+
+@pytest.mark.parametrize('teacher', TEACHERS)
+def test_leaves_on_other_clips(teacher):
+    import open_clip
+
+    name = 'segformer_b5_clip_numerics_480x480_8k_pascal_context_59.py'
+    found = load_config(BEYOND / f'{teacher}_{name}')
+    clean = load_config(BEYOND.parent / 'anno_free' / f'maskclip_plus_vit16_{name}')
+    backbone = found.model.teacher.backbone
+    assert backbone.model == TEACHERS[teacher]
+    assert backbone.pretrained in open_clip.list_pretrained_tags_by_model(backbone.model)
+    for config in (found, clean):
+        del config.model['teacher'], config._cfg_dict['teacher']
+    assert found.to_dict() == clean.to_dict()
 
 
 @pytest.mark.parametrize(

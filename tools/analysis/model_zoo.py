@@ -18,7 +18,7 @@ FOLDERS = {
     'maskclip': 'MaskCLIP',
     'maskclip_text': 'MaskCLIP with the class weight',
     'maskclip_plus/anno_free': 'MaskCLIP+, annotation-free',
-    'maskclip_plus/beyond': "Students on other readouts' labels, annotation-free",
+    'maskclip_plus/beyond': "Students on other teachers' labels, annotation-free",
     'maskclip_plus/zero_shot': 'MaskCLIP+, zero-shot: masks of the seen classes',
 }
 CONTEXT = 'pascal_context_59'
@@ -52,14 +52,14 @@ RESULTS = """    Results:
         Metrics:
           mIoU: {}"""
 MEASURED = CONFIGS.parent / 'docs' / 'benchmarks' / 'reproduction.json'  # of tools/reproduce.py
-WIDTHS = dict(r50=1024, vit16=512)
+WIDTHS = dict(r50=1024, vit16=512, siglip2=768, pe_core=1024, mobileclip2=512)  # of the text
 HEAD = """# Model zoo
 
-Every leaf config, with OpenAI's RN50 or ViT-B/16. mIoU in per cent on the validation set (Pascal
-Context-59: 5,104 photos). **Published**: by the authors of MaskCLIP and of the class weight, not by
-us. **Measured**: by us; empty until it was. Parameters in millions: trained, and in all,
-with the frozen CLIP, as the original implementation counts. `tools/analysis/model_zoo.py` makes
-this page.
+Every leaf config, with OpenAI's RN50 or ViT-B/16 unless its name says another CLIP. mIoU in per
+cent on the validation set (Pascal Context-59: 5,104 photos). **Published**: by the authors of
+MaskCLIP and of the class weight, not by us. **Measured**: by us; empty until it was. Parameters in
+millions: trained, and in all, with the frozen CLIP, as the original implementation counts.
+`tools/analysis/model_zoo.py` makes this page.
 
     python tools/test.py configs/FOLDER/LEAF.py --eval mIoU                # MaskCLIP
     python tools/train.py configs/FOLDER/LEAF.py                           # a student

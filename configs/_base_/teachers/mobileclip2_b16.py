@@ -1,0 +1,2 @@
+_base_ = './maskclip.py'
+model = dict(backbone=dict(model='MobileCLIP2-B', pretrained='dfndr2b'))

@@ -1,0 +1,233 @@
+"""List the image towers of open_clip: what they are, what they can, and where their weights are.
+
+    maskclip teachers [WORDS ...] [--markdown]
+
+WORDS keep the models whose names contain one of them, such as PE-Core or SigLIP2. --markdown
+writes docs/teachers.md. Parameters are those of the image tower. Nothing is allocated or fetched.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmseg.apis.command import documented_parser, run_command
+from mmseg.errors import UserError
+from mmseg.utils import atomic_path, in_checkout, nearest
+
+DOCUMENT = Path(__file__).resolve().parents[1] / 'docs' / 'teachers.md'
+HEAD = """# Teachers
+
+Written by `maskclip teachers --markdown` ({versions}). Any of these is a teacher, a
+prior encoder or both: `model.backbone.model` names it, and `pretrained` one of its tags or a file. {built} of
+{models} build, with {tags} sets of weights. Parameters are those of the image tower, in millions. Size is that of its
+training; photos of any other size and shape work too. Weights are looked for in `pretrain/` before the network:
+`maskclip teachers` says which are there.
+
+Labels can be read out of every tower (MaskCLIP). Each place passes by itself through the layers that pool the places:
+
+| pool | MaskCLIP skips | each place passes through |
+|---|---|---|
+| class token (OpenAI, LAION, EVA, MobileCLIP-B) | the attention of the last block | its value and output projection, MLP, norm, projection |
+| attention (ResNet, SigLIP, PE-Core, CoCa) | the attention of the pool | its value and output projection, MLP if any, projection |
+| mean (ConvNeXt, FastViT, ViTamin, Swin, CLIPA) | the mean | norm, projection |
+
+`tests/clip/test_towers.py` builds all of them, shrunken: the pooled embedding equals that of `encode_image` to 1e-5, and
+where the mean pools, it is the mean of the features before their norm and projection. **readouts**: the presets of
+[readouts.md](readouts.md) change the last block, before the pool. **proxy**: the same network of timm can be the `proxy` of
+ProxyCLIP, like DINOv2, DINOv3, PE-spatial and RADIO.
+
+Not built: {refused}.
+
+| model | image tower, pool | M | patch | size | can | licence of the weights | tags |
+|---|---|---|---|---|---|---|---|
+"""  # noqa: E501
+NETWORKS = dict(
+    VisionTransformer='ViT',
+    VisionTransformerRelPos='ViT (relative)',
+    Eva='ViT',
+    ModifiedResNet='ResNet',
+    FastVit='FastViT',
+    SwinTransformer='Swin',
+)
+
+
+class Teacher(NamedTuple):
+    """A model of open_clip.
+
+    Attributes:
+        name: of the model.
+        family: network and pool, 'ViT (rotary), class token'.
+        millions: parameters of the image tower.
+        stride: pixels of a patch; 0 if the tower is not supported.
+        size: pixels of a side that it was trained on.
+        can: uses beside dense labels.
+        licence: of the weights, as far as timm knows them.
+        tags: names of its weights.
+        here: those of them that are in `pretrain`.
+        reason: why it is not supported, or ''.
+    """
+
+    name: str
+    family: str
+    millions: float
+    stride: int
+    size: int
+    can: tuple[str, ...]
+    licence: str
+    tags: tuple[str, ...]
+    here: tuple[str, ...]
+    reason: str = ''
+
+
+def teachers(words: list[str]) -> list[Teacher]:
+    """Describe the models whose names contain one of some words, or all.
+
+    Raises:
+        UserError: no such model.
+    """
+    import open_clip
+
+    models = open_clip.list_models()
+    parts = [word.lower() for word in words] or ['']
+    chosen = [name for name in models if any(part in name.lower() for part in parts)]
+    if not chosen:
+        raise UserError(
+            f'no model of open_clip is named like {" or ".join(words)}{nearest(words[0], models)}'
+        )
+    return [teacher(name) for name in chosen]
+
+
+def teacher(name: str) -> Teacher:
+    """Describe a model of open_clip."""
+    import open_clip
+
+    from mmseg.clip import fetched_names
+
+    config = open_clip.get_model_config(name)
+    tags = tuple(open_clip.list_pretrained_tags_by_model(name))
+    here = tuple(
+        tag
+        for tag in tags
+        if any(Path(in_checkout(f'pretrain/{f}')).is_file() for f in fetched_names(name, tag))
+    )
+    licence = ', '.join(dict.fromkeys(licence_of(name, tag) for tag in tags)) or 'no weights'
+    family, millions, stride, size, can, reason = image_tower(
+        json.dumps(config['vision_cfg']), config['embed_dim']
+    )
+    return Teacher(name, family, millions, stride, size, can, licence, tags, here, reason)
+
+
+@functools.cache
+def image_tower(vision: str, dim: int) -> tuple[str, float, int, int, tuple[str, ...], str]:
+    """Build an image tower without memory: its family, millions, stride, size, uses and reason."""
+    import torch
+    from open_clip.model import _build_vision_tower
+
+    from mmseg.clip.towers import build_tower
+    from mmseg.clip.vit import TimmViT, ViTTower
+
+    with torch.device('meta'):
+        visual: Any = _build_vision_tower(dim, json.loads(vision))
+    family = f'{network_of(visual)}, {pool_of(visual)}'
+    millions = sum(p.numel() for p in visual.parameters()) / 1e6
+    size = visual.image_size if isinstance(visual.image_size, int) else max(visual.image_size)
+    try:
+        tower = build_tower(visual)
+    except UserError as error:
+        return family, millions, 0, size, (), str(error)
+    can = ['prior']
+    can += ['readouts'] if isinstance(tower, ViTTower) else []
+    can += ['proxy'] if isinstance(tower, TimmViT) else []
+    return family, millions, tower.stride, size, tuple(can), ''
+
+
+def network_of(visual: Any) -> str:
+    """Name the network: 'ViT (rotary)' with such positions, 'ViT (stem)' behind convolutions."""
+    network = getattr(visual, 'trunk', visual)
+    name = NETWORKS.get(type(network).__name__, type(network).__name__)
+    if getattr(network, 'rope', None) is not None:
+        return f'{name} (rotary)'
+    return f'{name} (stem)' if hasattr(getattr(network, 'patch_embed', None), 'backbone') else name
+
+
+def pool_of(visual: Any) -> str:
+    """Name what pools the places: the class token, an attention or the mean."""
+    network = getattr(visual, 'trunk', visual)
+    if hasattr(visual, 'attnpool') or getattr(network, 'attn_pool', None) is not None:
+        return 'attention'
+    by_token = 'tok' in str(getattr(network, 'pool_type', getattr(network, 'global_pool', '')))
+    return 'class token' if by_token else 'mean'
+
+
+def licence_of(name: str, tag: str) -> str:
+    """Name the licence of weights, if timm knows it."""
+    import open_clip
+
+    hub = open_clip.get_pretrained_cfg(name, tag).get('hf_hub', '').strip('/')
+    return licences().get(hub.lower(), 'see the hub')
+
+
+@functools.cache
+def licences() -> dict[str, str]:
+    """{id on the hub: licence} of timm's weights"""
+    import timm
+
+    configs = (timm.get_pretrained_cfg(name) for name in timm.list_pretrained())
+    return {
+        config.hf_hub_id.lower(): config.license
+        for config in configs
+        if config and config.hf_hub_id and config.license
+    }
+
+
+def rows(found: list[Teacher]) -> Iterator[tuple[str, ...]]:
+    """Write the cells of each teacher: (name, family, ..., tags)."""
+    for t in found:
+        tags = [f'{tag} (here)' if tag in t.here else tag for tag in t.tags]
+        can = ', '.join(t.can) if t.stride else 'not built'
+        patch = str(t.stride or '')
+        cells = (t.name, t.family, f'{t.millions:.0f}', patch, str(t.size), can, t.licence)
+        yield (*cells, ', '.join(tags))
+
+
+def document(found: list[Teacher]) -> str:
+    """Write docs/teachers.md, the same wherever it is written: without what is in `pretrain`."""
+    from importlib.metadata import version
+
+    head = HEAD.format(
+        versions=f'open_clip {version("open_clip_torch")}, timm {version("timm")}',
+        built=sum(bool(t.stride) for t in found),
+        models=len(found),
+        tags=sum(len(t.tags) for t in found if t.stride),
+        refused='; '.join(f'`{t.name}` ({t.reason})' for t in found if t.reason) or 'none',
+    )
+    lines = [
+        f'| `{name}` | {" | ".join(cells)} |'
+        for name, *cells in rows([t._replace(here=()) for t in found])
+    ]
+    return head + '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    parser = documented_parser(__doc__)
+    parser.add_argument('words', nargs='*', metavar='WORDS')
+    parser.add_argument('--markdown', action='store_true')
+    args = parser.parse_args()
+    if args.markdown:
+        if args.words:
+            raise UserError('--markdown writes the page of all models; leave out WORDS')
+        with atomic_path(DOCUMENT) as path:
+            path.write_text(document(teachers([])))
+        print(DOCUMENT)
+        return
+    head = ('model', 'family', 'M', 'patch', 'size', 'can', 'licence', 'tags')
+    table = [head, *rows(teachers(args.words))]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head) - 1)]
+    for row in table:
+        print('  '.join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[-1]]).rstrip())
+
+
+if __name__ == '__main__':
+    run_command(main)
