@@ -23,7 +23,7 @@ Written by `maskclip teachers --markdown` ({versions}). Any of these is a teache
 prior encoder or both: `model.backbone.model` names it, and `pretrained` one of its tags or a file. {built} of
 {models} build, with {tags} sets of weights. Parameters are those of the image tower, in millions. Size is that of its
 training; photos of any other size and shape work too. Weights are looked for in `pretrain/` before the network:
-`maskclip teachers` says which are there.
+`maskclip teachers` says which are there. Licences are as timm states them; the hub's page of the weights decides.
 
 Labels can be read out of every tower (MaskCLIP). Each place passes by itself through the layers that pool the places:
 
@@ -40,7 +40,7 @@ ProxyCLIP, like DINOv2, DINOv3, PE-spatial and RADIO.
 
 Not built: {refused}.
 
-| model | image tower, pool | M | patch | size | can | licence of the weights | tags |
+| model | image tower, pool | M | patch | size | can | licence | tags |
 |---|---|---|---|---|---|---|---|
 """  # noqa: E501
 NETWORKS = dict(
