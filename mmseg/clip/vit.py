@@ -16,7 +16,7 @@ from mmseg.kernels import linear
 
 from .blocks import KEYS, VALUES, parts_of
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, blocks_needed, read_last_block
-from .readout.attention import resize_tokens
+from .readout.attention import Grid, resize_tokens
 from .transformer import PositionRule, Trunk, resize_positions, to_grid
 
 
@@ -68,11 +68,15 @@ class ViTTower(nn.Module):
         """Apply all behind the last block to each patch: (N, L, width) -> (N, L, D)."""
         raise NotImplementedError
 
-    def keys(self, trunk: Trunk) -> Tensor:
-        """Trunk -> (N, h*w, K): keys of the last block"""
+    def keys(self, trunk: Trunk, patches: Tensor, grid: Grid) -> Tensor:
+        """Compute the keys of the last block, on a grid that may be finer: -> (N, L, K).
+
+        Args:
+            patches: (N, L, width) that `dense` read out of the last block.
+        """
         block = parts_of(self.blocks[-1], trunk.rope)
         keys = block.project(block.norm_1(trunk.patches), KEYS)
-        return block.out(keys) if self.project_keys else keys
+        return resize_tokens(block.out(keys) if self.project_keys else keys, trunk.grid, grid)
 
     def pool(self, trunk: Trunk) -> Tensor:
         """Trunk -> (N, D): the last block and the pool, as they are"""
@@ -102,8 +106,7 @@ class ViTTower(nn.Module):
         """Trunk -> (N, D, h, w), (N, h*w, K), on the grid of `guidance` where that is finer"""
         grid = guidance.proxy_grid or trunk.grid
         patches = read_last_block(self.blocks, trunk, self.readout, guidance)
-        keys = resize_tokens(self.keys(trunk), trunk.grid, grid)
-        return to_grid(self.head(patches), grid), keys
+        return to_grid(self.head(patches), grid), self.keys(trunk, patches, grid)
 
 
 class ClipViT(ViTTower):
@@ -230,21 +233,19 @@ class TimmViT(ViTTower):
         pooled = self._pool(places.expand(-1, 1 + self.prefix, -1))
         return pooled.unflatten(0, patches.shape[:2])
 
-    def keys(self, trunk: Trunk) -> Tensor:
-        """Trunk -> (N, h*w, K): keys of the attention pool if there is one, or of the last block"""
+    def keys(self, trunk: Trunk, patches: Tensor, grid: Grid) -> Tensor:
+        """Compute the keys of the attention pool if there is one, or see `ViTTower`."""
         network = self.visual.trunk
         if network.attn_pool is None:
-            return super().keys(trunk)
-        patches = network.norm(self._run_last(trunk))[:, self.prefix :]
+            return super().keys(trunk, patches, grid)
         weight, bias = network.attn_pool.kv.weight, network.attn_pool.kv.bias
-        return linear(patches, weight.chunk(2)[0], None if bias is None else bias.chunk(2)[0])
+        bias = None if bias is None else bias.chunk(2)[0]
+        return linear(network.norm(patches), weight.chunk(2)[0], bias)
 
     def pool(self, trunk: Trunk) -> Tensor:
         """See `ViTTower`."""
-        return self._pool(self.visual.trunk.norm(self._run_last(trunk)))
-
-    def _run_last(self, trunk: Trunk) -> Tensor:
-        return parts_of(self.blocks[-1], trunk.rope).run(trunk.tokens)
+        tokens = parts_of(self.blocks[-1], trunk.rope).run(trunk.tokens)
+        return self._pool(self.visual.trunk.norm(tokens))
 
     def _pool(self, tokens: Tensor) -> Tensor:
         return self.visual.head(self.visual.trunk.forward_head(tokens))

@@ -10,6 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from open_clip.model import _build_vision_tower
+from open_clip.timm_model import TimmModel
 from test_readouts import tiny_proxy
 from timm.layers import apply_rot_embed_cat
 from timm.models.eva import Eva
@@ -264,6 +265,17 @@ def test_dense_is_the_value_path_of_the_attention_pool(name, monkeypatch):
 
 
 @torch.no_grad()
+def test_a_mean_that_leaves_the_class_token_out():
+    """Each patch passes through the pool by itself, though the pool drops the first token."""
+    torch.manual_seed(0)
+    visual = TimmModel('vit_tiny_patch16_224', 32, pool='avg').eval()
+    tower = CLIPDenseExtractor(visual, mean=MEAN, std=STD).tower
+    trunk = tower.trunk(normalised(pixels(32, 48)))
+    mean = tower.dense(trunk)[0].mean(dim=(2, 3))  # norm, mean and a linear layer
+    assert_close(mean, tower.pool(trunk), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_dense_of_coca_is_the_value_path_of_its_pool(monkeypatch):
     """With patches that are all alike, every query of the pool finds their common value."""
     visual = tower_of(shrunken('coca_ViT-B-32'), monkeypatch)
@@ -320,6 +332,7 @@ PROXIES = {  # timm's name: its tokens before the patches
     'vit_pe_spatial_tiny_patch16_512': 1,
     'vit_base_patch16_radio_v3': 8,
     'vit_base_mci_224': 1,
+    'vit_base_patch14_reg1_tipsv2': 2,
 }
 
 
