@@ -1,5 +1,4 @@
-# Trains on scenes at twice their size, on which its teacher is worse: write the labels first, by
-# tools/pseudo_label.py (docs/students.md).
+# On scenes at twice their size; write the teacher's labels first (docs/students.md).
 _base_ = [
     '../_base_/datasets/miniature_unlabeled_double.py',
     '../_base_/students/miniature_resnet10.py',
@@ -8,3 +7,4 @@ _base_ = [
 ]
 teacher = './maskclip_vit.py'
 model = dict(robust_loss=dict(balance=0.5))
+train_cfg = dict(max_iters=200)
