@@ -118,7 +118,8 @@ class TimmTower(nn.Module):
 
         super().__init__()
         trunk, pool = visual.trunk, getattr(visual.head, 'pool', None)
-        if hasattr(trunk, 'blocks') or not hasattr(trunk, 'feature_info'):
+        is_vit = hasattr(trunk, 'patch_embed') and hasattr(trunk, 'blocks')
+        if is_vit or not hasattr(trunk, 'feature_info'):
             raise UserError(
                 f'the timm tower {type(trunk).__name__} has no map of places before its pool, and '
                 'its attention is more than q, k and v (such as biases for the positions of one '

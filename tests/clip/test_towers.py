@@ -362,3 +362,14 @@ def test_what_a_proxy_with_rotary_positions_has_not(monkeypatch):
         load_proxy('vit_small_patch16_dinov3', 'random', positions='factor')
     with pytest.raises(UserError, match='proxy Eva cannot be left out one by one; use a plain ViT'):
         load_proxy('vit_small_patch16_dinov3', 'random').embed(pixels(32, 32), (2, 2))
+
+
+def test_a_network_whose_stages_are_called_blocks_ends_in_a_map():
+    """EfficientNet: `blocks` alone do not make a ViT."""
+    torch.manual_seed(0)
+    visual = TimmModel('tf_efficientnet_lite0', embed_dim=32, pool='abs_attn', proj='').eval()
+    tower, image = TimmTower(visual), torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        trunk = tower.trunk(image)
+        assert_close(tower.pool(trunk), visual(image))
+        assert tower.dense(trunk)[0].shape == (1, 32, 7, 7)
