@@ -12,12 +12,11 @@ from mmseg.errors import UserError
 from mmseg.preparation.manifest import problems, read_manifest
 from mmseg.utils import in_checkout, read_json, write_json
 
-from .rows import DINO, Row
+from .rows import DINO, VALIDATIONS, Row
 from .run import PHOTOS, PRETRAIN, TOOLS, Reproduction, shown
 
 DATA = 'data/VOCdevkit/VOC2010'
 STEPS = 10  # of a row, whose time is measured
-VALIDATIONS = 4  # of a training
 SHORT = 'out of memory'
 
 

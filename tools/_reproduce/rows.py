@@ -5,6 +5,7 @@ from typing import NamedTuple
 FREE, FREE_CW = 'maskclip', 'maskclip_text'
 PLUS, STUDENTS_OF_READOUTS = 'maskclip_plus/anno_free', 'maskclip_plus/beyond'
 SLIDE = 'beyond/vit16_336_slide_pascal_context_59'
+VALIDATIONS = 4  # of a training
 DINO = 'model.backbone.proxy={"model":"vit_base_patch8_224.dino","pretrained":"timm"}'
 
 

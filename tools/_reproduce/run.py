@@ -13,7 +13,7 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.utils import digest_file, in_checkout, read_json, write_json
 
-from .rows import Row
+from .rows import VALIDATIONS, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
@@ -117,7 +117,9 @@ class Reproduction:
 
     def overrides_of(self, row: Row) -> list[str]:
         """Return the `--cfg-options` of a row."""
-        return [*row.options, *self.overrides]
+        interval = row.iterations // VALIDATIONS
+        rare = [f'train_cfg.val_interval={interval}'] if interval else []
+        return [*rare, *row.options, *self.overrides]
 
     def call(self, command: Sequence[Any], log: Path, *, quiet: bool = False) -> None:
         """Run a script of this checkout, with its output in a file and, unless quiet, here.
