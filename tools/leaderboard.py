@@ -5,8 +5,7 @@ python tools/leaderboard.py [--results DIR] [--seeds 0 1 2 3 4] [--out FILE.md]
 A seed is a ViT and a ResNet of the miniature, trained from scratch (those of seed 0 are shipped),
 and a proxy for ProxyCLIP. Variants of an option and the combination are chosen by the mean mIoU of
 all seeds on validation scenes; what is shown is that of test scenes. Figures are kept in one JSON a
-tower, and what is there is not measured again: with those of docs/benchmarks/leaderboard the page
-is made in seconds, with an empty folder everything is measured anew, and a stopped run continues.
+tower, and what is there is not measured again: a stopped run continues.
 """
 
 import argparse

@@ -280,3 +280,25 @@ def test_a_run_is_measured_row_by_row_and_goes_on(pascal_context, tmp_path, monk
     other = ['--rows', 'maskclip', '--device', 'cpu', '--cfg-options', 'model.scoring.scale=40']
     assert run_script('reproduce', *other) == 1
     assert 'is of other --cfg-options; choose another --work-dir' in capsys.readouterr().err
+
+
+def test_students_are_measured_without_the_check_list_of_maskclip(tmp_path, monkeypatch):
+    """Their configs have no text to compare; a second student fails and stops no other."""
+    monkeypatch.chdir(tmp_path)
+
+    def measure(self, row, seeds, parts):
+        if row.key.endswith('r50_segformer_b5_480x480_8k_pascal_context_59'):
+            raise UserError('train.py failed')
+        self.found['rows'][row.key] = {'0': result(20.0)}
+
+    def describe(self, config):
+        self.found |= dict(stand_in=True, weights={}, split=dict(photos=2, sha256='1' * 64))
+
+    cost = dict(photos_s=2.0, iterations_s=1.0, mib=1024, parts=1)
+    monkeypatch.setattr('_reproduce.plan._measured', lambda run, row, device: cost)
+    monkeypatch.setattr(Reproduction, 'measure', measure)
+    monkeypatch.setattr(Reproduction, 'describe', describe)
+    monkeypatch.setattr(Reproduction, 'call', lambda self, command, log, *, quiet=False: None)
+    assert run_script('reproduce', '--rows', 'plus', '--yes', '--device', 'cpu') == 1
+    page = Path('work_dirs/reproduction/reproduction.md').read_text()
+    assert page.count('20.00 (stand-in)') == 5

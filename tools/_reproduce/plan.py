@@ -9,11 +9,10 @@ import torch
 
 from mmseg.engine import device_of, load_config
 from mmseg.errors import UserError
-from mmseg.preparation.manifest import problems, read_manifest
 from mmseg.utils import in_checkout, read_json, write_json
 
 from .rows import DINO, VALIDATIONS, Row
-from .run import PHOTOS, PRETRAIN, TOOLS, Reproduction, shown
+from .run import PHOTOS, PRETRAIN, TOOLS, WEIGHTS, Reproduction, shown
 
 DATA = 'data/VOCdevkit/VOC2010'
 STEPS = 10  # of a row, whose time is measured
@@ -67,8 +66,12 @@ def needed(rows: Sequence[Row]) -> tuple[list[Download], list[Download]]:
 def missing(rows: Sequence[Row]) -> list[Download]:
     """Return what is not there yet."""
     clips, students = needed(rows)
-    there = ' '.join(set(read_manifest(PRETRAIN)) - set(problems(PRETRAIN)))
-    absent = [item for item in (*clips, *students) if item.name not in there]
+    there = [path.name for path in Path(PRETRAIN).glob('*') if path.suffix in WEIGHTS]
+    absent = [
+        item
+        for item in (*clips, *students)
+        if not any(name.startswith(item.name) for name in there)
+    ]
     prepared = Path(in_checkout(DATA), 'ImageSets/SegmentationContext/val.txt').is_file()
     return absent + ([] if prepared else list(PASCAL_CONTEXT))
 
