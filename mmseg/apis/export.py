@@ -76,8 +76,9 @@ class Exported(nn.Module):
         if self.stride is not None:
             size = [cells * self.stride for cells in scores.shape[2:]]
         scores = F.interpolate(scores, size, mode='bilinear', align_corners=False)
-        for axis, pixels in ((2, height), (3, width)):  # a slice holds for multiples of the stride
-            scores = scores.index_select(axis, torch.arange(pixels, device=scores.device))
+        for axis, pixels in ((2, height), (3, width)):  # as an item, which multiplies no stride
+            kept = torch.scalar_tensor(pixels, dtype=torch.int64).item()
+            scores = scores.narrow(axis, 0, kept)
         return self.network.scoring.by_class(scores)
 
 

@@ -1,11 +1,11 @@
-# EfficientNet-lite0 with SegFormer's head, a student for CPUs.
+# EfficientNet-lite0 with SegFormer's head on strides of 8 and more, a student for CPUs.
 model = dict(
     type='MaskClipPlus',
     backbone=dict(
         type='TimmBackbone',
         model='tf_efficientnet_lite0',
         pretrained=True,
-        out_indices=(1, 2, 3, 4),
+        out_indices=(2, 3, 4),
     ),
     decode_head=dict(type='SegformerHead', dropout=0.1),
     mean=(0.5, 0.5, 0.5),
