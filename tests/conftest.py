@@ -222,7 +222,7 @@ def student_file(tmp_path_factory):
     from mmseg.registry import MODELS
 
     torch.manual_seed(0)
-    config = load_config('maskclip_plus_vit_resnet10_128')
+    config = load_config('maskclip_plus_rn_resnet10')
     path = tmp_path_factory.mktemp('student') / 'shapes.safetensors'
     description = describe_student(config, dict(mIoU=0.3612), '9 scenes')
     write_student(MODELS.build(config.model).state_dict(), description, path)

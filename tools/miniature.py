@@ -29,11 +29,11 @@ from mmseg.visualization import (
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'miniature'
 TEACHERS = {
-    'MaskCLIP': 'maskclip_vit',
-    '+ class weight': 'maskclip_text_vit',
-    'best free labels': 'best_labels_vit',
+    'MaskCLIP': 'maskclip_rn',
+    '+ class weight': 'maskclip_text_rn',
+    'best free labels': 'best_labels_rn',
 }
-STUDENT = 'maskclip_plus_vit_resnet10_128'
+STUDENT = 'maskclip_plus_rn_resnet10'
 SHOWN = (3, 7, 12, 21, 30)  # scenes of the picture
 
 

@@ -79,8 +79,31 @@ def resolve_config(path: str | Path, options: Mapping[str, Any] | None = None) -
     _require_our_config(config, path)
     check_config(config, complete=False)
     resolved = resolve_shared_keys(config, _read_teacher(config, path))
+    _require_kept(options or {}, resolved)
     check_config(resolved.config)
     return resolved
+
+
+def _require_kept(options: Mapping[str, Any], resolved: Resolved) -> None:
+    """Refuse an option whose value the config's protocol replaces"""
+    for path in (path for path, source in resolved.sources.items() if source == 'protocol'):
+        for option, value in options.items():
+            rest = path.removeprefix(option)
+            if rest != path and rest[:1] in ('', '.'):
+                before, now = _value_at(value, rest), _value_at(resolved.config, path)
+                if before is not None and before != now:
+                    key = 'protocol.' + path.rpartition('.')[2]
+                    raise UserError(f'{option} has no effect, as {key} sets it; set {key}')
+
+
+def _value_at(node: Any, path: str) -> Any:
+    """Read the value at a path such as 'pipeline.1.scale', None where there is none"""
+    for part in filter(None, path.split('.')):
+        if isinstance(node, (list, tuple)):
+            node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, Mapping | Config) else None
+    return node
 
 
 def find_config(name: str | Path) -> Path:

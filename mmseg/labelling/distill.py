@@ -133,7 +133,7 @@ def _configs(
     if miniature:
         print('no CLIP is fetched yet (maskclip download_weights --models ViT-B-16): this is')
         print('the miniature, which knows the words of its own small world', flush=True)
-        defaults = 'miniature/best_labels_vit.py', 'miniature/maskclip_plus_vit_resnet10_128.py'
+        defaults = 'miniature/best_labels_rn.py', 'miniature/maskclip_plus_rn_resnet10.py'
     else:
         size = 'efficientnet_lite0' if device == 'cpu' else 'segformer_b5'
         defaults = 'photos/vit16_336_slide.py', f'photos/{size}.py'

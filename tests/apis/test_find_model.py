@@ -19,7 +19,7 @@ from mmseg.datasets.miniature import LABELS, MiniatureDataset
 from mmseg.errors import UserError
 from mmseg.models.student_file import KEY
 
-CONFIG = 'maskclip_plus_vit_resnet10_128'
+CONFIG = 'maskclip_plus_rn_resnet10'
 
 
 @pytest.fixture(scope='module')

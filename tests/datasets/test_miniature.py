@@ -25,7 +25,11 @@ from mmseg.vocabularies import load_vocabulary
 CONFIGS = ROOT / 'configs' / 'miniature'
 # mIoU in per cent on the first 200 test scenes, of the towers that come with the code.
 FIGURES = dict(
-    maskclip_rn=34.16, maskclip_text_rn=36.09, maskclip_vit=24.12, maskclip_text_vit=28.04
+    maskclip_rn=47.35,
+    maskclip_text_rn=49.64,
+    best_labels_rn=59.64,
+    maskclip_vit=38.29,
+    maskclip_text_vit=42.18,
 )
 
 

@@ -305,6 +305,8 @@ def test_filled_in_values_name_their_source():
         'train_dataloader.dataset.prior_crop_size': 'model.class_weight',
         'val_dataloader.dataset.prior_crop_size': 'model.class_weight',
         'test_dataloader.dataset.prior_crop_size': 'model.class_weight',
+        'val_dataloader.dataset.pipeline.1.scale': 'protocol',
+        'test_dataloader.dataset.pipeline.1.scale': 'protocol',
         'param_scheduler.1.end': 'train_cfg.max_iters',
     }
     _, sources = resolve_config(WINDOWS)

@@ -10,6 +10,8 @@ from mmseg.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 BEYOND = sorted((ROOT / 'configs' / 'beyond').glob('*.py'))
 PUBLISHED = ROOT / 'configs/maskclip/maskclip_vit16_520x520_pascal_context_59.py'
+MINIATURE = ROOT / 'configs/miniature/maskclip_vit.py'
+UNSIZED = [dict(type='RenderScene'), dict(type='PackSegInputs')]
 SETS = {
     'voc_20': 20,
     'voc_21': 21,
@@ -56,7 +58,8 @@ def test_what_is_overridden_is_named():
     assert found.startswith('448-slide') and found.endswith('windows of 336 every 112')
     whole = protocol_of(load_config(BEYOND[0], {'protocol.windows': None}))
     assert whole.startswith('336-whole') and whole.endswith('in one piece')
-    native = load_config(ROOT / 'configs/miniature/maskclip_vit.py')
+    steps = {'protocol': None, 'test_dataloader.dataset.pipeline': UNSIZED}
+    native = load_config(MINIATURE, steps)
     assert protocol_of(native) == 'native-whole: photos as large as they are, in one piece'
 
 
@@ -64,10 +67,16 @@ def test_what_is_overridden_is_named():
     'leaf, options, message',
     [
         (PUBLISHED, {'protocol.scales': 3}, "protocol has no key 'scales' (nearest: 'scale')"),
+        (MINIATURE, {'test_dataloader.dataset.pipeline': UNSIZED}, 'protocol.scale needs a Resize'),
         (
-            ROOT / 'configs/miniature/maskclip_vit.py',
-            {'protocol.scale': (2048, 336)},
-            'protocol.scale needs a Resize',
+            MINIATURE,
+            {'test_dataloader.dataset.pipeline.1.scale': (96, 96)},
+            'pipeline.1.scale has no effect, as protocol.scale sets it',
+        ),
+        (
+            MINIATURE,
+            {'test_dataloader.dataset.pipeline': [UNSIZED[0], dict(type='Resize', scale=(9, 9))]},
+            'pipeline has no effect',
         ),
     ],
 )

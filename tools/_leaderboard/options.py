@@ -35,12 +35,7 @@ def prior_of_photos(**settings: Any) -> Options:
 
 
 def shown_at(size: int) -> Options:
-    pipeline = [
-        dict(type='RenderScene'),
-        dict(type='Resize', scale=(size, size)),
-        dict(type='PackSegInputs'),
-    ]
-    return {'test_dataloader.dataset.pipeline': pipeline}
+    return {'protocol': dict(scale=(size, size))}
 
 
 def pamr(steps: int, *dilations: int) -> Options:
@@ -99,15 +94,15 @@ FAMILIES = {
     },
     'refinement': REFINEMENTS,
     'post': {
-        'PAMR': [pamr(10, 8, 16), pamr(5, 1, 2), pamr(10, 1, 2, 4)],
+        'PAMR': [pamr(10, 8, 16), pamr(10, 1, 2, 4), pamr(20, 1, 2, 4, 8), pamr(20, 2, 4, 8, 16)],
         'superpixels': [superpixels(segments) for segments in (50, 100)],
     },
 }
 
-# The miniature's ResNet has no attention blocks to read out, and sees scenes at twice their size.
+# The ResNet has no attention blocks to read out; its config shows it scenes of 96 pixels.
 RESNET_FAMILIES = {
     'prior': FAMILIES['prior'],
-    'input': {'smaller or larger input': [shown_at(size) for size in (64, 96, 160, 192)]},
+    'input': {'smaller or larger input': [shown_at(size) for size in (64, 128, 160)]},
     'refinement': REFINEMENTS,
     'post': FAMILIES['post'],
 }
@@ -131,7 +126,7 @@ PHOTO_FAMILIES = {
 
 # Options of a student's training: `--cfg-options` of its config (docs/students.md). `student`
 # names another config. The ResNet's students get the first of them alone.
-RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_vit_resnet10_128.py'
+RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_rn_resnet10.py'
 PUBLISHED_TRAINING = 'as published'
 BALANCED = 'balance, ResNet-10'
 SWITCHES = {

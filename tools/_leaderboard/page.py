@@ -211,8 +211,8 @@ def settings(options: Options) -> str:
     shown = []
     for key, value in options.items():
         name = key.rpartition('.')[2]
-        if name == 'pipeline':
-            shown.append(f'input {value[1]["scale"][0]}')
+        if name == 'protocol':
+            shown.append(f'input {value["scale"][0]}')
         elif isinstance(value, dict):
             shared = ('type', 'crop', 'crop_size', 'text', 'model', 'pretrained')
             shown.append(', '.join(f'{k}={v}' for k, v in value.items() if k not in shared))

@@ -1,8 +1,5 @@
 # As `miniature_unlabeled.py`, at the size that scenes are rendered in.
-_base_ = './miniature_unlabeled.py'
-test_dataloader = dict(
-    dataset=dict(pipeline=[dict(type='RenderScene'), dict(type='PackSegInputs')])
-)
+_base_ = ['./miniature_unlabeled.py', '../protocols/miniature_64.py']
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
@@ -13,4 +10,3 @@ train_dataloader = dict(
         ]
     )
 )
-val_dataloader = test_dataloader

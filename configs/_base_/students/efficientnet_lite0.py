@@ -2,10 +2,7 @@
 model = dict(
     type='MaskClipPlus',
     backbone=dict(
-        type='TimmBackbone',
-        model='tf_efficientnet_lite0',
-        pretrained=True,
-        out_indices=(2, 3, 4),
+        type='TimmBackbone', model='tf_efficientnet_lite0', pretrained=True, out_indices=(2, 3, 4)
     ),
     decode_head=dict(type='SegformerHead', dropout=0.1),
     mean=(0.5, 0.5, 0.5),
