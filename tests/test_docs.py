@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from test_miniature import CONFIGS, FIGURES
-from test_tools import result_of, run_test
 
 from mmseg.apis.command_lines import parse_segment
 from mmseg.datasets.miniature import MiniatureDataset
@@ -89,11 +87,3 @@ def test_commands_of_the_user_guide_make_its_pictures(tmp_path, monkeypatch):
         assert written.size == shown.size, name
         difference = np.asarray(written).astype(int) - np.asarray(shown)
         assert np.abs(difference).mean() < 8, name
-    # The student of the curves beats its teacher of 34.2, as published: 35.5 with this seed. Keep
-    # the config's seed: another gave 34.6, a margin that other kernels may use up.
-    config = CONFIGS / 'maskclip_plus_rn_segformer_b0.py'
-    options = ['--cfg-options', 'test_dataloader.dataset.scenes=200']
-    student = ['student/latest.pth', '--work-dir', tmp_path / 'figures']
-    assert run_test(config, *student, *options) == 0
-    found = 100 * result_of(tmp_path / 'figures')['metric']['mIoU']
-    assert found > FIGURES['maskclip_rn']
