@@ -203,3 +203,22 @@ def test_contact_sheet_of_a_data_set(tmp_path, monkeypatch, capsys):
     photo = np.asarray(Image.fromarray(first.image).resize((80, 80), Image.Resampling.BILINEAR))
     assert sheet.shape[1] > 3 * 160 and sheet.shape[0] > 2 * 80
     assert abs(sheet[22:102, :80].astype(int) - photo).mean() < 8  # below its title
+
+
+def test_the_tool_shows_every_row_in_a_table_and_a_picture(tmp_path, monkeypatch, capsys):
+    tool = load_tool('miniature')
+    few = 'test_dataloader = dict(dataset=dict(scenes=31))\n'  # the last one of the picture is 30
+    for name in (*tool.TEACHERS.values(), tool.STUDENT):
+        text = f"_base_ = '{CONFIGS / name}.py'\n{few}"
+        if name == tool.STUDENT:
+            text += few.replace('test', 'train').replace('31', '32')
+        (tmp_path / f'{name}.py').write_text(text)
+    monkeypatch.setattr(tool, 'CONFIGS', tmp_path)
+    run = tmp_path / 'run'
+    monkeypatch.setattr(sys, 'argv', ['tool', '--iterations', '2', '--work-dir', str(run)])
+    tool.main()
+    table = capsys.readouterr().out.partition('photos/s')[2].splitlines()[1:5]
+    found = [float(line[18:].split()[0]) for line in table]
+    assert found[0] < found[1] < found[2] and len(found) == 4
+    picture = np.asarray(Image.open(run / 'miniature.png'))
+    assert picture.shape[0] > 5 * 128 and picture.shape[1] > 6 * 128
