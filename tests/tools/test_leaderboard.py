@@ -16,6 +16,7 @@ from _leaderboard.measure import (
     CONFIGS,
     TOWERS,
     base_of,
+    config_of,
     measure_scenes,
     student_of,
     train_student,
@@ -24,12 +25,14 @@ from _leaderboard.measure import (
 )
 from _leaderboard.options import (
     FAMILIES,
+    MEASURED,
     PROXY,
     RESNET,
     RESNET_128,
     RESNET_FAMILIES,
     SWITCHES,
     SWITCHES_WRITTEN,
+    prior,
     proxyclip,
 )
 from _leaderboard.page import gain, page_of_scenes, settings, spread
@@ -159,3 +162,9 @@ def test_the_kept_figures_are_whole():
         kept = json.loads(path.read_text())
         assert {'scenes', 'iterations'} < set(kept)
         assert all(0 < value <= 100 for key, value in kept.items() if key.startswith('['))
+
+
+def test_a_prior_minus_means_gets_those_of_its_seed(tmp_path):
+    (tmp_path / 'mean_similarity_rn_0.npy').touch()
+    config = config_of('rn', 0, prior(tau=1.0, mean_similarity=MEASURED), tmp_path)
+    assert config.model.class_weight.mean_similarity == f'{tmp_path}/mean_similarity_rn_0.npy'

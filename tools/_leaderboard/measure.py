@@ -62,12 +62,12 @@ def measure_scenes(
 def config_of(tower: str, seed: int, options: Options, folder: Path) -> Config:
     """Load the config of a seed's MaskCLIP, with the seed's files."""
     options = with_proxy(seed, options, folder)
-    weights = {'model.backbone.pretrained': weights_of(tower, seed, folder)}
-    config = load_config(base_of(tower), {**options, **weights})
-    weight = config.get('class_weight') or {}
+    weight = options.get('class_weight', {})
     if weight.get('mean_similarity') == MEASURED:
-        weight['mean_similarity'] = mean_similarity(tower, seed, folder)
-    return config
+        means = mean_similarity(tower, seed, folder)
+        options['class_weight'] = dict(weight, mean_similarity=means)
+    weights = {'model.backbone.pretrained': weights_of(tower, seed, folder)}
+    return load_config(base_of(tower), {**options, **weights})
 
 
 def measure_retrieval(tower: str, seed: int, *, folder: Path) -> float:
