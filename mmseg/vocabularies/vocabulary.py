@@ -6,11 +6,13 @@
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmseg.errors import UserError
 from mmseg.utils import nearest
@@ -18,6 +20,15 @@ from mmseg.utils import nearest
 DATA = Path(__file__).parent / 'data'
 COLOUR = re.compile(r'#([0-9a-fA-F]{6})$')
 Colour = tuple[int, int, int]  # RGB in 0..255
+
+# Each is the farthest in CIEDE2000 from white, black, grey and the colours before it, as in
+# Glasbey et al., "Colour displays for categorical images", Color Research & Application 2007.
+DISTINCT = """
+0000ff 00dd00 990000 ff9900 ff11ff 005500 ff9999 00cccc 99aaff 991166 775500 999900
+006666 ff3300 0066aa 339966 ffbbff 554444 8866aa ff0077 bbcc99 00bbff aa7755 eeccaa
+eecc00 aabbbb 995555 444477 667733 bbaabb 00eeaa bb7799 555544 0088aa aa00dd 5577ff
+bbdd22 bb88ee aa9977 dd0033 ff8855 776677 bb8800 449900 990033 009999 994400 889977
+"""
 
 
 @dataclass(frozen=True)
@@ -115,12 +126,13 @@ def label_difference(labels: Sequence[str], expected: Sequence[str], name: str) 
 def parse_vocabulary(lines: Iterable[str], name: str) -> Vocabulary:
     """Parse lines of text; missing colours are taken from `distinct_palette`."""
     rows = [_parse_line(line.strip()) for line in lines if line.strip()]
-    colours = distinct_palette(len(rows))
+    given = [colour for _, _, colour in rows if colour]
+    spare = iter(distinct_palette(len(rows) - len(given), given))
     return Vocabulary(
         name,
         labels=tuple(label for label, _, _ in rows),
         prompts=tuple(prompts for _, prompts, _ in rows),
-        palette=tuple(colour or colours[i] for i, (_, _, colour) in enumerate(rows)),
+        palette=tuple(colour or next(spare) for _, _, colour in rows),
     )
 
 
@@ -129,15 +141,43 @@ def _parse_line(line: str) -> tuple[str, tuple[str, ...], Colour | None]:
     colour = None
     if match := COLOUR.search(line):
         line = line[: match.start()]
-        red, green, blue = bytes.fromhex(match[1])
-        colour = red, green, blue
+        colour = _rgb(match[1])
     label, _, words = line.rpartition(':')
     prompts = tuple(word.strip() for word in words.split('|'))
     return label.strip() or prompts[0], prompts, colour
 
 
-def distinct_palette(n: int) -> tuple[Colour, ...]:
-    """List n different colours: PASCAL VOC's colour map without its first, black.
+def distinct_palette(n: int, taken: Sequence[Colour] = ()) -> tuple[Colour, ...]:
+    """List n different colours: `DISTINCT`, then PASCAL VOC's colour map.
+
+    Args:
+        taken: colours to stay away from; the nearest of `DISTINCT` come last.
+    """
+    colours = [_rgb(digits) for digits in DISTINCT.split()]
+    colours = [colour for colour in colours if colour not in taken]
+    if taken:
+        gaps = np.linalg.norm(_lab(colours)[:, None] - _lab(taken), axis=2).min(axis=1)
+        colours = [colours[i] for i in np.argsort(-gaps, kind='stable')]
+    known = {*colours, *taken}
+    colours += [c for c in _voc_colours(n + len(known)) if c not in known]
+    return tuple(colours[:n])
+
+
+def _rgb(digits: str) -> Colour:
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
+
+
+def _lab(colours: Sequence[Colour]) -> np.ndarray:
+    """Convert (C) colours to CIELAB, (C, 3)."""
+    import cv2
+
+    row = np.array([colours], np.float32) / 255
+    return np.asarray(cv2.cvtColor(row, cv2.COLOR_RGB2LAB))[0]
+
+
+def _voc_colours(n: int) -> Iterator[Colour]:
+    """Yield PASCAL VOC's colour map without its first, black.
 
     The bits of an index go to red, green and blue in turn, to the highest bit first.
     """
@@ -145,7 +185,7 @@ def distinct_palette(n: int) -> tuple[Colour, ...]:
     def channel(index: int, offset: int) -> int:
         return sum((index >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(8))
 
-    return tuple((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(1, n + 1))
+    return ((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(1, n + 1))
 
 
 def list_vocabularies() -> list[str]:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from torchvision.models import _meta
 
@@ -162,12 +163,42 @@ def test_a_line_is_label_prompts_colour():
     words = parse_vocabulary(['puppy: dog | young dog  #0a0B0c', '', 'sky'], 'mine')
     assert words.labels == ('puppy', 'sky')
     assert words.prompts == (('dog', 'young dog'), ('sky',))
-    assert words.palette == ((10, 11, 12), distinct_palette(2)[1])
+    assert words.palette == ((10, 11, 12), *distinct_palette(1, [(10, 11, 12)]))
 
 
-def test_palette_is_vocs_and_never_repeats():
-    assert distinct_palette(3) == ((128, 0, 0), (0, 128, 0), (128, 128, 0))
+def smallest_difference(palette):
+    """The smallest CIEDE2000 of two colours."""
+    color = pytest.importorskip('skimage.color')
+    lab = color.rgb2lab(np.array(palette) / 255)
+    return (color.deltaE_ciede2000(lab[:, None], lab[None]) + 999 * np.eye(len(lab))).min()
+
+
+def test_each_colour_is_the_farthest_from_those_before():
+    color = pytest.importorskip('skimage.color')
+    steps = np.arange(0, 256, 17)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing='ij'), axis=-1).reshape(-1, 3)
+    lab = color.rgb2lab(grid / 255)
+    inside = (lab[:, 0] > 30) & (lab[:, 0] < 85)
+    grid, lab = grid[inside], lab[inside]
+    palette = distinct_palette(48)
+    distance = np.full(len(lab), np.inf)
+    for i, colour in enumerate([(255, 255, 255), (0, 0, 0), (128, 128, 128), *palette]):
+        if i >= 3:
+            assert colour == tuple(grid[distance.argmax()])
+        new = color.deltaE_ciede2000(lab, color.rgb2lab(np.array([colour]) / 255))
+        distance = np.minimum(distance, new)
+    assert smallest_difference(palette[:20]) > 21  # 4.5 of VOC's first 20
+    assert smallest_difference(palette) > 13
+    assert smallest_difference(load_vocabulary('miniature').palette) > 16
+
+
+def test_colours_never_repeat_and_stay_away_from_those_taken():
     assert len(set(distinct_palette(600))) == 600
+    taken = load_vocabulary('voc_21').palette
+    first, *_ = apart = distinct_palette(600, taken)
+    assert not {*taken} & {*apart} and len(set(apart)) == 600
+    assert first == distinct_palette(1, taken)[0]
+    assert (0, 0, 255) == distinct_palette(48, [(0, 0, 240)])[-1]  # the nearest comes last
 
 
 @pytest.mark.parametrize(
