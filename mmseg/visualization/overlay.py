@@ -55,14 +55,19 @@ def shares_of(labels: np.ndarray, num_classes: int) -> dict[int, float]:
 def with_names(picture: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Write each class's name into its largest region, where it fits: -> (H, W, 3)."""
     image, size = Image.fromarray(picture), size_for(*labels.shape)
-    draw = ImageDraw.Draw(image)
+    draw, written = ImageDraw.Draw(image), np.zeros(labels.shape, bool)
     for i, share in shares_of(labels, len(names)).items():
         if share < NAMED_SHARE:
             continue
         text, font = legible(names[i], size)
         left, top, right, bottom = font.getbbox(text, stroke_width=2)
-        corner = _inside(labels == i, round(right - left), round(bottom - top))
-        if corner is not None:
+        width, height = round(right - left), round(bottom - top)
+        corner = _inside(labels == i, width, height)
+        if corner is None:
+            continue
+        box = np.s_[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
+        if not written[box].any():  # names of neighbours do not overlap
+            written[box] = True
             draw.text(
                 (corner[0] - left, corner[1] - top),
                 text,

@@ -12,6 +12,7 @@ from PIL import Image
 from test_tools import run_test
 
 from mmseg.errors import UserError
+from mmseg.utils.images import label_image
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):
@@ -122,6 +123,21 @@ def test_bars_are_each_runs_own(tmp_path):
     tool.draw_bars(axis, rows, ['a', 'b'])
     assert [bar.get_height() for bar in axis.patches] == [50, 0, 50, 20]
     assert [label.get_text() for label in axis.get_xticklabels()] == ['dog', 'sky']
+
+
+def test_label_maps_have_a_legend(tmp_path):
+    tool = load_tool('analysis/compare_runs')
+    red, blue = (200, 0, 0), (0, 0, 200)
+    label_image(np.uint8([[2, 0], [255, 2]]), [red, (0, 200, 0), blue]).save(tmp_path / 'a.png')
+    picture, colours = tool.label_map(tmp_path, 'a')
+    assert picture[0].tolist() == [[*blue], [*red]]
+    assert colours == {0: red, 2: blue, 255: (255, 255, 255)}
+    axis = Figure().add_subplot()
+    tool.draw_legend(axis, colours, ['sky', 'dog', 'cat'])
+    shown = zip(axis.get_legend().get_texts(), axis.get_legend().get_patches(), strict=True)
+    named = {text.get_text(): patch.get_facecolor()[:3] for text, patch in shown}
+    assert list(named) == ['sky', 'cat', 'no class']
+    assert named['cat'] == pytest.approx((0, 0, 200 / 255))
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):

@@ -35,6 +35,16 @@ def test_a_name_that_does_not_fit_is_left_out():
     assert _inside(ring, 20, 12) is None
 
 
+def test_names_of_neighbours_do_not_overlap():
+    left, _, right, _ = legible('mmmm', 13)[1].getbbox('mmmm', stroke_width=2)
+    width = round(0.95 * (right - left))  # each name reaches into both neighbours
+    labels = np.repeat(np.uint8([0, 1, 2, 0]), width)[None].repeat(200, axis=0)
+    plain, long = np.zeros((*labels.shape, 3), np.uint8), 99 * 'x'
+    first = with_names(plain, labels, (long, 'mmmm', long))
+    assert first.any() and with_names(plain, labels, (long, long, 'mmmm')).any()
+    assert np.array_equal(with_names(plain, labels, (long, 'mmmm', 'mmmm')), first)
+
+
 def test_outlines_stand_between_regions():
     labels = two_regions()
     found = blend(np.zeros((240, 320, 3), np.uint8), labels, PALETTE)

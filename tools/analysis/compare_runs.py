@@ -6,7 +6,7 @@ python tools/analysis/compare_runs.py WORK_DIR_A WORK_DIR_B --names MaskCLIP '+ 
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,26 +53,51 @@ def main() -> None:
 
     runs = [newest_result(folder) for folder in args.work_dirs]
     rows = len(args.labels)
-    figure = Figure(figsize=(11, 3.5 + 2 * rows), layout='constrained')
-    grid = figure.add_gridspec(rows + 1, max(len(args.photos), 1), height_ratios=[*[1] * rows, 1.6])
+    figure = Figure(figsize=(11, 3.5 + 2.3 * rows), layout='constrained')
+    heights = [*[1] * rows, *[0.3] * bool(rows), 1.6]
+    grid = figure.add_gridspec(len(heights), max(len(args.photos), 1), height_ratios=heights)
+    colours: dict[int, tuple[int, ...]] = {}
     for row, folder in enumerate(args.labels):
         for column, photo in enumerate(args.photos):
             axis = figure.add_subplot(grid[row, column])
-            axis.imshow(label_map(folder, photo))
+            picture, shown = label_map(folder, photo)
+            colours |= shown
+            axis.imshow(picture)
             axis.set(xticks=[], yticks=[], xlabel=photo if row == rows - 1 else '')
             axis.set_ylabel('' if column else args.names[row], fontsize=12)
+    if rows:
+        draw_legend(figure.add_subplot(grid[-2, :]), colours, list(runs[0][1]))
     draw_bars(figure.add_subplot(grid[-1, :]), runs, args.names)
     write_image(figure, args.out, dpi=110)
     print(f'written to {args.out}')
 
 
-def label_map(folder: str, photo: str) -> np.ndarray:
-    """Read the label PNG of a photo as (H, W, 3), in its palette's colours."""
-
+def label_map(folder: str, photo: str) -> tuple[np.ndarray, dict[int, tuple[int, ...]]]:
+    """Read the label PNG of a photo: (H, W, 3), and the colour of each class in it."""
     path = Path(folder) / f'{photo}.png'
     if not path.is_file():
         raise UserError(f'no such labels: {path}; tools/test.py --out writes them')
-    return np.asarray(read_image(path, lambda image: image.convert('RGB')))
+    labels = read_image(path, np.asarray)
+    picture = np.asarray(read_image(path, lambda image: image.convert('RGB')))
+    classes, first = np.unique(labels, return_index=True)
+    return picture, dict(zip(classes.tolist(), map(tuple, picture.reshape(-1, 3)[first].tolist())))
+
+
+def draw_legend(axis: 'Axes', colours: Mapping[int, tuple[int, ...]], names: Sequence[str]) -> None:
+    """Name the colours of the label maps, in the order of the classes."""
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(
+            facecolor=np.array(colours[i]) / 255,
+            edgecolor='#222222',
+            linewidth=0.5,
+            label=names[i] if i < len(names) else 'no class',
+        )
+        for i in sorted(colours)
+    ]
+    axis.axis('off')
+    axis.legend(handles=handles, loc='center', ncols=8, frameon=False, handlelength=1)
 
 
 def newest_result(folder: str | Path) -> tuple[float, dict[str, float]]:

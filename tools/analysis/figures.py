@@ -77,11 +77,11 @@ def draw_scaling(results: Path) -> 'Figure':
                 axis.errorbar(x, middle, bars, color=colour, marker='o', capsize=3, label=way)
             for at, _, value, _ in points:
                 text = f'{value:.0f}' if value >= 100 else f'{value:.2g}'
-                axis.annotate(text, (at, value), (0, 7), textcoords='offset points', ha='center')
+                axis.annotate(text, (at, value), (-5, 5), textcoords='offset points', ha='right')
         axis.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.15 * axis.get_ylim()[1]))
         axis.spines[['top', 'right']].set_visible(False)
         axis.set_xticks(sorted({r[name] for r in records}))
-        axis.margins(x=0.12)
+        axis.margins(x=0.15)
         axis.legend(frameon=False, loc='upper left')
     return figure
 
@@ -101,10 +101,12 @@ def draw_fast_path(results: Path) -> 'Figure':
     kept = json.loads((results / 'fast_path.json').read_text())
     fast, plain = kept['loss_fast'], kept['loss_plain']
     figure, (above, below) = new_axes(2, 1, (7, 5), sharex=True, height_ratios=(3, 1))
+    above.plot(fast, '0.75', linewidth=0.8)
+    above.plot(plain, '0.75', linewidth=0.8, label='each iteration')
     for losses, name, style in ((plain, 'plain PyTorch', 'C0-'), (fast, 'fast path', 'C1--')):
-        above.plot(losses, style, alpha=0.25, linewidth=0.8)
         mean = np.convolve(losses, np.ones(WINDOW) / WINDOW, 'valid')
-        above.plot(np.arange(WINDOW - 1, len(losses)), mean, style, label=name)
+        label = f'{name}, mean of {WINDOW}'
+        above.plot(np.arange(WINDOW - 1, len(losses)), mean, style, label=label)
     above.set_ylabel('loss')
     above.legend()
     below.semilogy(np.maximum(np.abs(np.subtract(fast, plain)), 1e-8), 'C2', linewidth=0.8)
