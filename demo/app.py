@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import re
 import socket
 import sys
 import tempfile
@@ -80,14 +81,15 @@ def compare(
 
 def in_shared_colours(results: 'Mapping[str, Segmentation]') -> 'dict[str, Segmentation]':
     """Give each class name one colour in all results; the last result keeps its colours."""
-
     colours: dict[str, Any] = {}
-    owned = [colour for result in results.values() for colour in result.palette]
-    spare = (colour for colour in distinct_palette(2 * len(owned)) if colour not in owned)
-    for result in reversed(list(results.values())):
+    owned = [result for result in results.values()][-1].palette
+    size = sum(len(result.names) for result in results.values())
+    spare = iter(distinct_palette(size, owned))
+    for i, result in enumerate(reversed(list(results.values()))):
         for name, colour in zip(result.names, result.palette, strict=True):
             if name not in colours:
-                colours[name] = next(spare) if colour in colours.values() else colour
+                kept = i == 0 or name == 'background'
+                colours[name] = colour if kept else next(spare)
     return {
         title: replace(result, palette=tuple(colours[name] for name in result.names))
         for title, result in results.items()
@@ -140,6 +142,28 @@ def example_scene() -> np.ndarray:
     return scene.repeat(4, axis=0).repeat(4, axis=1)
 
 
+def answer(
+    base: 'Segmenter | None',
+    student: 'Segmenter | None',
+    max_pixels: int,
+    path: str | None,
+    *settings: Any,
+) -> dict[str, Any] | None:
+    """Return what `viewer.js` shows: None without a photo, `compare`, or the `problem` in words."""
+    from mmseg.datasets.reading import read_photo
+
+    cure = ' Choose another photo.'
+    try:
+        if not path:
+            return None
+        photo, cure = read_photo(path, max_pixels=max_pixels), ''
+        return compare(base, student, photo, *settings)
+    except UserError as error:
+        text = str(error).replace(str(path), Path(path).name)
+        text = re.sub(r'(?<!\S)/\S*/', '', text)  # folders of this machine
+        return dict(problem=f'Not segmented: {text}.{cure}')
+
+
 def build_page(
     base: 'Segmenter | None', student: 'Segmenter | None', max_pixels: int, *, miniature: bool
 ) -> 'Blocks':
@@ -151,42 +175,39 @@ def build_page(
     import gradio as gr
 
     from mmseg.datasets.miniature import LABELS
-    from mmseg.datasets.reading import read_photo
-
-    def answer(path: str, *settings: Any) -> str:
-        try:
-            photo = path and read_photo(path, max_pixels=max_pixels)
-            return json.dumps(photo and compare(base, student, photo, *settings))
-        except UserError as error:
-            text = str(error).replace(str(path), Path(path).name)
-            raise gr.Error(text, duration=None, print_exception=False) from error
 
     models = MODELS[: 2 * bool(base)] + MODELS[2:] * bool(student)
     words = ', '.join(LABELS if miniature else ('person', 'dog', 'grass', 'sky', 'building'))
-    with gr.Blocks(title='MaskCLIP', analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    of_base = dict(visible=base is not None)  # a student has its own classes
+    options = dict(title='MaskCLIP', analytics_enabled=False, fill_width=True)
+    with gr.Blocks(**options, delete_cache=(600, 3600)) as page:
         gr.Markdown(_about(base, student, miniature))
         with gr.Row():
-            with gr.Column(scale=1, min_width=280):
+            with gr.Column(scale=1, min_width=260, elem_id='controls'):
                 sources = ['upload', 'clipboard']
-                photo = gr.Image(label='photo', type='filepath', image_mode=None, sources=sources)
-                draw = gr.Button('draw a scene of its world', size='sm', visible=miniature)
-                with gr.Column(visible=base is not None):  # a student has its own classes
-                    classes = gr.Textbox(words, label='classes', info='a | b: synonyms', lines=3)
-                    background = gr.Textbox('', label='background', info='together one class more')
-                    asked = gr.CheckboxGroup(models, value=models, label='side by side')
-                    tau = gr.Slider(0.05, 2, 1, step=0.05, label='tau of the class weight')
-                threshold = gr.Slider(0, 1, 0, step=0.01, label='less probable: no class')
-                go = gr.Button('segment', variant='primary')
-            with gr.Column(scale=3):
+                photo = gr.Image(label='Photo', type='filepath', height=180, sources=sources)
+                photo.preprocess = lambda upload: upload and upload.path  # `answer` opens the file
+                draw = gr.Button('Draw a scene of its world', size='sm', visible=miniature)
+                info = 'separated by commas; a | b are synonyms'
+                classes = gr.Textbox(words, label='Classes', info=info, lines=2, **of_base)
+                go = gr.Button('Segment', variant='primary')
+                with gr.Column(elem_id='settings'):
+                    info = 'words of one class more'
+                    background = gr.Textbox('', label='Background', info=info, **of_base)
+                    asked = gr.CheckboxGroup(models, value=models, label='Side by side', **of_base)
+                    info = 'less: a stronger weight'
+                    tau = gr.Slider(0.05, 2, 1, step=0.05, label='Tau', info=info, **of_base)
+                    info = 'below it: no class'
+                    threshold = gr.Slider(0, 1, 0, step=0.01, label='Threshold', info=info)
+            with gr.Column(scale=3, elem_id='pictures'):
                 view = gr.HTML(
-                    html_template='<div class="viewer">The pictures come here.</div>',
-                    css_template=(HERE / 'viewer.css').read_text(),
+                    html_template='<div class="viewer">The label maps appear here.</div>',
                     js_on_load=(HERE / 'viewer.js').read_text(),
                 )
         events = [go.click, photo.change, classes.submit, background.submit, asked.input]
         gr.on(
             [*events, tau.change, threshold.change],
-            answer,
+            lambda *inputs: json.dumps(answer(base, student, max_pixels, *inputs)),
             inputs=[photo, classes, background, asked, tau, threshold],
             outputs=view,
             trigger_mode='always_last',
@@ -203,12 +224,12 @@ def _about(base: 'Segmenter | None', student: 'Segmenter | None', miniature: boo
     lines = ['Labels by MaskCLIP: dense features of CLIP, no annotation.']
     if miniature:
         lines = [
-            'This is the **miniature**, which knows only the words of its rendered world; '
-            'for photos fetch CLIP: `maskclip download_weights --models ViT-B-16 --students`.'
+            'This **miniature** knows only the words of its rendered world. '
+            'For photos, fetch CLIP: `maskclip download_weights --models ViT-B-16 --students`'
         ]
     if student:
-        lines.append(f'The student knows its {len(student.vocabulary)} classes.')
-    return f'## Any photo into any words\n{" ".join(lines)}'
+        lines.insert(0, f'The student knows its {len(student.vocabulary)} classes.')
+    return f'## Any photo, any words\n{" ".join(lines)}'
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -266,6 +287,7 @@ def application(page: 'Blocks', args: argparse.Namespace) -> Guard:
         server_name=args.host,
         server_port=args.port,
         max_file_size=f'{args.max_megabytes}mb',
+        css=(HERE / 'viewer.css').read_text(),
         theme=gr.themes.Default(font='system-ui', font_mono='monospace'),
         footer_links=[],
         run_history=False,

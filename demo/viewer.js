@@ -82,7 +82,9 @@ const figureOf = (panel, width, height) => {
   const link = make('a', { href: panel.labels, download: file, textContent: 'label PNG' });
   const stage = make('div', { className: 'stage' }, [panel.canvas, panel.spot]);
   const title = make('figcaption', { textContent: panel.title });
-  return make('figure', {}, [title, stage, panel.reading, link]);
+  const figure = make('figure', {}, [title, stage, panel.reading, link]);
+  figure.style.maxWidth = `calc(70vh * ${width / height})`; // a tall photo fits the screen
+  return figure;
 };
 
 // Classes that any picture has, largest first; those that none has come last, paler.
@@ -117,10 +119,17 @@ const legendOf = (panels, repaint) => {
   return make('table', { className: 'legend' }, [head, ...rows]);
 };
 
+// On a phone the pictures lie below the words.
+const intoView = (viewer) => {
+  if (viewer.getBoundingClientRect().top > 0.7 * window.innerHeight) viewer.scrollIntoView();
+};
+
 const show = async (viewer, answer) => {
   const mine = ++turn;
-  if (!answer) {
-    viewer.replaceChildren('The pictures come here.');
+  if (!answer || answer.problem) {
+    const problem = () => make('p', { className: 'problem', role: 'alert', textContent: answer.problem });
+    viewer.replaceChildren(answer ? problem() : 'The label maps appear here.');
+    intoView(viewer);
     return;
   }
   const { width, height, panels } = answer;
@@ -149,6 +158,7 @@ const show = async (viewer, answer) => {
   const bar = make('div', { className: 'bar' }, [switchAll('show all', true), switchAll('none', false)]);
   viewer.replaceChildren(make('div', { className: 'panels' }, figures), bar, legend);
   repaint(null);
+  intoView(viewer);
 };
 
 watch('value', () => show(element.querySelector('.viewer'), JSON.parse(props.value)));

@@ -90,5 +90,7 @@ def names_of(classes: str | Iterable[str]) -> list[str]:
             )
     names = [' '.join(name.split()) for name in names]
     if '' in names:
-        raise UserError(f'an empty class name in {", ".join(map(repr, names))}')
+        raise UserError(
+            f'an empty class name in {", ".join(map(repr, names))}; is a comma too many?'
+        )
     return names

@@ -1,5 +1,6 @@
 """Open image files of photo formats, whatever their suffix, and make images of labels."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -49,9 +50,20 @@ def read_image(
             f'the image {path} has more than {most:.0f} megapixels; shrink it, or cut it into tiles'
         ) from error
     except Exception as error:  # Pillow's errors about damaged files have no common type
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = f'no image of {", ".join(FORMATS)}' if unknown else reason_of(error)
+        reason = 'the file is empty' if _is_empty(path, file) else _fault(error)
         raise UserError(f'the image {path} cannot be read: {reason}') from error
+
+
+def _is_empty(path: str | Path, file: BinaryIO | None) -> bool:
+    return file is None and os.path.isfile(path) and not os.path.getsize(path)
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f'no image of {", ".join(FORMATS)}'
+    if getattr(error, 'errno', None) or isinstance(error, MemoryError):
+        return reason_of(error)
+    return f'it is damaged or cut off ({reason_of(error)})'
 
 
 def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:

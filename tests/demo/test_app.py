@@ -4,7 +4,6 @@ import base64
 import importlib.util
 import io
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, load_tool
 from PIL import Image
 
 from mmseg.apis import init_model, segment
@@ -24,6 +23,7 @@ from mmseg.apis.result import Segmentation
 from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.datasets.reading import read_photo
 from mmseg.errors import UserError
+from mmseg.vocabularies import distinct_palette
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
 
@@ -92,8 +92,8 @@ def test_a_student_alone(app, student_file):
     assert base is None and len(answer['panels'][0]['names']) == 14
     page = app.build_page(base, student, 10**6, miniature=False)
     blocks = {getattr(block, 'label', None): block for block in page.blocks.values()}
-    assert blocks['side by side'].value == ['student']
-    assert not blocks['classes'].parent.parent.visible  # of a form of text boxes
+    assert blocks['Side by side'].value == ['student']
+    assert not blocks['Classes'].visible and blocks['Threshold'].visible
 
 
 def test_a_name_has_one_colour_in_all_pictures(app):
@@ -106,7 +106,11 @@ def test_a_name_has_one_colour_in_all_pictures(app):
     shared = app.in_shared_colours(results)
     assert list(shared) == ['a', 'b'] and shared['b'].palette == (red,)
     sky, dog, cat = shared['a'].palette
-    assert (dog, cat) == (green, red) and sky not in (red, green)
+    assert cat == red and (sky, dog) == distinct_palette(2, [red])  # far from red
+    assert app.in_shared_colours(dict(a=result(('sky',), green)))['a'].palette == (green,)
+    grey = (128, 128, 128)
+    shared = app.in_shared_colours(dict(a=result(('background',), grey), b=result(('cat',), red)))
+    assert shared['a'].palette == (grey,)
 
 
 def test_large_photos_travel_small(app, model):
@@ -226,15 +230,49 @@ def test_bodies_have_a_size_and_clients_a_share(client):
 
 
 def test_an_upload_is_opened_as_a_photo_alone(app, model, tmp_path, monkeypatch):
-    pytest.importorskip('gradio')
+    gradio = pytest.importorskip('gradio')
     started = []
     monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *_, **__: started.append('gs'))
     scene().save(tmp_path / 'a.jpg', 'EPS')
     page = app.build_page(model, None, 10**6, miniature=True)
-    answer = next(block.fn for block in page.fns.values() if block.name == 'answer')
-    with pytest.raises(Exception, match='a.jpg cannot be read: no image of JPEG'):
-        answer(str(tmp_path / 'a.jpg'), 'sky', '', ['MaskCLIP'], 1.0, 0.0)
-    assert started == []
+    (photo,) = (block for block in page.blocks.values() if isinstance(block, gradio.Image))
+    path = photo.preprocess(gradio.data_classes.ImageData(path=str(tmp_path / 'a.jpg')))
+    problem = problem_of(app, model, path)
+    assert problem.startswith('Not segmented: the image a.jpg cannot be read: no image of JPEG')
+    assert started == [] and photo.preprocess(None) is None
+
+
+def problem_of(app, model, path, words='sky'):
+    return app.answer(model, None, 10**6, path, words, '', ['MaskCLIP'], 1.0, 0.0)['problem']
+
+
+def test_a_broken_photo_is_named_in_plain_words(app, model, tmp_path):
+    scene().save(tmp_path / 'a.jpg')
+    whole = (tmp_path / 'a.jpg').read_bytes()
+    for content, words in {
+        b'': 'the file is empty',
+        b'no photo': 'no image of JPEG, PNG',
+        whole[: len(whole) // 2]: 'it is damaged or cut off (image file is truncated',
+        whole[:30]: 'it is damaged or cut off (Truncated File Read)',
+    }.items():
+        (tmp_path / 'a.jpg').write_bytes(content)
+        problem = problem_of(app, model, str(tmp_path / 'a.jpg'))
+        assert problem.startswith(f'Not segmented: the image a.jpg cannot be read: {words}')
+        assert problem.endswith('. Choose another photo.')
+    Image.new('1', (1, 20_000_000)).save(tmp_path / 'a.png')
+    problem = problem_of(app, model, str(tmp_path / 'a.png'))
+    assert problem.startswith('Not segmented: the image a.png is 1x20000000; at most 1 megapixels')
+
+
+def test_missing_words_are_said_without_folders_of_this_machine(app, model, tmp_path):
+    scene().save(tmp_path / 'a.png')
+    for words, problem in {
+        '': 'no class is named; give one or more words',
+        'sky,,moon': "an empty class name in 'sky', '', 'moon'; is a comma too many?",
+        'dog': 'miniature-rn.safetensors never learned the words dog;',
+    }.items():
+        found = problem_of(app, model, str(tmp_path / 'a.png'), words)
+        assert found.startswith(f'Not segmented: {problem}')
 
 
 @pytest.fixture(scope='module')
@@ -247,7 +285,7 @@ def served(tmp_path_factory):
     environment = dict(os.environ, TMPDIR=str(folder))
     process = subprocess.Popen(list(map(str, command)), env=environment, cwd=folder)
     address = f'http://127.0.0.1:{port}'
-    for _ in range(120):
+    for _ in range(480):  # seconds on a quiet machine
         try:
             urllib.request.urlopen(address, timeout=5)
             break
@@ -264,11 +302,10 @@ def served(tmp_path_factory):
 @pytest.fixture(scope='module')
 def chromium():
     """Path of a Chromium; the tests that need one are skipped without it."""
-    pytest.importorskip('playwright')
-    path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser'))), None)
-    if path is None:
-        pytest.skip("needs a Chromium, such as Debian's: apt-get install chromium")
-    return path
+    try:
+        return load_tool('analysis/screenshots').find_chromium()
+    except UserError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -335,6 +372,56 @@ def test_toggle_and_other_words_and_tau(page, tmp_path):
     page.wait_for_function(f'{weighed} != {before!r}')
 
 
+OVERLAPS = """() => {  // pairs of texts, or of a text and a field, that lie on one another
+  const seen = [], pairs = [];
+  const visible = (e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+  const add = (text, boxes) => {
+    for (const b of boxes) if (b.width > 1 && b.height > 1) seen.push([text, b]);
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const node = texts.currentNode, range = document.createRange();
+    if (!node.data.trim() || !visible(node.parentElement)) continue;
+    range.selectNodeContents(node);
+    add(node.data.trim(), range.getClientRects());
+  }
+  for (const e of document.querySelectorAll('input:not([type=range]), textarea, canvas'))
+    if (visible(e)) add(e.ariaLabel || e.className || e.tagName, [e.getBoundingClientRect()]);
+  seen.forEach(([a, p], i) => seen.slice(i + 1).forEach(([b, q]) => {
+    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+    const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+    if (wide > -2 && high > 3) pairs.push(`${a} / ${b}`);
+  }));
+  return pairs;
+}"""
+
+
+@pytest.mark.parametrize('width, height', [(1400, 900), (1000, 1000), (1000, 700), (390, 844)])
+def test_the_page_fits_its_window(page, width, height, tmp_path):
+    """Words and button are above the fold, and nothing lies on anything else."""
+    page.set_viewport_size(dict(width=width, height=height))
+    button = page.get_by_role('button', name='Segment').bounding_box()
+    assert button['y'] + button['height'] < height
+    scene().save(tmp_path / 'photo.png')
+    page.locator('input[type=file]').first.set_input_files(tmp_path / 'photo.png')
+    page.wait_for_selector('.panels canvas')
+    assert page.evaluate(OVERLAPS) == []
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
+    boxes = [canvas.bounding_box() for canvas in page.locator('.panels canvas').all()]
+    assert (boxes[0]['y'] == boxes[1]['y']) == (width > 700)  # side by side
+    if width < 700:  # the pictures are brought into view, and lie above the settings
+        assert boxes[0]['y'] < height / 2
+        assert boxes[1]['y'] < page.get_by_label('Background').bounding_box()['y']
+
+
+def test_screenshots(served, chromium, tmp_path):
+    scene().save(tmp_path / 'photo.png')
+    tool = load_tool('analysis/screenshots')
+    shots = tool.photograph(served[0], chromium, tmp_path / 'photo.png', 'sky, moon', tmp_path)
+    sizes = [Image.open(path).size for path in shots]
+    assert sizes == [(1400, 900), (390, 844)]
+
+
 def test_mistakes_are_said_in_words(page, tmp_path):
     page.get_by_role('button', name='draw a scene').click()
     page.wait_for_selector('.panels canvas')
@@ -345,6 +432,10 @@ def test_mistakes_are_said_in_words(page, tmp_path):
     page.reload()
     page.locator('input[type=file]').first.set_input_files(tmp_path / 'pixels.png')
     page.get_by_text('pixels.png is 2000x1500; at most 2 megapixels').first.wait_for()
+    (tmp_path / 'text.jpg').write_text('no photo')
+    page.reload()
+    page.locator('input[type=file]').first.set_input_files(tmp_path / 'text.jpg')
+    page.get_by_role('alert').get_by_text('the image text.jpg cannot be read').wait_for()
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / 'bytes.png')
     page.reload()
