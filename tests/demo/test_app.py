@@ -372,26 +372,30 @@ def test_toggle_and_other_words_and_tau(page, tmp_path):
     page.wait_for_function(f'{weighed} != {before!r}')
 
 
-OVERLAPS = """() => {  // pairs of texts, or of a text and a field, that lie on one another
-  const seen = [], pairs = [];
+OVERLAPS = """() => {  // pairs of texts, or of a text and a field, that touch
+  const texts = [], fields = [], pairs = [];
   const visible = (e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true });
-  const add = (text, boxes) => {
-    for (const b of boxes) if (b.width > 1 && b.height > 1) seen.push([text, b]);
+  const add = (list, name, boxes) => {
+    for (const box of boxes) if (box.width > 1 && box.height > 1) list.push([name, box]);
   };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const node = texts.currentNode, range = document.createRange();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode, range = document.createRange();
     if (!node.data.trim() || !visible(node.parentElement)) continue;
     range.selectNodeContents(node);
-    add(node.data.trim(), range.getClientRects());
+    add(texts, node.data.trim(), range.getClientRects());
   }
-  for (const e of document.querySelectorAll('input:not([type=range]), textarea, canvas'))
-    if (visible(e)) add(e.ariaLabel || e.className || e.tagName, [e.getBoundingClientRect()]);
-  seen.forEach(([a, p], i) => seen.slice(i + 1).forEach(([b, q]) => {
+  for (const field of document.querySelectorAll('input:not([type=range]), textarea, canvas'))
+    if (visible(field)) add(fields, field.outerHTML, [field.getBoundingClientRect()]);
+  const compare = ([a, p], [b, q], gap) => {
     const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
     const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-    if (wide > -2 && high > 3) pairs.push(`${a} / ${b}`);
-  }));
+    if (wide > -gap && high > 3) pairs.push(`${a} / ${b}`);
+  };
+  texts.forEach((text, i) => {
+    for (const other of texts.slice(i + 1)) compare(text, other, -1);
+    for (const field of fields) compare(text, field, 2);
+  });
   return pairs;
 }"""
 
@@ -405,6 +409,7 @@ def test_the_page_fits_its_window(page, width, height, tmp_path):
     scene().save(tmp_path / 'photo.png')
     page.locator('input[type=file]').first.set_input_files(tmp_path / 'photo.png')
     page.wait_for_selector('.panels canvas')
+    page.wait_for_function('!document.body.innerText.includes("Loading")')
     assert page.evaluate(OVERLAPS) == []
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     boxes = [canvas.bounding_box() for canvas in page.locator('.panels canvas').all()]
