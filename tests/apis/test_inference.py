@@ -25,7 +25,7 @@ from mmseg.datasets.miniature import LABELS, STUFF, MiniatureDataset
 from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.models import Windows
-from mmseg.vocabularies import load_vocabulary
+from mmseg.vocabularies import distinct_palette, load_vocabulary
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
 THINGS = 'circle, square, triangle, star, ring, cross, heart, moon'
@@ -132,6 +132,12 @@ def test_confidence_is_the_shown_labels(options):
     expected = network.scoring.by_class(queries.detach())
     expected = expected.gather(0, torch.from_numpy(found.labels)[None].long())[0]
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+
+
+def test_a_word_may_name_its_colour():
+    names, palette = words_of(None, 'dog | puppy #ff8800, sky').classes()
+    assert names == ('dog', 'sky')
+    assert palette == ((255, 136, 0), *distinct_palette(1, [(255, 136, 0)]))
 
 
 def test_confidence_behind_pamr_is_of_the_refined_scores():
