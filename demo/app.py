@@ -161,7 +161,7 @@ def answer(
     except UserError as error:
         text = str(error).replace(str(path), Path(path).name)
         text = re.sub(r'(?<!\S)/\S*/', '', text)  # folders of this machine
-        return dict(problem=f'Not segmented: {text}.{cure}')
+        return dict(problem=f'Not segmented: {text}{"" if text.endswith("?") else "."}{cure}')
 
 
 def build_page(

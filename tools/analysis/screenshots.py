@@ -3,7 +3,7 @@
 python tools/analysis/screenshots.py [--photo PHOTO] [--classes WORDS] [options of demo/app.py]
 
 It starts and ends the page. It needs playwright and a Chromium (Debian: apt-get install chromium).
-docs/images shows it with `--student` of the training in docs/user_guide.md.
+docs/images shows the miniature, without options.
 """
 
 import shutil
@@ -25,7 +25,7 @@ WINDOWS = {'app.png': (1400, 900), 'app_phone.png': (390, 844)}  # width, height
 def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('--photo', type=Path, default=ROOT / 'demo' / 'scenes' / 'heart.png')
-    parser.add_argument('--classes', default='heart, ring, grass, sand, brick, sky')
+    parser.add_argument('--classes', default='ring, grass, heart, sand, sky, brick')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'images', help='a folder')
     args, options = parser.parse_known_args()
     if not args.photo.is_file():
@@ -65,7 +65,7 @@ def running_page(options: Sequence[str]) -> Iterator[str]:
 
 
 def photograph(address: str, browser: str, photo: Path, classes: str, out: Path) -> Iterator[Path]:
-    """Type the words, upload the photo, point at the middle of a picture; yield the PNGs."""
+    """Type the words, upload the photo, point at the last picture; yield the PNGs."""
     from playwright.sync_api import sync_playwright
 
     output_dir(out)
@@ -77,7 +77,8 @@ def photograph(address: str, browser: str, photo: Path, classes: str, out: Path)
             page.goto(address)
             page.get_by_label('Classes').fill(classes)
             page.locator('input[type=file]').first.set_input_files(photo)
-            page.locator('.panels canvas').first.hover()
+            page.locator('.panels canvas').last.hover()
+            page.locator('.legend').scroll_into_view_if_needed()
             with atomic_path(out / name) as temporary:
                 page.screenshot(path=temporary)
             yield out / name
