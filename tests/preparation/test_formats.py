@@ -230,7 +230,7 @@ def test_cvat_by_hand(tmp_path):
     assert listed.read_text() == 'a b\n'
     expected = dict(
         SegmentationClass=[[[10, 20, 30], [128, 128, 128], [0, 0, 0]]],
-        SegmentationObject=[[[128, 0, 0], [0, 128, 0], [0, 0, 0]]],
+        SegmentationObject=[[[0, 0, 255], [0, 221, 0], [0, 0, 0]]],
     )
     for folder, pixels in expected.items():
         assert np.array(Image.open(tmp_path / 'cvat' / folder / 'a b.png')).tolist() == pixels
