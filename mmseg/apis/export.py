@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Exported(nn.Module):
         scores = F.interpolate(scores, size, mode='bilinear', align_corners=False)
         for axis, pixels in ((2, height), (3, width)):  # as an item, which multiplies no stride
             kept = torch.scalar_tensor(pixels, dtype=torch.int64).item()
-            scores = scores.narrow(axis, 0, kept)
+            scores = scores.narrow(axis, 0, cast(int, kept))
         return self.network.scoring.by_class(scores)
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from test_tools import run_test
 
 from mmseg.errors import UserError
-from mmseg.utils.images import label_image
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):
@@ -125,19 +124,19 @@ def test_bars_are_each_runs_own(tmp_path):
     assert [label.get_text() for label in axis.get_xticklabels()] == ['dog', 'sky']
 
 
-def test_label_maps_have_a_legend(tmp_path):
-    tool = load_tool('analysis/compare_runs')
-    red, blue = (200, 0, 0), (0, 0, 200)
-    label_image(np.uint8([[2, 0], [255, 2]]), [red, (0, 200, 0), blue]).save(tmp_path / 'a.png')
-    picture, colours = tool.label_map(tmp_path, 'a')
-    assert picture[0].tolist() == [[*blue], [*red]]
-    assert colours == {0: red, 2: blue, 255: (255, 255, 255)}
-    axis = Figure().add_subplot()
-    tool.draw_legend(axis, colours, ['sky', 'dog', 'cat'])
-    shown = zip(axis.get_legend().get_texts(), axis.get_legend().get_patches(), strict=True)
-    named = {text.get_text(): patch.get_facecolor()[:3] for text, patch in shown}
-    assert list(named) == ['sky', 'cat', 'no class']
-    assert named['cat'] == pytest.approx((0, 0, 200 / 255))
+def test_a_photo_beside_the_labels_of_each_model(tmp_path, capsys):
+    scene, miniature = ROOT / 'demo' / 'scenes' / 'heart.png', ROOT / 'configs' / 'miniature'
+    models = ['--models', miniature / 'maskclip_rn.py', miniature / 'maskclip_vit.py']
+    words = ['--classes', 'heart, grass', '--width', 64, '--out', tmp_path / 'a.png']
+    assert run_script('analysis/compare_models', scene, *models, *words) == 0
+    picture = np.asarray(Image.open(tmp_path / 'a.png').convert('RGB'))
+    photo = Image.open(scene).convert('RGB').resize((64, 64))
+    top = len(picture) - 68  # below its titles; 4 are the gap
+    assert np.array_equal(picture[top : top + 64, :64], np.asarray(photo))
+    capsys.readouterr()
+    names = ['--names', 'one']
+    assert run_script('analysis/compare_models', scene, *models, *names, *words) == 1
+    assert capsys.readouterr().err == 'error: 2 --models have 1 --names\n'
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):

@@ -1,12 +1,10 @@
-"""IoU per class of one run of tools/test.py or several, as bars; and the label maps of some photos.
+"""IoU per class of one run of tools/test.py or several, as bars.
 
-python tools/analysis/compare_runs.py WORK_DIR --out bars.png
-python tools/analysis/compare_runs.py WORK_DIR_A WORK_DIR_B --names MaskCLIP '+ class weight' \\
-    --labels LABELS_A LABELS_B --photos 2007_000491 ... --out picture.png
+python tools/analysis/compare_runs.py WORK_DIR [WORK_DIR ...] [--names MaskCLIP ...] --out bars.png
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import read_image, read_json
+from mmseg.utils import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,23 +24,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = documented_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', help='folders with an eval_single_scale_*.json')
     parser.add_argument('--names', nargs='+', help="of the runs; default the folders'")
-    parser.add_argument('--labels', nargs='+', default=[], help="the runs' --out folders")
-    parser.add_argument('--photos', nargs='+', default=[], help='names without suffix')
     parser.add_argument('--out', required=True)
     args = parser.parse_args()
     args.names = args.names or [Path(folder).name for folder in args.work_dirs]
-    _check_numbers(args)
-    return args
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
     runs = len(args.work_dirs)
     if runs > len(COLOURS):
         raise UserError(f'at most {len(COLOURS)} runs go into one picture, not {runs}')
     if len(args.names) != runs:
         raise UserError(f'{len(args.names)} --names for {runs} runs')
-    if len(args.labels) not in (0, runs) or bool(args.labels) != bool(args.photos):
-        raise UserError('--labels and --photos go together, with one folder of labels a run')
+    return args
 
 
 def main() -> None:
@@ -52,52 +42,10 @@ def main() -> None:
     from mmseg.apis.result import write_image
 
     runs = [newest_result(folder) for folder in args.work_dirs]
-    rows = len(args.labels)
-    figure = Figure(figsize=(11, 3.5 + 2.3 * rows), layout='constrained')
-    heights = [*[1] * rows, *[0.3] * bool(rows), 1.6]
-    grid = figure.add_gridspec(len(heights), max(len(args.photos), 1), height_ratios=heights)
-    colours: dict[int, tuple[int, ...]] = {}
-    for row, folder in enumerate(args.labels):
-        for column, photo in enumerate(args.photos):
-            axis = figure.add_subplot(grid[row, column])
-            picture, shown = label_map(folder, photo)
-            colours |= shown
-            axis.imshow(picture)
-            axis.set(xticks=[], yticks=[], xlabel=photo if row == rows - 1 else '')
-            axis.set_ylabel('' if column else args.names[row], fontsize=12)
-    if rows:
-        draw_legend(figure.add_subplot(grid[-2, :]), colours, list(runs[0][1]))
-    draw_bars(figure.add_subplot(grid[-1, :]), runs, args.names)
+    figure = Figure(figsize=(11, 3.5), layout='constrained')
+    draw_bars(figure.add_subplot(), runs, args.names)
     write_image(figure, args.out, dpi=110)
     print(f'written to {args.out}')
-
-
-def label_map(folder: str, photo: str) -> tuple[np.ndarray, dict[int, tuple[int, ...]]]:
-    """Read the label PNG of a photo: (H, W, 3), and the colour of each class in it."""
-    path = Path(folder) / f'{photo}.png'
-    if not path.is_file():
-        raise UserError(f'no such labels: {path}; tools/test.py --out writes them')
-    labels = read_image(path, np.asarray)
-    picture = np.asarray(read_image(path, lambda image: image.convert('RGB')))
-    classes, first = np.unique(labels, return_index=True)
-    return picture, dict(zip(classes.tolist(), map(tuple, picture.reshape(-1, 3)[first].tolist())))
-
-
-def draw_legend(axis: 'Axes', colours: Mapping[int, tuple[int, ...]], names: Sequence[str]) -> None:
-    """Name the colours of the label maps, in the order of the classes."""
-    from matplotlib.patches import Patch
-
-    handles = [
-        Patch(
-            facecolor=np.array(colours[i]) / 255,
-            edgecolor='#222222',
-            linewidth=0.5,
-            label=names[i] if i < len(names) else 'no class',
-        )
-        for i in sorted(colours)
-    ]
-    axis.axis('off')
-    axis.legend(handles=handles, loc='center', ncols=8, frameon=False, handlelength=1)
 
 
 def newest_result(folder: str | Path) -> tuple[float, dict[str, float]]:
