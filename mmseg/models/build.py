@@ -152,9 +152,9 @@ def build_maskclip(
 @builds(CLIPDenseExtractor)
 @validated
 def build_extractor(
-    model: str | Settings,
-    pretrained: str | Path | None,
     *,
+    pretrained: str | Path | None,
+    model: str | Settings | None = None,
     act: Literal['gelu'] | None = None,
     norm_eps: Annotated[float, Interval(ge=1e-12, le=1)] | None = None,
     mean: Channels | None = None,

@@ -306,7 +306,7 @@ def build_vit(tmp_path):
 
     def make(**options):
         torch.manual_seed(0)
-        return build_extractor(str(tmp_path / 'clip.json'), 'random', **options)
+        return build_extractor(model=str(tmp_path / 'clip.json'), pretrained='random', **options)
 
     return make
 
