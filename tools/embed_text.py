@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--config', help='take CLIP, vocabulary and templates from this config')
     add_config_options(parser)
     parser.add_argument('--model', help='an open_clip architecture; default ViT-B-16-quickgelu')
-    parser.add_argument('--pretrained', help='a tag of open_clip, or a file; default openai')
+    parser.add_argument('--pretrained', help='a tag of open_clip, a file or hf:...; default openai')
     parser.add_argument(
         '--vocabulary',
         nargs='+',
@@ -46,10 +46,12 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         from mmseg.engine import load_config
 
         config = load_config(args.config, args.cfg_options)
-        chosen |= {k: config.model.backbone[k] for k in ('model', 'pretrained')}
+        chosen |= {k: config.model.backbone.get(k) for k in ('model', 'pretrained')}
         chosen['vocabulary'] = config.model.vocabulary
         chosen['templates'] = config.model.decode_head.text.get('templates', 'maskclip85')
     named = {key: getattr(args, key) for key in chosen}
+    if str(args.pretrained).startswith('hf:'):  # it names the model too
+        chosen['model'] = None
     if len(named['vocabulary'] or ()) == 1:
         named['vocabulary'] = named['vocabulary'][0]
     return chosen | {key: value for key, value in named.items() if value}

@@ -1,4 +1,4 @@
-"""List the image towers of open_clip: what they are, what they can, and where their weights are.
+"""List the image towers of open_clip, and TIPSv2's: what they are and can, where their weights are.
 
     maskclip teachers [WORDS ...] [--markdown]
 
@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from mmseg.apis.command import documented_parser, run_command
@@ -25,15 +26,22 @@ prior encoder or both: `model.backbone.model` names it, and `pretrained` one of 
 training; photos of any other size and shape work too. Weights are looked for in `pretrain/` before the network:
 `maskclip teachers` says which are there. Licences are as timm states them; the hub's page of the weights decides.
 
+A tag that begins with `hf:` is a dual encoder of transformers (`pip install 'maskclip-plus[transformers]'`), whose towers,
+tokenizer, mean and std it has. Set `pretrained='hf:google/tipsv2-b14'` and leave out `model`; in a config that names one:
+`--cfg-options model.backbone.pretrained=hf:google/tipsv2-b14 model.backbone.model=None`. A folder that `save_pretrained` wrote
+works too: `hf:FOLDER`. Beside TIPSv2 these are CLIP, MetaCLIP 2, SigLIP and SigLIP 2 in transformers' layout, with weights as
+safetensors. TIPSv2's authors segment by MaskCLIP's value path, which is the default here; `readout='clip'` takes the patch
+tokens as they leave the network.
+
 Labels can be read out of every tower (MaskCLIP). Each place passes by itself through the layers that pool the places:
 
 | pool | MaskCLIP skips | each place passes through |
 |---|---|---|
-| class token (OpenAI, LAION, EVA, MobileCLIP-B) | the attention of the last block | its value and output projection, MLP, norm, projection |
+| class token (OpenAI, LAION, EVA, MobileCLIP-B, TIPSv2) | the attention of the last block | its value and output projection, MLP, norm, projection |
 | attention (ResNet, SigLIP, PE-Core, CoCa) | the attention of the pool | its value and output projection, MLP if any, projection |
 | mean (ConvNeXt, FastViT, ViTamin, Swin, CLIPA) | the mean | norm, projection |
 
-`tests/clip/test_towers.py` builds all of them, shrunken: the pooled embedding equals that of `encode_image` to 1e-5, and
+`tests/clip/test_towers.py` builds all of open_clip's, shrunken: the pooled embedding equals that of `encode_image` to 1e-5, and
 where the mean pools, it is the mean of the features before their norm and projection. **readouts**: the presets of
 [readouts.md](readouts.md) change the last block, before the pool. **proxy**: the same network of timm can be the `proxy` of
 ProxyCLIP, like DINOv2, DINOv3, PE-spatial and RADIO.
@@ -53,8 +61,20 @@ NETWORKS = dict(
 )
 
 
+TIPS = {  # its image towers (arXiv 2604.12012) beside B/14, which is transformers' default
+    'b14': {},
+    'l14': dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16),
+    'so400m14': dict(
+        hidden_size=1152, num_hidden_layers=27, num_attention_heads=16, mlp_ratio=4304 / 1152
+    ),
+    'g14': dict(
+        hidden_size=1536, num_hidden_layers=40, num_attention_heads=24, use_swiglu_ffn=True
+    ),
+}
+
+
 class Teacher(NamedTuple):
-    """A model of open_clip.
+    """A model of open_clip, or of transformers.
 
     Attributes:
         name: of the model.
@@ -65,7 +85,7 @@ class Teacher(NamedTuple):
         can: uses beside dense labels.
         licence: of the weights, as far as timm knows them.
         tags: names of its weights.
-        here: those of them that are in `pretrain`.
+        here: those of them that are in `pretrain`, or in the hub's cache.
         reason: why it is not supported, or ''.
     """
 
@@ -89,22 +109,22 @@ def teachers(words: list[str]) -> list[Teacher]:
     """
     import open_clip
 
-    models = open_clip.list_models()
+    models = [*open_clip.list_models(), *(f'TIPSv2-{size}' for size in TIPS)]
     parts = [word.lower() for word in words] or ['']
     chosen = [name for name in models if any(part in name.lower() for part in parts)]
     if not chosen:
-        raise UserError(
-            f'no model of open_clip is named like {" or ".join(words)}{nearest(words[0], models)}'
-        )
+        raise UserError(f'no teacher is named like {" or ".join(words)}{nearest(words[0], models)}')
     return [teacher(name) for name in chosen]
 
 
 def teacher(name: str) -> Teacher:
-    """Describe a model of open_clip."""
+    """Describe a model of open_clip, or 'TIPSv2-b14'."""
     import open_clip
 
     from mmseg.clip import fetched_names
 
+    if name.startswith('TIPSv2-'):
+        return tips_teacher(name)
     config = open_clip.get_model_config(name)
     tags = tuple(open_clip.list_pretrained_tags_by_model(name))
     here = tuple(
@@ -117,6 +137,37 @@ def teacher(name: str) -> Teacher:
         json.dumps(config['vision_cfg']), config['embed_dim']
     )
     return Teacher(name, family, millions, stride, size, can, licence, tags, here, reason)
+
+
+def tips_teacher(name: str) -> Teacher:
+    """Describe a TIPSv2 of transformers."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = f'google/{name.lower()}'
+    tags = (f'hf:{repository}',)
+    is_here = isinstance(try_to_load_from_cache(repository, 'model.safetensors'), str)
+    millions, stride, size, can, reason = tips_tower(name.removeprefix('TIPSv2-'))
+    family, here = 'ViT, class token', tags if is_here else ()
+    return Teacher(name, family, millions, stride, size, can, 'apache-2.0', tags, here, reason)
+
+
+@functools.cache
+def tips_tower(size: str) -> tuple[float, int, int, tuple[str, ...], str]:
+    """Build an image tower of TIPSv2 as `image_tower` does."""
+    import torch
+
+    from mmseg.clip.huggingface import ImageTower, import_transformers
+    from mmseg.clip.towers import build_tower
+
+    try:
+        transformers = import_transformers()
+    except UserError as error:
+        return 0.0, 0, 0, (), str(error)
+    with torch.device('meta'):
+        network = transformers.Tipsv2VisionModel(transformers.Tipsv2VisionConfig(**TIPS[size]))
+        visual = ImageTower(SimpleNamespace(vision_model=network))
+    millions = sum(p.numel() for p in visual.parameters()) / 1e6
+    return millions, build_tower(visual).stride, visual.image_size, ('prior', 'readouts'), ''
 
 
 @functools.cache
@@ -196,8 +247,9 @@ def document(found: list[Teacher]) -> str:
     """Write docs/teachers.md, the same wherever it is written: without what is in `pretrain`."""
     from importlib.metadata import version
 
+    names = ('open_clip_torch', 'timm', 'transformers')
     head = HEAD.format(
-        versions=f'open_clip {version("open_clip_torch")}, timm {version("timm")}',
+        versions=', '.join(f'{name.removesuffix("_torch")} {version(name)}' for name in names),
         built=sum(bool(t.stride) for t in found),
         models=len(found),
         tags=sum(len(t.tags) for t in found if t.stride),

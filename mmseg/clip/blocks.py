@@ -1,8 +1,8 @@
 """Blocks of ViTs by their parts, so that a readout can put other attentions between them.
 
 A block computes y = x + ls_1(out(attention(qkv(norm_1(x))))), then y + ls_2(mlp(norm_2(y))).
-`ClipBlock` is open_clip's and `TimmBlock` those of timm's VisionTransformer and Eva, with rotary
-positions and separate projections. No part copies a weight.
+`ClipBlock` is open_clip's, `TimmBlock` those of timm's VisionTransformer and Eva, with rotary
+positions and separate projections, and `HubBlock` transformers'. No part copies a weight.
 """
 
 from collections.abc import Callable
@@ -152,8 +152,43 @@ class TimmBlock(Block):
         return self.block.mlp(normed)
 
 
+class HubBlock(Block):
+    """A block of transformers' CLIP and SigLIP ('self_attn'), or TIPSv2 ('attention')."""
+
+    def __init__(self, block: Any, /) -> None:
+        self.block = block
+        if hasattr(block, 'self_attn'):
+            self.attn, self.out_proj = block.self_attn, block.self_attn.out_proj
+            self.heads = self.attn.num_heads
+            self.norm_1, self.norm_2 = block.layer_norm1, block.layer_norm2
+            self.ls_1 = self.ls_2 = nn.Identity()
+        else:
+            self.attn, self.out_proj = block.attention, block.attention.o_proj
+            self.heads = self.attn.num_attention_heads
+            self.norm_1, self.norm_2 = block.norm1, block.norm2
+            self.ls_1, self.ls_2 = block.layer_scale1, block.layer_scale2
+
+    def qkv(self, normed: Tensor) -> list[Tensor]:
+        """See `Block`."""
+        parts = (self.project(normed, part) for part in (QUERIES, KEYS, VALUES))
+        return [x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in parts]
+
+    def project(self, normed: Tensor, part: int) -> Tensor:
+        """See `Block`."""
+        layer = (self.attn.q_proj, self.attn.k_proj, self.attn.v_proj)[part]
+        return linear(normed, layer.weight, layer.bias)
+
+    def out(self, mixed: Tensor) -> Tensor:
+        """See `Block`."""
+        return linear(mixed, self.out_proj.weight, self.out_proj.bias)
+
+    def mlp(self, normed: Tensor) -> Tensor:
+        """Run the block's MLP, plain or gated."""
+        return self.block.mlp(normed)
+
+
 def parts_of(block: Any, rope: Tensor | None = None) -> Block:
-    """Name the parts of a block of open_clip or timm.
+    """Name the parts of a block of open_clip, timm or transformers.
 
     Args:
         rope: rotary positions of the patches, see `TimmBlock`.
@@ -168,6 +203,8 @@ def parts_of(block: Any, rope: Tensor | None = None) -> Block:
 
     if isinstance(block, ResidualAttentionBlock):
         return ClipBlock(block)
+    if type(block).__module__.startswith('transformers.'):
+        return HubBlock(block)
     attn: Any = getattr(block, 'attn', None)
     known = type(block) in (PlainBlock, EvaBlock, EvaBlockPostNorm)
     known &= type(attn) in (Attention, AttentionRope, EvaAttention)

@@ -1,4 +1,4 @@
-"""Load a CLIP: the name of an architecture, and a tag, a file or random weights."""
+"""Load a CLIP by the name of an architecture and a tag or file; or one of transformers."""
 
 import json
 import logging
@@ -16,6 +16,7 @@ from mmseg.utils import in_checkout, nearest
 from mmseg.utils.checkpoint import misfit, require_finite_state
 from mmseg.utils.tensors import RGB
 
+from .huggingface import PREFIX, read_dual_encoder
 from .state_dict import read_clip_state
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,10 @@ Preprocess = dict[str, RGB]
 
 @dataclass(frozen=True)
 class LoadedCLIP:
-    """An open_clip model and its properties.
+    """An open_clip model, or a DualEncoder of transformers, and its properties.
 
     Attributes:
-        model: open_clip's module. `model.visual` is the image tower.
+        model: its module. `model.visual` is the image tower.
         name: the architecture, for its tokenizer.
         mean, std: RGB, for values in 0..1.
         has_text: the text tower has weights. A file may hold the image tower alone.
@@ -52,6 +53,13 @@ class LoadedCLIP:
     text_cfg: dict[str, Any]
 
     @property
+    def sigmoid(self) -> tuple[float, float] | None:
+        """Scale and bias of the cosines, if it was trained with a sigmoid and a file has both."""
+        if not self.has_text or getattr(self.model, 'logit_bias', None) is None:
+            return None
+        return self.model.logit_scale.exp().item(), self.model.logit_bias.item()
+
+    @property
     def image_size(self) -> int:
         """Pixels of a side of the images that it was trained on."""
         size = self.model.visual.image_size
@@ -59,19 +67,20 @@ class LoadedCLIP:
 
 
 def load_clip(
-    model: str | Mapping[str, Any],
+    model: str | Mapping[str, Any] | None,
     pretrained: str | Path | None,
     *,
     pretrain_dir: str | Path = 'pretrain',
 ) -> LoadedCLIP:
-    """Load an open_clip model in fp32 and eval mode, with all its weights.
+    """Load an open_clip model in fp32 and eval mode, with all its weights; or one of transformers.
 
     Args:
         model: an architecture of open_clip ('ViT-B-16-quickgelu', 'RN50', 'hf-hub:org/name'), one
             of the miniature's ('miniature-rn', 'miniature-vit'), or a JSON file or a dict with
-            `embed_dim`, `vision_cfg` and `text_cfg`.
+            `embed_dim`, `vision_cfg` and `text_cfg`. None with 'hf:'.
         pretrained: a file (layouts: `read_clip_state`), a tag of open_clip ('openai',
-            'laion2b_s34b_b88k'), 'miniature' for the miniature's own weights, or 'random'.
+            'laion2b_s34b_b88k'), 'miniature' for the miniature's own weights, or 'random'. Or
+            'hf:google/tipsv2-b14', see `read_dual_encoder`.
         pretrain_dir: folder that is searched before the network, for the names of `fetched_names`.
 
     Raises:
@@ -79,6 +88,13 @@ def load_clip(
     """
     import open_clip
 
+    if str(pretrained).startswith(PREFIX):
+        return _from_transformers(model, str(pretrained))
+    if model is None:
+        raise UserError(
+            f'pretrained={str(pretrained)!r} needs the name of its model: set model to one of '
+            '`maskclip teachers`'
+        )
     config, preprocess = _architecture(model)
     name = model if isinstance(model, str) else 'custom'
     if pretrained is None:
@@ -98,6 +114,8 @@ def load_clip(
         known = open_clip.get_pretrained_cfg(name, str(pretrained)) or {}
         preprocess |= {key: tuple(known[key]) for key in preprocess if key in known}
         quick_gelu = config.get('quick_gelu') or by_openai or known.get('quick_gelu', False)
+        if 'logit_bias' in state:
+            config = dict(config, init_logit_bias=0.0)  # a sigmoid tower of any architecture
         network = _build(dict(config, quick_gelu=quick_gelu))
         missing = _load_strictly(network, state, f'{file} does not fit {name}')
     return LoadedCLIP(
@@ -262,4 +280,29 @@ def _from_tag(name: str, tag: str, config: Mapping[str, Any]) -> LoadedCLIP:
         source=f'{name}:{tag}',
         embed_dim=getattr(network.visual, 'output_dim', config.get('embed_dim')),
         text_cfg=config.get('text_cfg', {}),
+    )
+
+
+def _from_transformers(model: Any, source: str) -> LoadedCLIP:
+    """Load a dual encoder of transformers.
+
+    Raises:
+        UserError: a model is named beside it.
+    """
+    if model is not None:
+        raise UserError(
+            f'pretrained={source!r} names the model too; leave out model={model!r} (model=None)'
+        )
+    network, (mean, std) = read_dual_encoder(source)
+    vision, text = network.visual.network.config, network.text_model.config
+    return LoadedCLIP(
+        network,
+        source,
+        mean,
+        std,
+        has_text=True,
+        can_pool=True,
+        source=source,
+        embed_dim=getattr(network.visual.projection, 'out_features', vision.hidden_size),
+        text_cfg=dict(hf_tokenizer_name=source, context_length=text.max_position_embeddings),
     )

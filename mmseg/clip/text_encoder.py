@@ -20,6 +20,7 @@ from mmseg.utils import Progress, reason_of
 from mmseg.utils.tensors import digest_state
 from mmseg.vocabularies import Vocabulary, resolve_templates
 
+from .huggingface import TEXT_INPUTS, DualEncoder, read_tokenizer
 from .load import LoadedCLIP
 from .text_files import stored_text, write_text_embeddings
 
@@ -136,21 +137,29 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
 
 
 def _tokenize(clip: LoadedCLIP, sentences: list[str]) -> Tensor:
-    """(S) -> (S, L) token ids
+    """(S) -> (S, L) token ids; of a DualEncoder as its `encode_text` takes them
 
     Raises:
         UserError: a sentence is longer than CLIP's context.
     """
     limit = clip.text_cfg.get('context_length', 77)
     tokenizer = _tokenizer(clip)
-    if 'hf_tokenizer_name' in clip.text_cfg:
+    is_dual = isinstance(clip.model, DualEncoder)
+    if is_dual:
+        parts = tokenizer(sentences, padding='max_length', max_length=limit)
+        long = [s for s, ids in zip(sentences, parts['input_ids']) if len(ids) > limit]
+    elif 'hf_tokenizer_name' in clip.text_cfg:
         return tokenizer(sentences, context_length=limit)
-    tokens = tokenizer(sentences, context_length=limit + 1)
-    for sentence in (sentences[i] for i in tokens[:, limit].nonzero()[:1, 0]):
+    else:
+        tokens = tokenizer(sentences, context_length=limit + 1)
+        long = [sentences[i] for i in tokens[:, limit].nonzero()[:, 0]]
+    for sentence in long:
         raise UserError(
             f'the class name in {sentence[:60] + "..."!r} is too long: CLIP reads up to {limit} '
             'tokens of a sentence, and a word takes one or more; shorten it'
         )
+    if is_dual:
+        return torch.stack([torch.tensor(parts[k]) for k in TEXT_INPUTS if k in parts], dim=1)
     return tokens[:, :limit]
 
 
@@ -163,6 +172,8 @@ def _tokenizer(clip: LoadedCLIP) -> Any:
     import open_clip
 
     try:
+        if isinstance(clip.model, DualEncoder):
+            return read_tokenizer(clip.source)
         if 'hf_tokenizer_name' in clip.text_cfg:
             kwargs = clip.text_cfg.get('tokenizer_kwargs', {})
             return open_clip.tokenizer.HFTokenizer(clip.text_cfg['hf_tokenizer_name'], **kwargs)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 
+from .huggingface import ImageTower
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout
 from .transformer import PositionRule, resize_positions, to_grid
-from .vit import ClipViT, TimmViT, ViTTower
+from .vit import ClipViT, HubViT, TimmViT, ViTTower
 
 
 def build_tower(
@@ -26,11 +27,11 @@ def build_tower(
     readout: Readout = PRESETS['maskclip'],
     positions: PositionRule = 'size',
 ) -> 'ViTTower | ResNetTower | TimmTower':
-    """Wrap the `visual` of an open_clip model.
+    """Wrap the `visual` of an open_clip model or a DualEncoder.
 
     Args:
         project_keys, readout: see `ViTTower`. Towers other than ViTs have no such choice.
-        positions: see `ClipViT`. timm's towers have their own rule.
+        positions: see `ClipViT`. timm's and transformers' towers have their own rule.
 
     Raises:
         UserError: an unsupported tower, or options that it has not.
@@ -41,12 +42,15 @@ def build_tower(
 
     if isinstance(visual, VisionTransformer):
         return ClipViT(visual, project_keys=project_keys, readout=readout, positions=positions)
-    name = type(getattr(visual, 'trunk', visual)).__name__
+    trunk = visual.network if isinstance(visual, ImageTower) else getattr(visual, 'trunk', visual)
+    name = type(trunk).__name__
     if positions != 'size':
         raise UserError(
             f"the image tower {name} is none of open_clip's ViTs and has no choice of positions; "
             "set positions='size'"
         )
+    if isinstance(visual, ImageTower):
+        return HubViT(visual, project_keys=project_keys, readout=readout)
     if isinstance(visual, TimmModel) and name in ('VisionTransformer', 'Eva'):
         return TimmViT(visual, project_keys=project_keys, readout=readout)
     if readout != PRESETS['maskclip']:

@@ -15,6 +15,7 @@ from mmseg.errors import UserError
 from mmseg.kernels import linear
 
 from .blocks import KEYS, VALUES, parts_of
+from .huggingface import ImageTower
 from .readout import NO_GUIDANCE, PRESETS, Guidance, Readout, blocks_needed, read_last_block
 from .readout.attention import Grid, resize_tokens
 from .transformer import PositionRule, Trunk, resize_positions, to_grid
@@ -51,6 +52,7 @@ class ViTTower(nn.Module):
         if not pools_by_token and readout == PRESETS['maskclip']:
             readout = PRESETS['clip']  # the pool is skipped in its place
         self.visual, self.prefix, self.stride = visual, prefix, stride
+        self.pools_by_token = pools_by_token
         self.project_keys, self.readout = project_keys, readout
         self.needed = blocks_needed(readout, len(self.blocks))
         parts_of(self.blocks[-1])
@@ -193,11 +195,7 @@ class TimmViT(ViTTower):
         self, visual: Any, /, *, project_keys: bool = False, readout: Readout = PRESETS['maskclip']
     ) -> None:
         trunk = visual.trunk
-        if readout.cls_weight and trunk.cls_token is None:
-            raise UserError(
-                'readout.cls_weight adds the class token to the patches, but this image tower has '
-                'none; set readout.cls_weight=0'
-            )
+        require_class_token(readout, trunk.cls_token is not None)
         accept_any_size(trunk)
         super().__init__(
             visual,
@@ -249,6 +247,94 @@ class TimmViT(ViTTower):
 
     def _pool(self, tokens: Tensor) -> Tensor:
         return self.visual.head(self.visual.trunk.forward_head(tokens))
+
+
+class HubViT(ViTTower):
+    """The image tower of a dual encoder of transformers: CLIP, MetaCLIP 2, SigLIP, TIPSv2.
+
+    Raises:
+        UserError: a readout that needs a class token where there is none.
+    """
+
+    def __init__(
+        self,
+        visual: ImageTower,
+        /,
+        *,
+        project_keys: bool = False,
+        readout: Readout = PRESETS['maskclip'],
+    ) -> None:
+        network: Any = visual.network
+        has_token = not hasattr(network, 'head')
+        require_class_token(readout, has_token)
+        super().__init__(
+            visual,
+            prefix=int(has_token) + getattr(network.config, 'num_register_tokens', 0),
+            stride=network.config.patch_size,
+            pools_by_token=has_token,
+            project_keys=project_keys,
+            readout=readout,
+        )
+
+    @property
+    def blocks(self) -> Any:
+        """See `ViTTower`."""
+        encoder = self.visual.network.encoder
+        return encoder.layers if hasattr(encoder, 'layers') else encoder.layer
+
+    def embed(self, image: Tensor) -> Trunk:
+        """See `ViTTower`. The library resizes the positions."""
+        network, stride = self.visual.network, self.stride
+        grid = (image.shape[2] // stride, image.shape[3] // stride)
+        embed = network.embeddings
+        if hasattr(embed, 'resize_positional_embeddings'):  # SigLIP 2, of flattened patches
+            image = image[..., : grid[0] * stride, : grid[1] * stride]
+            patches = image.unfold(2, stride, stride).unfold(3, stride, stride)
+            patches = patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+            sizes = torch.tensor([grid], device=image.device).expand(len(image), 2)
+            tokens = embed(patches, sizes)
+        elif hasattr(embed, 'position_ids'):
+            tokens = embed(image, interpolate_pos_encoding=True)
+        else:
+            tokens = embed(image)
+        norm = getattr(network, 'pre_layrnorm', nn.Identity())
+        return Trunk(norm(tokens), grid, prefix=self.prefix)
+
+    def head(self, patches: Tensor) -> Tensor:
+        """Pool each patch by itself, if an attention pools, and project."""
+        places = self._norm(patches)
+        if not self.pools_by_token:
+            pooled = self.visual.network.head(places.flatten(0, 1)[:, None])
+            places = pooled.unflatten(0, patches.shape[:2])
+        return self.visual.projection(places)
+
+    def keys(self, trunk: Trunk, patches: Tensor, grid: Grid) -> Tensor:
+        """Compute the keys of the attention pool if there is one, or see `ViTTower`."""
+        if self.pools_by_token:
+            return super().keys(trunk, patches, grid)
+        pool = self.visual.network.head.attention
+        weight, bias = (x.chunk(3)[KEYS] for x in (pool.in_proj_weight, pool.in_proj_bias))
+        return linear(self._norm(patches), weight, bias)
+
+    def pool(self, trunk: Trunk) -> Tensor:
+        """See `ViTTower`."""
+        tokens = self._norm(parts_of(self.blocks[-1]).run(trunk.tokens))
+        pooled = tokens[:, 0] if self.pools_by_token else self.visual.network.head(tokens)
+        return self.visual.projection(pooled)
+
+    def _norm(self, tokens: Tensor) -> Tensor:
+        network = self.visual.network
+        norm = network.layernorm if hasattr(network, 'layernorm') else network.post_layernorm
+        return norm(tokens)
+
+
+def require_class_token(readout: Readout, is_there: bool) -> None:
+    """Refuse a readout that adds the class token, where there is none."""
+    if readout.cls_weight and not is_there:
+        raise UserError(
+            'readout.cls_weight adds the class token to the patches, but this image tower has '
+            'none; set readout.cls_weight=0'
+        )
 
 
 def accept_any_size(trunk: Any) -> None:

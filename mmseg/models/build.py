@@ -152,9 +152,9 @@ def build_maskclip(
 @builds(CLIPDenseExtractor)
 @validated
 def build_extractor(
-    model: str | Settings,
-    pretrained: str | Path | None,
     *,
+    pretrained: str | Path | None,
+    model: str | Settings | None = None,
     act: Literal['gelu'] | None = None,
     norm_eps: Annotated[float, Interval(ge=1e-12, le=1)] | None = None,
     mean: Channels | None = None,
@@ -283,7 +283,13 @@ def build_class_weight(
             file = f'class_weight.mean_similarity {mean_similarity}'
             raise UserError(f'{file} holds no single array; {cure}')
     ids = [i for label in keep for i in vocabulary.ids_of(label)]
-    return ClassWeight(rows, encoder, groups, mean_similarity=mean, keep=ids, **options)
+    sigmoid = loaded.sigmoid
+    if options.get('mode') == 'presence' and sigmoid is None:
+        raise UserError(
+            f"class_weight.mode='presence' needs a sigmoid tower (SigLIP), and {loaded.source} has "
+            "no bias of its cosines; use another class_weight.prior_encoder, or mode='add'"
+        )
+    return ClassWeight(rows, encoder, groups, sigmoid, mean_similarity=mean, keep=ids, **options)
 
 
 @builds(Scoring)

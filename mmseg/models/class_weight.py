@@ -18,17 +18,17 @@ from .frozen import Frozen, FrozenOwner
 from .refine.denoise import ABSENT, LOGIT_SCALE
 
 # A small tau drives weights to 0, which has neither an inverse nor a logarithm.
-SMALLEST = {'multiply': 1e-3, 'add': 1e-12}
+SMALLEST = {'multiply': 1e-3, 'add': 1e-12, 'presence': 1e-12}
 # Below, cosines / tau overflow in half precision; above, all weights are 1.
 Tau = Annotated[float, Interval(ge=1e-4, le=1e4)]
-Mode = Literal['multiply', 'add', 'blend', 'topk']
+Mode = Literal['multiply', 'add', 'presence', 'blend', 'topk']
 
 
 class ClassWeight(FrozenOwner):
     """Weigh the classes of an image by its embedding. MaskCLIP and students use the same class.
 
-    In the modes 'multiply' and 'add' the weight is softmax(cosine / tau) * C, so its mean over the
-    classes is 1. Cosines are those of the image embedding with the text.
+    In the modes 'multiply' and 'add' the weight is softmax(cosine / tau) * C, of mean 1. Cosines
+    are those of the image embedding with the text.
 
     Args:
         text: (C, D) text embeddings of the encoder.
@@ -36,14 +36,16 @@ class ClassWeight(FrozenOwner):
             shares the model's own CLIP, and its pass if that covers the whole image.
         groups: (C) class of each row, ascending, if classes have several rows. 'topk' then counts
             classes, by their best row; the other modes weigh rows.
+        sigmoid: scale and bias of a sigmoid encoder's cosines, for 'presence'.
         crop: input of the encoder: 'clip' for CLIP's 224-pixel center crop of the photo, made by
             the data set; 'image' for the input that is segmented (all of it, with windows too).
-        tau: temperature of raw cosines, without CLIP's factor 100 (Q7). tau 1 gives weights of
-            about 0.93 to 1.08, tau 0.25 of about 0.73 to 1.33, tau 0.01 CLIP's own posterior.
+        tau: temperature of raw cosines, without CLIP's factor 100 (Q7). 1 gives weights of about
+            0.93 to 1.08, 0.25 of 0.73 to 1.33. 'presence' raises the probability to 1 / tau.
         mean_similarity: (C) mean cosines of the classes with photos, which are subtracted first.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5). Logits shrink C-fold
             and later thresholds change their meaning.
-        mode: 'multiply' or 'add', see `reweight`; 'blend' mixes image cosines into the logits
+        mode: 'multiply' or 'add', see `reweight`; 'presence' adds sigmoid(scale * cosine + bias),
+            the probability that a class is in the photo (SigLIP); 'blend' mixes in image cosines
             (CASS, CVPR 2025: 0.75 local + 0.25 global); 'topk' drops all classes but the best `k`.
         signed: see `reweight`.
         alpha: of the image cosines in 'blend'.
@@ -63,6 +65,7 @@ class ClassWeight(FrozenOwner):
         text: Tensor,
         encoder: nn.Module | None = None,
         groups: Sequence[int] | None = None,
+        sigmoid: tuple[float, float] | None = None,
         /,
         *,
         crop: Literal['clip', 'image'] = 'clip',
@@ -82,7 +85,7 @@ class ClassWeight(FrozenOwner):
         if mode == 'topk':
             require_setting('class_weight.k', k, Annotated[int, Interval(ge=1, le=classes)])
         self.frozen = Frozen() if encoder is None else Frozen(encoder=encoder)
-        self.crop, self.groups = crop, groups
+        self.crop, self.groups, self.sigmoid = crop, groups, sigmoid
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
         self.alpha, self.k, self.keep = alpha, k, list(keep)
         if mean_similarity is None:
@@ -111,6 +114,10 @@ class ClassWeight(FrozenOwner):
     def forward(self, embedding: Tensor) -> Tensor:
         """Compute the weights: (N, D) of unit norm -> (N, C)"""
         assert self.tau is not None
+        if self.mode == 'presence':
+            assert self.sigmoid is not None
+            scale, bias = self.sigmoid
+            return (F.logsigmoid(scale * self.cosines(embedding) + bias) / self.tau).exp()
         weight = F.softmax(self.cosines(embedding) / self.tau, dim=-1)
         return weight if self.sum_to_one else weight * len(self.text)
 
@@ -129,14 +136,14 @@ def reweight(
     logits: Tensor,
     weight: Tensor | None,
     *,
-    mode: Literal['multiply', 'add'] = 'multiply',
+    mode: Literal['multiply', 'add', 'presence'] = 'multiply',
     signed: bool = False,
 ) -> Tensor:
     """Weigh logits: (N, C, h, w), (N, C) -> (N, C, h, w). Ones, or None, change no bit.
 
     Args:
-        mode: 'multiply' scales the logits (as published); 'add' adds log(weight) / 100 to cosines,
-            which multiplies the class probabilities softmax(100 * logits) by the weight.
+        mode: 'multiply' scales the logits (as published); 'add' and 'presence' add
+            log(weight) / 100 to cosines, which multiplies softmax(100 * logits) by the weight.
         signed: multiply negative logits too (as published, Q4): the class with the lowest weight
             wins among them. By default they are divided by the weight: more weight always lifts.
     """
@@ -146,7 +153,7 @@ def reweight(
     if mode == 'multiply' and signed:
         return logits * weight
     weight = weight.clamp_min(SMALLEST[mode])
-    if mode == 'add':
+    if mode != 'multiply':
         return logits + weight.log() / LOGIT_SCALE
     return torch.where(logits < 0, logits / weight, logits * weight)
 

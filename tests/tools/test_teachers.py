@@ -32,6 +32,23 @@ def test_towers(name, family, millions, stride, size, can):
     assert abs(found.millions - millions) < 0.1
 
 
+@pytest.mark.parametrize(
+    'name, millions', dict(b14=85.7, l14=303.2, so400m14=412.4, g14=1135.0).items()
+)
+def test_tips(name, millions):
+    """Parameters are those of its README."""
+    found = teachers.teacher(f'TIPSv2-{name}')
+    assert found[1:2] + found[3:6] == ('ViT, class token', 14, 448, ('prior', 'readouts'))
+    assert abs(found.millions - millions) < 1 and found.tags == (f'hf:google/tipsv2-{name}',)
+
+
+def test_tips_without_transformers(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    monkeypatch.setattr(teachers, 'tips_tower', teachers.tips_tower.__wrapped__)
+    found = teachers.teacher('TIPSv2-b14')
+    assert not found.stride and "pip install 'maskclip-plus[transformers]'" in found.reason
+
+
 def test_a_tower_that_is_not_built_says_why():
     found = teachers.teacher('vit_relpos_medium_patch16_cls_224')
     assert not found.stride and 'no value path' in found.reason
@@ -53,8 +70,8 @@ def test_licences_and_weights_at_hand(tmp_path, monkeypatch):
 
 def test_the_page_is_what_the_command_writes():
     page = (ROOT / 'docs' / 'teachers.md').read_text()
-    assert '143 of\n144 build' in page and page.count('\n| `') == 144
-    some = [teachers.teacher(name)._replace(here=()) for name in ('EVA02-B-16', 'ViTamin-S')]
+    assert '147 of\n148 build' in page and page.count('\n| `') == 148
+    some = [teachers.teacher(name)._replace(here=()) for name in ('EVA02-B-16', 'TIPSv2-l14')]
     for line in teachers.document(some).splitlines()[-2:]:
         assert line in page, 'run: maskclip teachers --markdown'
 

@@ -110,6 +110,16 @@ def page_of_photos(board: Board) -> str:
     return '\n'.join([head, _options(board, board.alone(), {}), 'The best combination:\n', steps])
 
 
+def page_of_presence(board: Board) -> str:
+    """Write the priors of PRESENCE_FAMILIES, and their gain over the first, the class weight."""
+    alone = board.alone()
+    figures = {name: board.figures(chosen, 'test') for name, chosen in alone['prior'].items()}
+    base, *others = figures
+    rows = [f'| {name} | {gain(figures[name], figures[base])} |' for name in others]
+    head = f'| option | over the {base} (better in) |'
+    return f'{_options(board, alone, {})}\n{_table(head, rows)}'
+
+
 def published() -> str:
     """Write the part on published figures."""
     here = mean_figures(REPRODUCED)
@@ -214,7 +224,7 @@ def settings(options: Options) -> str:
         if name == 'protocol':
             shown.append(f'input {value["scale"][0]}')
         elif isinstance(value, dict):
-            shared = ('type', 'crop', 'crop_size', 'text', 'model', 'pretrained')
+            shared = ('type', 'crop', 'crop_size', 'text', 'model', 'pretrained', 'prior_encoder')
             shown.append(', '.join(f'{k}={v}' for k, v in value.items() if k not in shared))
         else:
             shown.append(f'{name}={value}')
