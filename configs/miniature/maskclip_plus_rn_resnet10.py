@@ -7,5 +7,4 @@ _base_ = [
 ]
 teacher = './best_labels_rn.py'
 model = dict(robust_loss=dict(balance=0.5))
-train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))

@@ -181,8 +181,7 @@ def write_onnx(path, classes, /, **known):
 
 def test_the_example_labels_as_the_network(example, tmp_path, capsys):
     """Of a photo that is resized by the steps in the file; no size is passed."""
-    options = {'test_dataloader.dataset.pipeline': [dict(type='Resize', scale=(128, 128))]}
-    model = init_model(CONFIGS / 'maskclip_rn.py', device='cpu', cfg_options=options)
+    model = init_model(CONFIGS / 'maskclip_rn.py', device='cpu')
     network = model.network(Words(model.vocabulary))
     options = dict(file_format='onnx', transforms=model.transforms)
     export(network, model.vocabulary, tmp_path / 'a.onnx', **options)

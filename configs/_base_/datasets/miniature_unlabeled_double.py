@@ -1,6 +1,7 @@
 # As `miniature_unlabeled.py`, 2,000 scenes at exactly twice the size that they are rendered in.
 _base_ = './miniature_unlabeled.py'
 train_dataloader = dict(
+    batch_size=8,
     dataset=dict(
         scenes=2000,
         pipeline=[
@@ -10,5 +11,5 @@ train_dataloader = dict(
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ],
-    )
+    ),
 )
