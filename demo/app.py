@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from mmseg.apis.command import add_config_options, add_device, run_command
+from mmseg.apis.command import add_config_options, add_device, add_engine, run_command
 from mmseg.apis.guard import Guard
 from mmseg.errors import UserError
 from mmseg.vocabularies import distinct_palette
@@ -256,11 +256,14 @@ def load_models(args: argparse.Namespace) -> 'tuple[Segmenter | None, Segmenter 
     from mmseg.apis import init_model
     from mmseg.apis.find_model import find_model
     from mmseg.apis.segment_files import default_config
+    from mmseg.datasets.reading import list_photos
 
     if args.student and find_model(args.student).kind == 'config' and not args.student_checkpoint:
         raise UserError('--student needs its --student-checkpoint')
     name = args.model or default_config()
-    model = init_model(name, args.checkpoint, args.device, args.cfg_options)
+    run = dict(engine=args.engine, precision=args.precision)
+    run['photos'] = list_photos(args.photos) if args.photos else ()
+    model = init_model(name, args.checkpoint, args.device, args.cfg_options, **run)
     if model.is_student and args.student:
         raise UserError(f'{name} is a student too; name a MaskCLIP beside --student')
     if model.is_student:
@@ -269,7 +272,7 @@ def load_models(args: argparse.Namespace) -> 'tuple[Segmenter | None, Segmenter 
         raise UserError(f'{name}: name a MaskCLIP without a class weight; the page adds it')
     if not args.student:
         return model, None
-    student = init_model(args.student, args.student_checkpoint, args.device)
+    student = init_model(args.student, args.student_checkpoint, args.device, **run)
     if not student.is_student:
         raise UserError(f'--student {args.student} is no student')
     return model, student
@@ -322,6 +325,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--max-megabytes', type=int, default=20, help='of an upload')
     parser.add_argument('--max-megapixels', type=int, default=50, help='of a photo')
     add_device(parser)
+    add_engine(parser)
+    parser.add_argument(
+        '--photos', metavar='DIR', help='to calibrate int8 on, and to compare labels on'
+    )
     add_config_options(parser)
     return parser.parse_args(argv)
 

@@ -168,13 +168,16 @@ class Test:
 
     def _loop(self, loader: dict[str, Any]) -> SegTestLoop:
         evaluator = self.runner.cfg.test_evaluator
-        return SegTestLoop(self.runner, loader, evaluator, precision=self.precision)
+        engine = 'torch' if self.plain else self.runner.cfg.test_cfg.get('engine', 'torch')
+        options = dict(engine=engine, precision=self.precision)
+        return SegTestLoop(self.runner, loader, evaluator, **options)
 
     @property
     def described(self) -> dict[str, Any]:
         counts = dict(classes=len(self.dataset.vocabulary), photos=len(self.dataset))
         batch = self.loop.dataloader.batch_size
-        return dict(what='test', precision=self.precision, batch=batch, **counts)
+        kind = dict(engine=self.loop.engine.name, precision=self.precision)
+        return dict(what='test', **kind, batch=batch, **counts)
 
     @contextmanager
     def way(self) -> Iterator[None]:
@@ -215,7 +218,7 @@ class Test:
     def labels(self, index: int) -> Tensor:
         """Label one photo."""
         batch = {key: [value] for key, value in self.dataset[index].items()}
-        with self.way(), self.local.autocast:
+        with self.way():
             return self.model.test_step(batch)[0].pred_sem_seg.cpu()
 
 

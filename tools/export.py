@@ -20,8 +20,11 @@ def main() -> None:
     parser.add_argument(
         'files', nargs='*', metavar='FILE', help="a student's checkpoint; the file to write"
     )
-    parser.add_argument('--format', choices=['onnx', 'torch-export'], default='onnx')
-    parser.add_argument('--out', help='the file to write: a .onnx, or a .pt2 for torch-export')
+    formats = ['onnx', 'torch-export', 'openvino', 'tensorrt']
+    parser.add_argument('--format', choices=formats, default='onnx')
+    parser.add_argument(
+        '--out', help='the file to write: a .onnx, or a .pt2, .xml or .engine for the others'
+    )
     args = parser.parse_intermixed_args()
     checkpoint, out = checkpoint_and_out(args.files, args.out)
     from mmseg.apis import init_model

@@ -2,7 +2,7 @@
 
 python tools/pseudo_label.py CONFIG PHOTOS --out LABELS [--checkpoint FILE]
 bash tools/dist_pseudo_label.sh CONFIG GPUS PHOTOS --out LABELS
-python tools/pseudo_label.py CONFIG 'shards/*.tar' --out LABELS --engine ray --workers 8
+python tools/pseudo_label.py CONFIG 'shards/*.tar' --out LABELS --scheduler ray --workers 8
 """
 
 from mmseg.apis.command import run_command

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Errors of the operating system that the user can mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
 PACKAGE = Path(__file__).resolve().parents[1]
+ENGINES = ('torch', 'onnxruntime', 'openvino')  # both those of `mmseg.models.engines`
+PRECISIONS = ('auto', 'fp32', 'tf32', 'bf16', 'fp16', 'int8')
 LABEL_FORMATS = ('png', 'coco', 'yolo-seg', 'labelme', 'cvat')  # those of `write_labels`
 REPORT = (
     "This is a bug of the program. Please report it on the project's issue page, with the command, "
@@ -196,6 +198,16 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device."""
     parser.add_argument('--device', help='cpu, or an accelerator; default the best there is')
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add --engine and --precision."""
+    parser.add_argument(
+        '--engine', choices=ENGINES, help="what runs the network; default the config's, torch"
+    )
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, help="of the network; default the config's, fp32"
+    )
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 
 from mmseg.errors import UserError
 
-from .command import add_config_arguments, add_config_options, add_device, add_format, add_launcher
+from .command import (
+    add_config_arguments,
+    add_config_options,
+    add_device,
+    add_engine,
+    add_format,
+    add_launcher,
+)
 
 METRICS = ('mIoU',)
-PRECISIONS = ('auto', 'fp32', 'tf32', 'bf16', 'fp16')  # those of `mmseg.engine.PRECISIONS`
 # Options of `maskclip test` that need --photos, and those that need the test set of a config.
 OWN = ('masks', 'classes', 'model')
-OF_TEST_SETS = ('show_dir', 'out', 'save_scores', 'work_dir', 'precision', 'launcher')
+OF_TEST_SETS = ('show_dir', 'out', 'save_scores', 'work_dir', 'launcher')
 SHORT_TEMPLATES = dict(plain='plain', imagenet='imagenet80')
 
 
@@ -46,6 +52,7 @@ def parse_segment(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--save-scores', action='store_true', help='class scores too (npz)')
     add_format(parser)
     add_device(parser)
+    add_engine(parser)
     add_config_options(parser)
     return parser.parse_args(argv)
 
@@ -124,9 +131,7 @@ def parse_test(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--save-scores', action='store_true', help='with --out: class scores too')
     parser.add_argument('--work-dir', help='where the log and the result go')
     add_device(parser)
-    parser.add_argument(
-        '--precision', choices=PRECISIONS, help="of the network; default the config's, fp32"
-    )
+    add_engine(parser)
     add_launcher(parser)
     args = parser.parse_args(argv)
     if args.save_scores and not args.out:
@@ -165,6 +170,8 @@ def run_test(argv: Sequence[str] | None = None) -> None:
             checkpoint=args.checkpoint,
             device=args.device,
             cfg_options=args.cfg_options,
+            engine=args.engine,
+            precision=args.precision,
         )
         return
     from mmseg.engine import end_processes, load_config
@@ -182,6 +189,7 @@ def run_test(argv: Sequence[str] | None = None) -> None:
         save_scores=args.save_scores,
         device=args.device,
         launcher=args.launcher,
+        engine=args.engine,
         precision=args.precision,
     )
     end_processes()

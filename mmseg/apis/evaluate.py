@@ -9,6 +9,7 @@ import torch
 
 from mmseg.datasets.reading import list_photos
 from mmseg.evaluation import Scores, confusion_matrix, score_table, scores_of
+from mmseg.models.engines import EngineName, Precision
 from mmseg.preparation.read_formats import read_labels
 from mmseg.utils import Progress
 
@@ -26,6 +27,8 @@ def evaluate(
     checkpoint: str | Path | None = None,
     device: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
+    engine: EngineName | None = None,
+    precision: Precision | None = None,
 ) -> Scores:
     """Label photos, compare with their masks, and print the table per class.
 
@@ -37,13 +40,15 @@ def evaluate(
         checkpoint: weights in place of the config's.
         device: see `init_model`.
         cfg_options: keys of the config to override.
+        engine, precision: see `init_model`.
 
     Raises:
         UserError: words, settings or files that cannot be used.
     """
     started, root = time.monotonic(), Path(photos)
     paths = list_photos(root)
-    model = init_model(config or default_config(), checkpoint, device, cfg_options)
+    run: dict[str, Any] = dict(engine=engine, precision=precision, photos=paths)
+    model = init_model(config or default_config(), checkpoint, device, cfg_options, **run)
     words = words_of(model, classes)
     vocabulary, count = words.label_vocabulary(), 0
     total = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.int64)

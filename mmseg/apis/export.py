@@ -1,6 +1,8 @@
-"""Export networks to files that run without this package: ONNX, or PyTorch's exported programs."""
+"""Export networks to files that run without this package: ONNX, OpenVINO, TensorRT, PyTorch."""
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.datasets.transforms import Resize
+from mmseg.engine import device_of
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.utils import atomic_path, reason_of
+from mmseg.utils.onnx_files import onnx_runner, openvino_runner, require_packages, write_onnx
 from mmseg.vocabularies import Vocabulary
 
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd
 AGREEMENT = 0.999
-SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2', 'openvino': '.xml', 'tensorrt': '.engine'}
+TENSORRT_SIZES = (1, 3, 64, 64), (1, 3, 512, 512), (4, 3, 1024, 1024)  # least, usual, most
 WITHOUT = {  # steps between scores and labels, and the options that leave them out
     'model.windows': 'model.windows=None protocol.windows=None',
     'model.post': 'model.post=None',
@@ -27,7 +32,7 @@ WITHOUT = {  # steps between scores and labels, and the options that leave them 
 }
 
 
-Runner = Callable[[Tensor], np.ndarray]
+Runner = Callable[[Tensor], np.ndarray]  # (N, 3, H, W) -> (N, C, H, W)
 
 
 def require_scores_alone(network: Any, subject: str) -> None:
@@ -109,7 +114,7 @@ def export(
         network: a Segmentor on the CPU.
         vocabulary: its classes.
         path: the file.
-        file_format: 'onnx' or 'torch-export'.
+        file_format: 'onnx', 'torch-export', 'openvino' (with a .bin beside the file) or 'tensorrt'.
         transforms: `Resize` and `ResizeShortSide` that make a photo the network's input.
 
     Returns:
@@ -129,12 +134,19 @@ def export(
         input='image: (N, 3, H, W) float32, RGB in 0..255',
         output='scores: (N, C, H, W) float32, the class of a pixel has the highest',
     )
+    write, load = FORMATS[file_format]
     with atomic_path(path) as temporary:
-        (_write_onnx if file_format == 'onnx' else _write_program)(module, temporary, metadata)
-        run = onnx_runner(temporary)[0] if file_format == 'onnx' else _program_runner(temporary)
-        agreement = min(_agreement(network, run, size) for size in SIZES)
-        if agreement < AGREEMENT:
-            raise UserError(f'the file agrees with the network on {100 * agreement:.2f} % only')
+        weights = temporary.with_suffix('.bin')  # of OpenVINO alone
+        try:
+            write(module, temporary, metadata)
+            run = load(temporary)
+            agreement = min(_agreement(network, run, size) for size in SIZES)
+            if agreement < AGREEMENT:
+                raise UserError(f'the file agrees with the network on {100 * agreement:.2f} % only')
+            if weights.is_file():
+                os.replace(weights, path.with_suffix('.bin'))
+        finally:
+            weights.unlink(missing_ok=True)
     return agreement
 
 
@@ -154,60 +166,75 @@ def _example() -> Tensor:
     return torch.rand(2, 3, 128, 160) * 255
 
 
-def _dynamic() -> dict[str, dict[int, Any]]:
-    """Allow any batch, height and width."""
-    return {
-        'image': {
-            0: torch.export.Dim('batch', min=1, max=256),
-            2: torch.export.Dim('height', min=32, max=8192),
-            3: torch.export.Dim('width', min=32, max=8192),
-        }
-    }
-
-
 def _write_onnx(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  torch.onnx needs it
-    except ImportError as error:
-        raise UserError(
-            f"ONNX files need {error.name}: pip install 'maskclip-plus[export]'"
-        ) from error
-    program = torch.onnx.export(
-        module,
-        (_example(),),
-        dynamo=True,
-        dynamic_shapes=_dynamic(),
-        input_names=['image'],
-        output_names=['scores'],
-        verbose=False,
-    )
-    assert program is not None  # it is for dynamo=True
-    model = program.model_proto
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)
+    write_onnx(module, _example(), path, metadata, outputs=['scores'])
 
 
-def onnx_runner(path: Path, device: str = 'cpu') -> tuple[Runner, dict[str, str]]:
-    """Load an ONNX file by onnxruntime; return what runs it, and its metadata.
+def _onnx_runner(path: Path) -> Runner:
+    run, _ = onnx_runner(path)
+    return lambda image: run(image.numpy())[0]
 
-    Raises:
-        UserError: onnxruntime is not installed. Its own errors pass through.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            "ONNX files need onnxruntime: pip install 'maskclip-plus[export]'"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    providers = onnxruntime.get_available_providers()
-    if device == 'cpu':
-        providers = ['CPUExecutionProvider']
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
-    known = session.get_modelmeta().custom_metadata_map
-    return lambda image: session.run(None, {'image': image.numpy()})[0], known
+
+def _write_openvino(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write an .xml, and its weights as a .bin beside it."""
+    require_packages('the format openvino', 'openvino', extra='openvino')
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, 'model.onnx')
+        _write_onnx(module, source, metadata)
+        openvino.save_model(openvino.Core().read_model(source), path, compress_to_fp16=False)
+
+
+def _openvino_runner(path: Path) -> Runner:
+    run, _ = openvino_runner(path)
+    return lambda image: run(image.numpy())[0]
+
+
+def _write_tensorrt(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write a plan in IEEE's fp32 for this machine's accelerator, for inputs of TENSORRT_SIZES."""
+    require_packages('the format tensorrt', 'tensorrt', extra='tensorrt')
+    import tensorrt
+
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(0)
+    parser = tensorrt.OnnxParser(network, logger)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, 'model.onnx')
+        _write_onnx(module, source, metadata)
+        if not parser.parse_from_file(str(source)):
+            raise UserError(f'TensorRT cannot read this network: {parser.get_error(0).desc()}')
+    profile = builder.create_optimization_profile()
+    profile.set_shape('image', *TENSORRT_SIZES)
+    settings = builder.create_builder_config()
+    settings.add_optimization_profile(profile)
+    settings.clear_flag(tensorrt.BuilderFlag.TF32)
+    plan = builder.build_serialized_network(network, settings)
+    if plan is None:
+        raise UserError('TensorRT cannot build this network; use the format onnx')
+    path.write_bytes(plan)
+
+
+def _tensorrt_runner(path: Path) -> Runner:
+    import tensorrt
+
+    device = device_of()
+    runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
+    context = runtime.deserialize_cuda_engine(path.read_bytes()).create_execution_context()
+
+    def run(image: Tensor) -> np.ndarray:
+        image = image.to(device).contiguous()
+        context.set_input_shape('image', tuple(image.shape))
+        scores = torch.empty(tuple(context.get_tensor_shape('scores')), device=device)
+        context.set_tensor_address('image', image.data_ptr())
+        context.set_tensor_address('scores', scores.data_ptr())
+        stream = torch.get_device_module(device).current_stream()
+        context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return scores.cpu().numpy()
+
+    return run
 
 
 def _write_program(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
@@ -242,3 +269,12 @@ def _agreement(network: Any, run: Runner, size: tuple[int, int, int]) -> float:
     expected = [network.labels(x, (height, width), photo) for x, photo in zip(logits, image)]
     exported = np.asarray(run(image)).argmax(axis=1)
     return float((torch.stack(expected).numpy() == exported).mean())
+
+
+FORMATS: dict[str, tuple[Callable[[nn.Module, Path, dict[str, str]], None], Callable[..., Runner]]]
+FORMATS = {
+    'onnx': (_write_onnx, _onnx_runner),
+    'torch-export': (_write_program, _program_runner),
+    'openvino': (_write_openvino, _openvino_runner),
+    'tensorrt': (_write_tensorrt, _tensorrt_runner),
+}

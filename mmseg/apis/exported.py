@@ -14,9 +14,8 @@ from mmseg.errors import UserError
 from mmseg.models.postprocess import Scoring
 from mmseg.models.segmentor import Segmentor
 from mmseg.utils import reason_of, require_setting
+from mmseg.utils.onnx_files import Runner, onnx_runner, openvino_runner
 from mmseg.vocabularies import Vocabulary
-
-from .export import Runner, onnx_runner
 
 Byte = Annotated[int, Interval(ge=0, le=255)]
 METADATA: dict[str, Any] = dict(
@@ -31,7 +30,7 @@ class ExportedNetwork(Segmentor):
     """A network in a file, whose logits have the size of its input.
 
     Args:
-        run: (N, 3, H, W) float32 RGB in 0..255 -> (N, C, H, W).
+        run: (N, 3, H, W) float32 RGB in 0..255 -> [(N, C, H, W)].
         num_classes: C.
         scale: see `Scoring`.
     """
@@ -48,7 +47,7 @@ class ExportedNetwork(Segmentor):
         """
         size = (len(image), self.num_classes, *image.shape[2:])
         try:
-            scores = self.run(image.cpu())
+            (scores,) = self.run(image.cpu().numpy())
         except Exception as error:  # the errors of runtimes have no common type
             photo = f'{size[3]}x{size[2]}'
             raise UserError(f'the model cannot run on {photo}: {reason_of(error)}') from error
@@ -66,7 +65,7 @@ def load_exported(path: Path, device: str) -> tuple[ExportedNetwork, Vocabulary,
     Raises:
         UserError: the runtime is not installed, or the file is damaged or of another project.
     """
-    load = _load_openvino if path.suffix == '.xml' else onnx_runner
+    load = openvino_runner if path.suffix == '.xml' else onnx_runner
     try:
         run, known = load(path, device)
     except UserError:
@@ -103,18 +102,3 @@ def _resizing(step: Mapping[str, Any]) -> Resize | ResizeShortSide:
     if 'short_side' in step:
         return ResizeShortSide(step['short_side'], step['multiple'])
     return Resize(step['fit'])
-
-
-def _load_openvino(path: Path, device: str) -> tuple[Runner, Mapping[str, str]]:
-    """Load a model.xml; OpenVINO keeps the metadata of an ONNX file below 'framework'"""
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError(f"{path} needs openvino: pip install 'maskclip-plus[openvino]'") from error
-    core = openvino.Core()
-    model = core.read_model(path)
-    known = {}
-    if model.has_rt_info(['framework']):
-        known = {k: str(value) for k, value in model.get_rt_info(['framework']).value.items()}
-    compiled = core.compile_model(model, 'CPU' if device == 'cpu' else 'AUTO')
-    return lambda image: compiled.infer_new_request(image.numpy())[0], known  # of any thread

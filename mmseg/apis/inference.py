@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.engine.shared_keys import CLIP_SIZE
 from mmseg.errors import UserError
 from mmseg.models.build import build, build_maskclip, without_type
+from mmseg.models.engines import Engine, EngineName, Precision
 from mmseg.models.maskclip_plus import MaskClipPlus
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.models.resize import Windows
@@ -32,6 +35,7 @@ from .test import use_checkpoint
 from .words import Words, words_of
 
 KEPT = 8  # vocabularies whose embeddings a model keeps
+NOISE = ((160, 128), (115, 161))  # sizes of pictures to compare labels on where there is no photo
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 
 
@@ -39,6 +43,10 @@ class Segmenter:
     """A model that segments into any words; `init_model` makes one.
 
     It is thread-safe: calls change nothing that they share but the cache of `network`.
+
+    Args:
+        engine, precision: see `mmseg.models.engines.Engine`; None for the config's (`test_cfg`).
+        photos: to calibrate int8 on, and to compare labels on.
 
     Attributes:
         vocabulary: the config's classes.
@@ -48,8 +56,22 @@ class Segmenter:
         crop_size: pixels of the crop for a class weight.
     """
 
-    def __init__(self, config: Config, device: str, checkpoint: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: str,
+        checkpoint: str | Path | None = None,
+        *,
+        engine: EngineName | None = None,
+        precision: Precision | None = None,
+        photos: Sequence[Photo] = (),
+    ) -> None:
         self.config, self.device = config, device
+        chosen = dict(engine='torch', precision='fp32') | (config.get('test_cfg') or {})
+        self.engine = Engine(engine or chosen['engine'], precision or chosen['precision'], device)
+        self.photos = [photos[i] for i in self.engine.choose(len(photos))]
+        self.started: set[str | None] = set()  # kinds of prior crops that the engine has met
+        allow_tf32(self.engine.precision == 'tf32')
         self.is_student = config.model.type == 'MaskClipPlus'
         self.vocabulary = load_vocabulary(config.model.vocabulary)
         steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
@@ -110,7 +132,34 @@ class Segmenter:
                 if len(self.networks) >= KEPT:
                     self.networks.pop(next(iter(self.networks)))
                 self.networks[words] = self._assemble(words).to(self.device)
-            return self.networks[words]
+            network = self.networks[words]
+            if not self.engine.is_default:
+                self._start_engine(network)
+            return network
+
+    def _start_engine(self, network: Any) -> None:
+        """Let the engine run a network; print the share of the labels that it keeps, once."""
+        self.engine.install(network)
+        if network.prior_crop in self.started:
+            return
+        readable = []
+        for photo in self.photos:
+            with suppress(UserError):  # its reader reports it
+                as_photo(photo)
+                readable.append(photo)
+        self.engine.choose(len(readable))
+        pictures = readable or [smooth_noise(size) for size in NOISE]
+        labellers = [partial(self._labels, network, picture) for picture in pictures]
+        what = 'photos' if readable else 'pictures of noise'
+        print(self.engine.start(network, labellers, what), flush=True)
+        self.started.add(network.prior_crop)
+
+    @torch.inference_mode()
+    def _labels(self, network: Any, photo: Photo) -> Tensor:
+        image = as_photo(photo)
+        tensor, crop = self.network_input(network, image)
+        (logits,) = network.query_logits([tensor], None if crop is None else [crop])
+        return network.labels(logits, image.size[::-1], tensor)
 
     def _assemble(self, words: Words) -> Any:
         config = self.config.model.to_dict()
@@ -161,6 +210,7 @@ class ExportedSegmenter(Segmenter):
 
     def __init__(self, path: Path, device: str) -> None:
         self.config, self.device, self.is_student = Config(), device, True
+        self.engine = Engine('torch', 'fp32', device)  # for all but the network
         network, self.vocabulary, self.transforms = load_exported(path, device)
         self.lock, self.networks = threading.Lock(), {Words(self.vocabulary): network}
 
@@ -183,10 +233,17 @@ def init_model(
     checkpoint: str | Path | None = None,
     device: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
+    *,
+    engine: EngineName | None = None,
+    precision: Precision | None = None,
+    photos: Sequence[Photo] = (),
 ) -> Segmenter:
     """Load a model from anything that holds one.
 
     In this process fp32 becomes IEEE's on GPUs, see `mmseg.engine.allow_tf32`.
+
+    An engine other than PyTorch, or another precision than fp32, prints the share of the labels
+    that it keeps.
 
     Args:
         config: a Config, or a config's file or name; a student's file of tools/train.py or
@@ -195,24 +252,31 @@ def init_model(
         checkpoint: weights that replace the config's; a student's config needs them.
         device: 'cpu', an accelerator's name, or None for the best there is.
         cfg_options: {key: value} of the config to override.
+        engine: 'torch', 'onnxruntime' or 'openvino'; None for the config's (`test_cfg.engine`).
+        precision: of `mmseg.models.engines.PRECISIONS`; None for the config's.
+        photos: of the kind to segment, which int8 is calibrated on and labels are compared on. A
+            few of them are read.
 
     Raises:
         UserError: a setting or file that cannot be used.
     """
-    allow_tf32(False)
     device = device_of(device)
+    run: dict[str, Any] = dict(engine=engine, precision=precision, photos=photos)
     if not isinstance(config, (str, Path)):
-        return Segmenter(config, device, checkpoint)
+        return Segmenter(config, device, checkpoint, **run)
     found = find_model(config)
     if found.kind == 'config':
-        return Segmenter(load_config(found.path, cfg_options), device, checkpoint)
+        return Segmenter(load_config(found.path, cfg_options), device, checkpoint, **run)
     if checkpoint is not None:
         raise UserError(f'{config} is a model by itself; leave out the checkpoint {checkpoint}')
     if found.description is None:
         if cfg_options:
             raise UserError(f'{config} is an exported file, which has no config to override')
+        if engine or precision:
+            raise UserError(f'{config} is an exported file, which has its own engine and precision')
         return ExportedSegmenter(found.path, device)
-    segmenter = Segmenter(student_config(found.description, cfg_options), device, found.path)
+    settings = student_config(found.description, cfg_options)
+    segmenter = Segmenter(settings, device, found.path, **run)
     segmenter.student.description = found.description
     return segmenter
 
@@ -313,6 +377,12 @@ def as_photo(image: Photo) -> Image.Image:
         'an image is a path, a PIL image, a (H, W, 3) uint8 RGB array or a (3, H, W) uint8 '
         f'tensor, not {type(image).__name__} {dtype} {shape}'
     )
+
+
+def smooth_noise(size: tuple[int, int]) -> Image.Image:
+    """Draw coloured clouds, (W, H)."""
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)
 
 
 # The name of mmsegmentation.

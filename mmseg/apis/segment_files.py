@@ -14,6 +14,7 @@ from mmseg.clip import fetched_names
 from mmseg.datasets.reading import list_photos
 from mmseg.engine import CONFIGS
 from mmseg.errors import UserError
+from mmseg.models.engines import EngineName, Precision
 from mmseg.preparation.write_formats import check_format, write_labels
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names, write_json
 
@@ -39,6 +40,8 @@ def segment_source(
     checkpoint: str | None = None,
     device: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
+    engine: EngineName | None = None,
+    precision: Precision | None = None,
     save_scores: bool = False,
     file_format: str = 'png',
     **options: Any,
@@ -52,6 +55,7 @@ def segment_source(
         checkpoint: weights in place of the config's.
         device: see `init_model`.
         cfg_options: keys of the config to override.
+        engine, precision: see `init_model`.
         save_scores: also write class scores.
         file_format: also write the labels of photos in this format, see `write_labels`.
         options: see `segment`; the classes 'auto' are those of `propose_words`.
@@ -70,7 +74,9 @@ def segment_source(
         raise UserError(f'{source} is a video; --format {file_format} is for photos')
     if video and options.get('classes') == AUTO:
         raise UserError(f'--classes {AUTO} proposes words for photos; name the classes of a video')
-    model = init_model(config or default_config(), checkpoint, device, cfg_options)
+    run: dict[str, Any] = dict(engine=engine, precision=precision)
+    run['photos'] = some_frames(source) if video and precision else photos
+    model = init_model(config or default_config(), checkpoint, device, cfg_options, **run)
     if options.get('classes') == AUTO:
         options['classes'] = print_proposal(propose_words(model, photos))
     segment(model, [], **options)  # check words and settings before any photo is read
@@ -173,6 +179,18 @@ def _require_video(path: Path, out: Path) -> None:
         f'{path}{out}'.encode()
     except UnicodeEncodeError as error:
         raise UserError(f'the name of {path} or of {out} is no UTF-8; rename it') from error
+
+
+def some_frames(source: Path, count: int = 16) -> list[np.ndarray]:
+    """Read frames of a video at equal distances, (H, W, 3) uint8 RGB each."""
+    reader, frames = cv2.VideoCapture(str(source)), []
+    total = max(int(reader.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    for i in range(min(count, total)):
+        reader.set(cv2.CAP_PROP_POS_FRAMES, i * total // min(count, total))
+        success, frame = reader.read()
+        if success:
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    return frames
 
 
 def segment_video(model: Segmenter, source: Path, out: Path, options: Mapping[str, Any]) -> None:

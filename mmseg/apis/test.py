@@ -43,6 +43,7 @@ def test(
     save_scores: bool = False,
     device: str | None = None,
     launcher: str = 'none',
+    engine: str | None = None,
     precision: str | None = None,
 ) -> dict[str, float]:
     """Run the test set of a config through its model.
@@ -57,7 +58,7 @@ def test(
         save_scores: also write the class scores beside the labels.
         device: 'cpu', an accelerator's name, or None for the best there is.
         launcher: 'none', 'pytorch' (torchrun) or 'slurm'.
-        precision: of `mmseg.engine.PRECISIONS`; None for the config's.
+        engine, precision: see `mmseg.models.engines.Engine`; None for the config's.
 
     Returns:
         {'aAcc', 'mIoU', ...} in fractions, {} without metrics.
@@ -79,7 +80,7 @@ def test(
     with settings_of(config):
         if metrics:
             require_table(metrics_of(config.get('test_evaluator'), dataset))
-        runner = _build_runner(config, precision)
+        runner = _build_runner(config, dict(engine=engine, precision=precision))
     started = time.monotonic()
     values = runner.test()
     if is_main_process():
@@ -116,14 +117,15 @@ def _checked_data(config: Config, *output_folders: str | Path | None) -> Any:
     return dataset
 
 
-def _build_runner(config: Config, precision: str | None) -> SegRunner:
+def _build_runner(config: Config, engine: Mapping[str, str | None]) -> SegRunner:
     """Build the runner and its test loop, so that the loop's settings are checked too."""
     loader = config.test_dataloader
     if loader.sampler['type'] == 'DefaultSampler':
         loader.sampler.round_up = False  # or some photos would count twice
     loader.setdefault('pin_memory', config.device != 'cpu')
-    if precision is not None:
-        config.test_cfg = dict(config.test_cfg, type='SegTestLoop', precision=precision)
+    chosen = {key: value for key, value in engine.items() if value is not None}
+    if chosen:
+        config.test_cfg = dict(config.test_cfg, type='SegTestLoop', **chosen)
     runner = SegRunner.from_cfg(config)
     runner.test_loop  # noqa: B018
     return runner

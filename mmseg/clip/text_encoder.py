@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, reason_of
+from mmseg.utils import Progress, cache_folder, reason_of
 from mmseg.utils.tensors import digest_state
 from mmseg.vocabularies import Vocabulary, resolve_templates
 
@@ -61,8 +60,8 @@ def text_embeddings(
     _warn_of_foreign_scripts(clip, vocabulary.prompts)
     if clip.source == 'random':
         return embed_prompts(clip, vocabulary.prompts, templates, renormalize=renormalize)
-    folder = cache_dir or os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip'
-    path = Path(folder, f'{_cache_key(clip, vocabulary, templates, renormalize)}.safetensors')
+    key = _cache_key(clip, vocabulary, templates, renormalize)
+    path = Path(cache_dir or cache_folder(), f'{key}.safetensors')
     rows = stored_text(path)
     if rows is not None and rows.shape == (len(vocabulary), clip.embed_dim or rows.shape[1]):
         return rows

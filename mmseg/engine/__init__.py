@@ -14,7 +14,7 @@ from .resume import CheckpointContentHook, changes, read_settings, training_sett
 from .runner import SegRunner
 from .samplers import SizeSampler, StreamSampler
 from .shared_keys import protocol_of, resolve_shared_keys
-from .test_loop import PRECISIONS, SegTestLoop, autocast_of, compile_network
+from .test_loop import SegTestLoop, compile_network
 from .train_hooks import (
     AverageStudentHook,
     DeferredLoggingHook,
@@ -37,7 +37,6 @@ __all__ = [
     'MatrixDecayConstructor',
     'NonFiniteLossHook',
     'ProgressHook',
-    'PRECISIONS',
     'SegRunner',
     'SegTestLoop',
     'SegVisualizationHook',
@@ -48,7 +47,6 @@ __all__ = [
     'WeightedAmpOptimWrapper',
     'WeightedOptimWrapper',
     'allow_tf32',
-    'autocast_of',
     'check_config',
     'compile_network',
     'device_of',

@@ -1,41 +1,22 @@
-"""Test a network in a chosen precision, compiled on request."""
+"""Test a network by a chosen engine and in a chosen precision, compiled on request."""
 
-import typing
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmseg.errors import UserError
+from mmseg.models.engines import Engine, EngineName, Precision
 from mmseg.registry import LOOPS
 from mmseg.utils import Settings, validated
 
 from .launch import allow_tf32
-
-DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
-Precision = Literal['auto', 'fp32', 'tf32', 'bf16', 'fp16']
-PRECISIONS = typing.get_args(Precision)
-
-
-def autocast_of(precision: str, device: str) -> torch.autocast:
-    """Choose the autocast context of a precision, one of PRECISIONS, on a device.
-
-    'auto' is fp32 on CPUs and fp16 on accelerators, where it is as fast as bf16 and changes ten
-    times fewer labels (docs/performance.md). `allow_tf32` switches TF32.
-
-    Raises:
-        UserError: an unknown precision.
-    """
-    if precision not in PRECISIONS:
-        raise UserError(f'precision is one of {", ".join(PRECISIONS)}, not {precision!r}')
-    device_type = torch.device(device).type
-    if precision == 'auto':
-        precision = 'fp32' if device_type == 'cpu' else 'fp16'
-    dtype = DTYPES[precision]
-    return torch.autocast(device_type, dtype, enabled=dtype != torch.float32)
 
 
 @LOOPS.register_module()
@@ -44,8 +25,9 @@ class SegTestLoop(TestLoop):
 
     Args:
         runner, dataloader, evaluator: mmengine's.
-        precision: one of PRECISIONS.
-        compile: apply `torch.compile` to the network; each new input shape may cost a minute.
+        engine, precision: see `mmseg.models.engines.Engine`.
+        compile: apply `torch.compile` to the network; each new input shape may cost a minute. For
+            the engine 'torch'.
     """
 
     @validated
@@ -55,18 +37,36 @@ class SegTestLoop(TestLoop):
         dataloader: DataLoader | Settings,
         evaluator: Evaluator | Settings | Sequence[Settings],
         *,
+        engine: EngineName = 'torch',
         precision: Precision = 'fp32',
         compile: bool = False,
     ) -> None:
         super().__init__(runner, dataloader, evaluator)
         device = runner.cfg.get('device') or 'cpu'
-        self.precision, self.autocast = precision, autocast_of(precision, device)
+        self.engine = Engine(engine, precision, device)
+        if compile and engine != 'torch':
+            raise UserError(f'test_cfg.compile is for the engine torch, not {engine}')
         if compile:
             compile_network(runner.model)
+        if not self.engine.is_default:
+            self._start_engine()
+
+    def _start_engine(self) -> None:
+        """Let the engine run the network; print the share of the labels that it keeps."""
+        indices = self.engine.choose(len(self.dataloader.dataset))
+        model = getattr(self.runner.model, 'module', self.runner.model)
+        line = self.engine.start(model, [partial(self._label, i) for i in indices])
+        if is_main_process():
+            print(line, flush=True)
+
+    @torch.no_grad()
+    def _label(self, index: int) -> Tensor:
+        batch = {key: [value] for key, value in self.dataloader.dataset[index].items()}
+        return self.runner.model.test_step(batch)[0].pred_sem_seg
 
     def run(self) -> dict[str, float]:
         """Test all photos and return {metric: value}."""
-        allow_tf32(self.precision == 'tf32')
+        allow_tf32(self.engine.precision == 'tf32')
         return super().run()
 
     @torch.no_grad()
@@ -74,8 +74,7 @@ class SegTestLoop(TestLoop):
         """Pass one batch through the network, the evaluator and the hooks."""
         batch = dict(batch_idx=idx, data_batch=data_batch)
         self.runner.call_hook('before_test_iter', **batch)
-        with self.autocast:
-            outputs = self.runner.model.test_step(data_batch)
+        outputs = self.runner.model.test_step(data_batch)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.runner.call_hook('after_test_iter', **batch, outputs=outputs)
 

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmseg.apis.command import add_config_arguments, add_device, add_format, add_launcher
+from mmseg.apis.command import (
+    add_config_arguments,
+    add_device,
+    add_engine,
+    add_format,
+    add_launcher,
+)
 from mmseg.errors import UserError
 from mmseg.utils import Progress, output_dir, sweep_parts
 
@@ -48,9 +54,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--part', default='', help='2/8: the second of eight, with or without a launcher'
     )
-    parser.add_argument('--engine', choices=['local', 'ray'], default='local')
-    parser.add_argument('--workers', type=int, default=2, help='of the Ray engine')
+    parser.add_argument('--scheduler', choices=['local', 'ray'], default='local')
+    parser.add_argument('--workers', type=int, default=2, help='of Ray')
     add_device(parser)
+    add_engine(parser)
     add_launcher(parser)
     args = parser.parse_args(argv)
     if args.batch < 1 or args.workers < 1:
@@ -78,20 +85,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     from .record import keep_record, record_of, source_of, text_of
-    from .units import label_unit
+    from .units import label_unit, photos_at_hand
 
     share, shares = share_of(args.part, args.launcher)
     rank, _ = rank_of(args.launcher)
     out = output_dir(args.out)
     root, units = _find_units(args, out)
+    args.photos = photos_at_hand(units, _reader(args))
     labeller = make_labeller(args, rank)
     write = _format_writer(args, units, labeller, root)
     changed = {k: getattr(args, k) for k, v in DEFAULTS.items() if getattr(args, k) != v}
+    if labeller.model.engine.precision != 'fp32':
+        changed['precision'] = labeller.model.engine.precision
     record = record_of(labeller, changed) | dict(source=source_of(root, units[0].pairs[0][0]))
     keep_record(out, record, text_of(labeller))
     shared = units[share::shares]
     results: Iterable[dict[str, Any]]
-    if args.engine == 'ray':
+    if args.scheduler == 'ray':
         from .ray_engine import run_units
 
         del labeller
@@ -156,11 +166,17 @@ def _dataset_of(args: argparse.Namespace) -> Any:
     return require_data(loader)
 
 
+def _reader(args: argparse.Namespace) -> Callable[..., Any]:
+    """Return what reads a path of the photos as a PIL image."""
+    from mmseg.datasets.reading import read_photo
+
+    return _dataset_of(args).read if args.photos_of else read_photo
+
+
 def make_labeller(args: argparse.Namespace, rank: int = 0) -> 'Labeller':
     """Load the model; processes of one machine share out its accelerators."""
     from mmseg.apis.inference import init_model
     from mmseg.apis.words import words_of
-    from mmseg.datasets.reading import read_photo
     from mmseg.engine import device_of, load_config
 
     from .labeller import Labeller
@@ -170,7 +186,8 @@ def make_labeller(args: argparse.Namespace, rank: int = 0) -> 'Labeller':
         local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', rank))
         device = f'{device.partition(":")[0]}:{local}'
     config = load_config(args.config, args.cfg_options)
-    model = init_model(config, args.checkpoint, device)
+    run: dict[str, Any] = dict(engine=args.engine, precision=args.precision, photos=args.photos)
+    model = init_model(config, args.checkpoint, device, **run)
     return Labeller(
         model,
         words_of(model, args.classes),
@@ -179,7 +196,7 @@ def make_labeller(args: argparse.Namespace, rank: int = 0) -> 'Labeller':
         scales=args.scales,
         flip=args.flip,
         confidence=args.confidence,
-        read=_dataset_of(args).read if args.photos_of else read_photo,
+        read=_reader(args),
     )
 
 
@@ -243,6 +260,7 @@ def parse_distill(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_format(parser)
     parser.add_argument('--seed', type=int, default=0)
     add_device(parser)
+    add_engine(parser)
     return parser.parse_args(argv)
 
 

@@ -25,6 +25,7 @@ from mmseg.datasets.reading import list_photos, photo_size, read_gray, read_mask
 from mmseg.engine import CONFIGS, device_of, find_config, load_config
 from mmseg.engine.shared_keys import MAKES_TARGET
 from mmseg.errors import UserError
+from mmseg.models.engines import EngineName, Precision
 from mmseg.preparation.read_formats import read_labels
 from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
@@ -59,6 +60,8 @@ def distill(
     review: int = 0,
     seed: int = 0,
     device: str | None = None,
+    engine: EngineName | None = None,
+    precision: Precision | None = None,
 ) -> Path:
     """Label photos by MaskCLIP, train a student on these labels, and write files and a report.
 
@@ -84,6 +87,7 @@ def distill(
         review: write the labels of that many least sure photos to out/review/, to be corrected.
         seed: of all random numbers.
         device: 'cpu', an accelerator's name, or None for the best there is.
+        engine, precision: of the teacher that labels, see `init_model`.
 
     Returns:
         The path of the report.
@@ -107,7 +111,8 @@ def distill(
     output_dir(root)
     corrected = _corrections(root, photos, paths, words)
     lists = _split(paths, photos, root, held_out, seed, corrected)
-    _label(teacher, names, photos, root / 'labels', processes, device)
+    run = dict(device=device, engine=engine, precision=precision)
+    _label(teacher, names, photos, root / 'labels', processes, run)
     _write_formats(root, photos, paths, words, label_format, review, corrected)
     _say_what_is_labelled(root / 'labels', photos, paths, words)
     length = dict(minutes=minutes) if iterations is None else dict(iterations=iterations)
@@ -176,10 +181,16 @@ def _split(
 
 
 def _label(
-    teacher: Path, names: Sequence[str], photos: Path, out: Path, processes: int, device: str
+    teacher: Path,
+    names: Sequence[str],
+    photos: Path,
+    out: Path,
+    processes: int,
+    run: Mapping[str, str | None],
 ) -> None:
     """Write labels and confidences of all photos that have none yet."""
-    options = ['--classes', ', '.join(names), '--confidence', '--device', device]
+    options = ['--classes', ', '.join(names), '--confidence']
+    options += [word for key, value in run.items() if value for word in (f'--{key}', value)]
     command = [str(teacher), str(photos), '--out', str(out), *options]
     if processes < 2:
         label(command)

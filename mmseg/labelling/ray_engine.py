@@ -34,7 +34,7 @@ def run_units(
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError("--engine ray needs Ray: pip install -e '.[ray]'") from error
+        raise UserError("--scheduler ray needs Ray: pip install -e '.[ray]'") from error
     if not ray.is_initialized():
         path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get('PYTHONPATH')])])
         ray.init(runtime_env=dict(env_vars=dict(PYTHONPATH=path)), include_dashboard=False)

@@ -11,8 +11,10 @@ import os
 import sys
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -163,6 +165,30 @@ def _require_unique(pairs: Iterable[tuple[str, str]]) -> None:
                 f'the labels of {sources[target]} and {source} would both be {target}; rename one'
             )
         sources[target] = source
+
+
+def photos_at_hand(
+    units: Sequence[Unit], read: Callable[..., Image.Image], count: int = 16
+) -> list[str | Image.Image]:
+    """Choose some photos of all units, at equal distances: their paths, or what is in no file.
+
+    The same units give the same photos. Damaged shards give none.
+
+    Args:
+        read: reads a path that is no file, such as that of a scene.
+    """
+    some = units[:: -(-len(units) // count)]
+    each, photos = -(-count // len(some)), list[str | Image.Image]()
+    for unit in some:
+        if isinstance(unit, TarUnit):
+            with suppress(DamagedShard):
+                found = islice(photos_of(unit.source), each)
+                images = [_read_or_error(read_photo, n, file=io.BytesIO(d)) for _, n, d in found]
+                photos += [image for image in images if isinstance(image, Image.Image)]
+            continue
+        names = [photo for photo, _ in unit.pairs[:: -(-len(unit.pairs) // each)]]
+        photos += [name if os.path.isfile(name) else read(name) for name in names]
+    return photos
 
 
 def label_unit(unit: Unit, labeller: 'Labeller') -> dict[str, Any]:

@@ -6,8 +6,10 @@ Helpers for tensors are in `mmseg.utils.tensors`, so that this package does not 
 from .describe import describe_file, describe_weights, nearest
 from .files import (
     CHECKOUT,
+    PACKAGE,
     RESOURCES,
     atomic_path,
+    cache_folder,
     digest_file,
     in_checkout,
     output_dir,
@@ -43,6 +45,7 @@ __all__ = [
     'Count',
     'Fraction',
     'NotNegative',
+    'PACKAGE',
     'Positive',
     'Progress',
     'RESOURCES',
@@ -50,6 +53,7 @@ __all__ = [
     'Settings',
     'Whole',
     'atomic_path',
+    'cache_folder',
     'config_keys',
     'digest_file',
     'in_checkout',

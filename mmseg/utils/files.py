@@ -203,6 +203,11 @@ def in_checkout(path: str | Path) -> str:
     return str(below if ours and not Path(path).exists() and below.exists() else path)
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be computed again."""
+    return Path(os.environ.get('MMSEG_CACHE') or Path.home() / '.cache' / 'mmseg-maskclip')
+
+
 def digest_file(path: str | Path) -> str:
     """Compute the sha256 of a file."""
     sha = hashlib.sha256()

@@ -164,7 +164,7 @@ def test_a_process_with_a_broken_tar_does_not_stop_the_other(folder, tmp_path):
 def test_ray(folder, labels, tmp_path):
     pytest.importorskip('ray', reason="needs Ray: pip install -e '.[ray]'")
     arguments = [CONFIG, folder / 'photos', '--out', tmp_path / 'labels', '--device', 'cpu']
-    arguments += ['--engine', 'ray', '--workers', 2]
+    arguments += ['--scheduler', 'ray', '--workers', 2]
     variables, printed = dict(RAY_USAGE_STATS_ENABLED='0', RAY_NUM_CPUS='2'), tmp_path / 'printed'
     process = start_script('pseudo_label.py', *arguments, out=printed, **variables)
     process.join(timeout=300)
