@@ -71,7 +71,8 @@ class Segmenter:
         self.engine = Engine(engine or chosen['engine'], precision or chosen['precision'], device)
         self.photos = [photos[i] for i in self.engine.choose(len(photos))]
         self.started: set[str | None] = set()  # kinds of prior crops that the engine has met
-        allow_tf32(self.engine.precision == 'tf32')
+        if self.engine.precision == 'tf32':
+            allow_tf32()
         self.is_student = config.model.type == 'MaskClipPlus'
         self.vocabulary = load_vocabulary(config.model.vocabulary)
         steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
@@ -260,6 +261,7 @@ def init_model(
     Raises:
         UserError: a setting or file that cannot be used.
     """
+    allow_tf32(False)
     device = device_of(device)
     run: dict[str, Any] = dict(engine=engine, precision=precision, photos=photos)
     if not isinstance(config, (str, Path)):

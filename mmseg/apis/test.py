@@ -1,5 +1,6 @@
 """Evaluate, draw and write the labels of a config's model on a config's data set."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,6 +22,7 @@ from .command import settings_of
 from .precheck import metrics_of, require_table, try_pipeline, types_of
 from .record import bare, environment, frozen_digests, weights_digest
 
+CORES_PER_DECODER = 4  # of a CPU that runs the network too
 # A test needs one of mmengine's default hooks; the others log, or are for training.
 DEFAULT_HOOKS = dict(
     timer=None,
@@ -123,6 +125,9 @@ def _build_runner(config: Config, engine: Mapping[str, str | None]) -> SegRunner
     if loader.sampler['type'] == 'DefaultSampler':
         loader.sampler.round_up = False  # or some photos would count twice
     loader.setdefault('pin_memory', config.device != 'cpu')
+    if config.device == 'cpu' and loader.get('num_workers'):  # the network needs the cores
+        few = max(1, (os.cpu_count() or 1) // CORES_PER_DECODER)
+        loader.num_workers = min(loader.num_workers, few)
     chosen = {key: value for key, value in engine.items() if value is not None}
     if chosen:
         config.test_cfg = dict(config.test_cfg, type='SegTestLoop', **chosen)

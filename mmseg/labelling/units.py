@@ -178,17 +178,16 @@ def photos_at_hand(
         read: reads a path that is no file, such as that of a scene.
     """
     some = units[:: -(-len(units) // count)]
-    each, photos = -(-count // len(some)), list[str | Image.Image]()
+    each, found = -(-count // len(some)), list[str | Image.Image | UserError]()
     for unit in some:
         if isinstance(unit, TarUnit):
             with suppress(DamagedShard):
-                found = islice(photos_of(unit.source), each)
-                images = [_read_or_error(read_photo, n, file=io.BytesIO(d)) for _, n, d in found]
-                photos += [image for image in images if isinstance(image, Image.Image)]
+                for _, name, data in islice(photos_of(unit.source), each):
+                    found.append(_read_or_error(read_photo, name, file=io.BytesIO(data)))
             continue
         names = [photo for photo, _ in unit.pairs[:: -(-len(unit.pairs) // each)]]
-        photos += [name if os.path.isfile(name) else read(name) for name in names]
-    return photos
+        found += [name if os.path.isfile(name) else _read_or_error(read, name) for name in names]
+    return [photo for photo in found if not isinstance(photo, UserError)]
 
 
 def label_unit(unit: Unit, labeller: 'Labeller') -> dict[str, Any]:

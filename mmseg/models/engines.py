@@ -251,7 +251,9 @@ class Part:
                 self.images.append(image.cpu())
             return self.function(image, *context)
         if engine.name == 'torch':
-            with torch.autocast(engine.device.partition(':')[0], DTYPES[engine.precision]):
+            dtype = DTYPES[engine.precision]
+            kind, half = engine.device.partition(':')[0], dtype != torch.float32
+            with torch.autocast(kind, dtype, enabled=half):
                 return pytree.tree_map(lambda x: x.float(), self.function(image, *context))
         run = self._runner(image)
         try:

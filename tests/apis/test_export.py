@@ -5,6 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from conftest import ROOT, load_tool, run_script
 from PIL import Image
 from safetensors import safe_open
 
+import mmseg.apis.export as exporting
 from mmseg.apis import init_model, segment
-from mmseg.apis.export import SIZES, Exported, _agreement, export, resizing
+from mmseg.apis.export import SIZES, SUFFIXES, Exported, _agreement, export, resizing
 from mmseg.apis.words import Words
 from mmseg.datasets import Resize, ResizeShortSide
 from mmseg.datasets.miniature import LABELS, MiniatureDataset
@@ -133,6 +135,36 @@ def test_the_check_notices_a_file_of_another_network(tmp_path, monkeypatch):
 )
 def test_the_file_to_write_stands_last_or_behind_out(files, out, expected):
     assert load_tool('export').checkpoint_and_out(files, out) == expected
+
+
+def test_openvinos_format(tmp_path, monkeypatch):
+    """Its two files are there together or not at all, and label as the ONNX file does."""
+    pytest.importorskip('openvino', reason='needs openvino')
+    write_onnx(tmp_path / 'a.onnx', 3, resize=[], scale=0.01)
+    monkeypatch.setattr(
+        exporting, '_write_onnx', lambda _, path, __: copy(tmp_path / 'a.onnx', path)
+    )
+    model = init_model(CONFIGS / 'maskclip_vit.py', device='cpu')
+    out = tmp_path / 'out' / 'a.xml'
+    arguments = [model.network(Words(model.vocabulary)), model.vocabulary, out]
+    with pytest.raises(UserError, match='the file agrees with the network on'):
+        export(*arguments, file_format='openvino')
+    assert not list(out.parent.iterdir())
+    monkeypatch.setattr(exporting, '_agreement', lambda *_: 1.0)
+    assert export(*arguments, file_format='openvino') == 1.0
+    assert sorted(path.name for path in out.parent.iterdir()) == ['a.bin', 'a.xml']
+    photo = np.random.default_rng(0).integers(0, 256, (24, 36, 3), np.uint8)
+    found = [segment(init_model(path, device='cpu'), photo) for path in (out, tmp_path / 'a.onnx')]
+    assert np.array_equal(found[0].labels, found[1].labels)
+
+
+@pytest.mark.parametrize('name', ['openvino', 'tensorrt'])
+def test_formats_are_optional(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    path = tmp_path / f'a{SUFFIXES[name]}'
+    assert run_script('export', CONFIGS / 'maskclip_vit.py', '--format', name, '--out', path) == 1
+    expected = f"error: the format {name} needs {name}: pip install 'maskclip-plus[{name}]'\n"
+    assert capsys.readouterr().err.endswith(expected)
 
 
 def test_torch_export(tmp_path):

@@ -17,7 +17,6 @@ from mmseg.engine import (
     DeferredLoggingHook,
     NonFiniteLossHook,
     TrainProgressHook,
-    autocast_of,
 )
 from mmseg.engine.hooks import FiniteScoresHook
 from mmseg.engine.train_loop import StreamTrainLoop
@@ -41,6 +40,7 @@ from mmseg.models import (
     build_timm_backbone,
 )
 from mmseg.models.backbones import MixVisionTransformer
+from mmseg.models.engines import Engine
 from mmseg.structures import SegDataSample
 
 PERMITTED = {
@@ -159,7 +159,8 @@ def test_evaluation(gpu, maskclip, kind):
     model = maskclip(**KINDS[kind])
 
     def step(precision):
-        with torch.no_grad(), autocast_of(precision, 'cuda'):
+        Engine('torch', precision, 'cuda').install(model)
+        with torch.no_grad():
             for sample in model.test_step(batch()):
                 assert sample.pred_sem_seg.device == DEVICE
                 assert sample.pred_sem_seg.shape == (75, 90)

@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from PIL import Image
 from test_tools import result_of, run_test
 
+from mmseg.clip import CLIPDenseExtractor
 from mmseg.datasets import SegDataset
-from mmseg.engine import SizeSampler, autocast_of
+from mmseg.engine import SizeSampler
 from mmseg.errors import UserError
-from mmseg.models import MaskClip, Scoring
+from mmseg.models import Scoring, engines
+from mmseg.models.engines import Engine
 from mmseg.models.resize import photo_matrices, row_chunks
 
 
@@ -79,15 +81,17 @@ def test_batches_and_workers_change_nothing(tiny_config, tmp_path):
 
 def test_precision_is_chosen(tiny_config, tmp_path, capsys, monkeypatch):
     """In it the network runs, and labels only move a little."""
-    inside, window_logits = [], MaskClip.window_logits
+    inside, trunk = [], CLIPDenseExtractor.trunk
 
-    def watched(network, *given):
+    def watched(tower, *given):
         inside.append((torch.eye(2) @ torch.eye(2)).dtype)
-        return window_logits(network, *given)
+        return trunk(tower, *given)
 
-    monkeypatch.setattr(MaskClip, 'window_logits', watched)
+    monkeypatch.setattr(CLIPDenseExtractor, 'trunk', watched)
+    monkeypatch.setattr(engines, 'has_bf16', lambda: True)
     assert run_test(tiny_config, '--precision', 'bf16', '--work-dir', tmp_path / 'half') == 0
-    assert set(inside) == {torch.bfloat16}
+    assert inside[-1] == torch.bfloat16  # after the photos that labels are compared on
+    assert 'torch bf16 keeps ' in capsys.readouterr().out
     assert run_test(tiny_config, '--work-dir', tmp_path / 'full') == 0
     assert inside[-1] == torch.float32
     half, full = (result_of(tmp_path / name)['metric']['aAcc'] for name in ('half', 'full'))
@@ -95,20 +99,18 @@ def test_precision_is_chosen(tiny_config, tmp_path, capsys, monkeypatch):
     option = ['--cfg-options', 'test_cfg.precision=half']
     assert run_test(tiny_config, '--work-dir', tmp_path / 'none', *option) == 1
     assert (
-        "test_cfg.precision must be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16', not 'half'"
+        "test_cfg.precision must be 'auto', 'fp32', 'tf32', 'bf16', 'fp16' or 'int8', not 'half'"
         in capsys.readouterr().err
     )
 
 
 def test_precision_of_a_device():
-    def product():
-        return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
-
-    for name, dtype in (('auto', torch.float32), ('bf16', torch.bfloat16)):
-        with autocast_of(name, 'cpu'):
-            assert product() == dtype
+    """'auto' is what an accelerator is fast in."""
+    assert Engine('torch', 'auto', 'cpu').precision == 'fp32'
+    assert Engine('torch', 'auto', 'cuda:0').precision == 'fp16'
+    assert Engine('torch', 'auto', 'cpu').is_default and Engine('torch', 'tf32', 'cuda').is_default
     with pytest.raises(UserError, match='not 5'):
-        autocast_of(5, 'cpu')
+        Engine('torch', 5, 'cpu')
 
 
 @pytest.fixture

@@ -12,18 +12,11 @@ from mmengine.runner import loops
 
 import mmseg.apis.train as training
 from mmseg.apis import inference
-from mmseg.engine import (
-    SegRunner,
-    SegTestLoop,
-    allow_tf32,
-    autocast_of,
-    device_of,
-    init_processes,
-    load_config,
-)
+from mmseg.engine import SegRunner, SegTestLoop, allow_tf32, device_of, init_processes, load_config
 from mmseg.engine.optimizer import merge_groups
 from mmseg.errors import UserError
 from mmseg.models.backbones import MixVisionTransformer
+from mmseg.models.engines import Engine
 
 
 @pytest.fixture
@@ -74,19 +67,19 @@ def test_fp32_is_ieee_unless_tf32_is_asked_for(two_gpus, monkeypatch):
     try:
         torch.backends.cudnn.allow_tf32 = True
         torch.set_float32_matmul_precision('medium')
-        device_of('cuda'), autocast_of('tf32', 'cuda')
+        device_of('cuda'), Engine('torch', 'tf32', 'cuda')
         assert precisions() == (True, 'medium')  # a look-up sets nothing
         monkeypatch.setattr(loops.TestLoop, 'run', lambda loop: precisions())
         loop, runner = SegTestLoop.__new__(SegTestLoop), SegRunner.__new__(SegRunner)
         for tf32, expected in ((True, (True, 'high')), (False, (False, 'highest'))):
-            loop.precision = 'tf32' if tf32 else 'fp32'
+            loop.engine = Engine('torch', 'tf32' if tf32 else 'fp32', 'cuda')
             assert loop.run() == expected
             allow_tf32(not tf32)
             runner.cfg, runner._distributed = dict(tf32=tf32), False
             runner.wrap_model(None, torch.nn.Identity())
             assert precisions() == expected
         allow_tf32()
-        monkeypatch.setattr(inference, 'Segmenter', lambda *_: precisions())
+        monkeypatch.setattr(inference, 'Segmenter', lambda *_, **__: precisions())
         assert inference.init_model(None) == (False, 'highest')
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]

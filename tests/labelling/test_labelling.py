@@ -15,9 +15,11 @@ from PIL import Image
 
 from mmseg.apis import init_model, segment
 from mmseg.datasets.miniature import MiniatureDataset
+from mmseg.datasets.reading import read_photo
 from mmseg.labelling.ray_engine import run_units
 from mmseg.labelling.share import share_of
-from mmseg.labelling.units import find_units, in_order
+from mmseg.labelling.units import find_units, in_order, photo_units, photos_at_hand
+from mmseg.models import engines
 from mmseg.utils.files import MACHINE
 
 CONFIG = ROOT / 'configs' / 'miniature' / 'maskclip_rn.py'
@@ -190,6 +192,32 @@ def test_a_bad_photo_is_named_and_the_others_are_labelled(folder, tmp_path, caps
     assert sorted(read(tmp_path / 'out')) == ['000.png', '002.png']
     assert run_script('pseudo_label', CONFIG, *options[:-1], 'sky, sand') == 1
     assert 'holds labels of other classes' in capsys.readouterr().err
+
+
+def test_photos_at_hand(folder, tmp_path):
+    """Of folders their paths, of tars images, of scenes what the data set draws."""
+    units = find_units(folder / 'photos', tmp_path)
+    paths = [photo for unit in units for photo, _ in unit.pairs]
+    found = photos_at_hand(units, read_photo, count=4)
+    assert [paths.index(path) for path in found] == [0, 32, 64, 67]  # units of 64 and of 6
+    (tmp_path / 'broken.tar').write_bytes(b'junk')
+    for name in (folder / 'x.tar', tmp_path / 'broken.tar'):
+        images = photos_at_hand(find_units(name, tmp_path), read_photo, count=4)
+        assert [image.size for image in images] == [(96, 64), (64, 64)] * 2 * (name.stem == 'x')
+    scenes = photo_units([('miniature/3/00001.png', 'a.png'), ('miniature/3/00002.png', 'b.png')])
+    dataset = MiniatureDataset(scenes=9, world=3)
+    assert [image.size for image in photos_at_hand(scenes, dataset.read)] == [(64, 64)] * 2
+    assert photos_at_hand(scenes, read_photo) == []
+
+
+def test_labels_of_another_precision_are_not_mixed(folder, labels, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(engines, 'has_bf16', lambda: True)
+    command = [CONFIG, folder / 'x.tar', '--out', tmp_path]
+    assert run_script('pseudo_label', *command, '--precision', 'bf16') == 0
+    assert 'torch bf16 keeps 9' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'labels.json').read_text())['precision'] == 'bf16'
+    assert run_script('pseudo_label', *command) == 1
+    assert 'holds labels of other precision' in capsys.readouterr().err
 
 
 def test_less_probable_pixels_are_of_no_class(folder, tmp_path):

@@ -1,0 +1,241 @@
+"""Engines label as PyTorch does, export once, and say in one line what they cannot do."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_export import write_onnx as write_red
+from test_tools import result_of, run_test
+
+from mmseg.apis import init_model, segment
+from mmseg.datasets.miniature import MiniatureDataset
+from mmseg.errors import UserError
+from mmseg.models import engines
+from mmseg.models.engines import CALIBRATED, COMPARED, Engine, Part
+from mmseg.utils import cache_folder
+
+pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+onnx = pytest.importorskip('onnx', reason='needs onnx')
+ALL = ('onnxruntime', 'openvino')
+
+
+@pytest.fixture
+def files(photos):
+    return sorted((photos / 'JPEGImages').iterdir())
+
+
+def load(config, **options):
+    """A model of the same random weights every time."""
+    torch.manual_seed(0)
+    return init_model(config, device='cpu', **options)
+
+
+@pytest.mark.parametrize('engine', ALL)
+def test_labels_are_those_of_pytorch(engine, tiny_config, files, capsys):
+    """Of a ViT: photos of two sizes, a class weight, windows; each function is exported once."""
+    pytest.importorskip(engine, reason=f'needs {engine}')
+    plain, model = load(tiny_config), load(tiny_config, engine=engine, photos=files)
+    for options in ({}, dict(tau=0.1), dict(window=96, stride=64)):
+        for file in files[:2]:
+            expected, found = segment(plain, file, **options), segment(model, file, **options)
+            assert (found.labels == expected.labels).mean() > 0.999
+            np.testing.assert_allclose(found.probability, expected.probability, atol=1e-3)
+    assert f'{engine} fp32 keeps 100.00 % of the labels of 2 photos\n' in capsys.readouterr().out
+    assert list(model.extractor.forward.runners) == [None]  # any size
+    assert list(model.extractor.embed.runners) == [(64, 64)]  # the crop for the class weight
+
+
+@pytest.mark.parametrize('engine', ALL)
+def test_labels_of_a_student(engine, student_file, capsys):
+    pytest.importorskip(engine, reason=f'needs {engine}')
+    scene = MiniatureDataset(scenes=9, world=1).draw('miniature/1/00000.png').image
+    expected = segment(load(student_file), scene)
+    found = segment(load(student_file, engine=engine), scene)
+    assert (found.labels == expected.labels).mean() > 0.999
+    assert f'{engine} fp32 keeps 100.00 % of the labels of 2 pictures of noise' in (
+        capsys.readouterr().out
+    )
+
+
+def test_int8_is_calibrated_on_the_photos(tiny_config, files, capsys, monkeypatch):
+    expected = segment(load(tiny_config), files[0]).labels
+    model = load(tiny_config, engine='onnxruntime', precision='int8', photos=files)
+    found = segment(model, files[0]).labels
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith('onnxruntime int8 keeps 9') and line.endswith('labels of 2 photos')
+    assert 0.9 < (found == expected).mean() < 1
+    path = max((cache_folder() / 'engines').glob('*.onnx'), key=lambda p: p.stat().st_mtime)
+    graph = onnx.load(path).graph
+    weights = {x.name: x for x in graph.initializer}
+    (conv,) = (node for node in graph.node if node.op_type == 'Conv')
+    made = {name: node for node in graph.node for name in node.output}
+    scale = onnx.numpy_helper.to_array(weights[made[conv.input[0]].input[1]])
+    pixels = [
+        (x - model.extractor.mean) / model.extractor.std for x in model.extractor.forward.images
+    ]
+    span = max(float(x.max()) for x in pixels) - min(float(x.min()) for x in pixels)
+    assert scale == pytest.approx(span / 255, rel=0.02)  # uint8 over the values of the photos
+    products = [n for n in graph.node if n.op_type == 'MatMul' and n.input[1] in made]
+    quantised = [n for n in products if made[n.input[1]].op_type == 'DequantizeLinear']
+    assert len(quantised) > len(products) / 2
+    monkeypatch.setattr(engines, 'quantise', None)  # the file is there
+    segment(load(tiny_config, engine='onnxruntime', precision='int8', photos=files), files[0])
+    with pytest.raises(UserError, match='not callable'):  # other photos, another file
+        segment(
+            load(tiny_config, engine='onnxruntime', precision='int8', photos=files[3:]), files[0]
+        )
+
+
+def test_bf16_scores_in_fp32(tiny_config, files, monkeypatch, capsys):
+    monkeypatch.setattr(engines, 'has_bf16', lambda: True)
+    expected = segment(load(tiny_config), files[0])
+    found = segment(load(tiny_config, precision='bf16', photos=files), files[0])
+    assert 'torch bf16 keeps 9' in capsys.readouterr().out
+    assert found.scores.dtype == torch.float32
+    difference = (found.scores - expected.scores).abs().max()
+    assert 0 < difference < 0.02
+
+
+def test_photos_are_chosen_at_equal_distances():
+    assert Engine('torch', 'fp32', 'cpu').choose(100) == [0, 50]
+    assert Engine('onnxruntime', 'int8', 'cpu').choose(3) == [0, 1, 2]
+    chosen = Engine('onnxruntime', 'int8', 'cpu').choose(1000)
+    assert len(chosen) == CALIBRATED + COMPARED and set(np.diff(chosen)) == {62, 63}
+
+
+def test_the_key_of_the_cache_has_all_that_decides(tiny_config, monkeypatch):
+    def content(**options):
+        model = load(tiny_config, cfg_options=options)
+        engine = Engine('onnxruntime', 'fp32', 'cpu')
+        return Part(engine, model.extractor, 'forward', model.extractor.forward).content()
+
+    first = content()
+    assert content() == first
+    for changed in (
+        {'model.backbone.pad': False},
+        {'model.backbone.mean': (0.5, 0.5, 0.4)},
+        {'readout': 'clearclip'},
+        {'model.backbone.norm_eps': 1e-6},
+    ):
+        assert content(**changed) != first, changed
+    torch.manual_seed(1)
+    other = init_model(tiny_config, device='cpu').extractor
+    part = Part(Engine('onnxruntime', 'fp32', 'cpu'), other, 'forward', other.forward)
+    assert part.content() | dict(weights=first['weights']) == first
+    monkeypatch.setattr(engines, 'SOURCES', ('clip',))
+    assert content() | dict(code=first['code']) == first
+
+
+def test_the_cache_keeps_the_newest(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMSEG_CACHE', str(tmp_path))
+    monkeypatch.setattr(engines, 'KEPT', 2)
+    written = []
+
+    def write(path, metadata):
+        written.append(metadata['content'])
+        path.write_text(metadata['content'])
+
+    paths = [engines._cached(dict(a=i), write) for i in (0, 1, 0, 2)]
+    assert written == ['{"a": 0}', '{"a": 1}', '{"a": 2}'] and paths[0] == paths[2]
+    assert sorted(tmp_path.glob('engines/*')) == sorted({paths[0], paths[3]})
+
+
+def test_a_wrong_file_in_the_cache_is_one_line(tiny_config, files, tmp_path, monkeypatch):
+    segment(load(tiny_config, engine='onnxruntime'), files[0])
+    shutil.copytree(cache_folder(), tmp_path / 'cache')
+    monkeypatch.setenv('MMSEG_CACHE', str(tmp_path / 'cache'))
+    for path in (tmp_path / 'cache' / 'engines').iterdir():
+        model = onnx.load(path)
+        onnx.helper.set_model_props(model, dict(content='of somebody'))
+        onnx.save(model, path)
+    with pytest.raises(UserError, match=r'\.onnx is an export of other weights or settings; rem'):
+        segment(load(tiny_config, engine='onnxruntime'), files[0])
+    for path in (tmp_path / 'cache' / 'engines').iterdir():
+        path.write_text('junk')
+    with pytest.raises(UserError, match=r'cannot load .*\.onnx \(.*\); remove it'):
+        segment(load(tiny_config, engine='onnxruntime'), files[0])
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(engine='onnx'), "engine is one of torch, onnxruntime, openvino, not 'onnx'"),
+        (dict(engine='torch', precision='int8'), 'torch computes fp32, tf32, .*not int8'),
+        (dict(engine='onnxruntime', precision='bf16'), 'computes fp32, int8 on this cpu, not bf16'),
+        (
+            dict(precision='bf16'),
+            'the engine torch computes fp32, tf32, fp16 on this cpu, not bf16',
+        ),
+        (dict(engine='onnxruntime', precision='int8'), 'int8 is calibrated on photos, and none'),
+        (
+            dict(engine='onnxruntime', cfg_options=dict(readout='resclip')),
+            'a readout with feedback',
+        ),
+    ],
+)
+def test_what_an_engine_cannot_do_is_one_line(options, words, tiny_config, files, monkeypatch):
+    monkeypatch.setattr(engines, 'has_bf16', lambda: False)
+    with pytest.raises(UserError, match=words) as told:
+        segment(load(tiny_config, **options), files[0])
+    assert '\n' not in str(told.value)
+
+
+@pytest.mark.parametrize('engine', ALL)
+def test_engines_are_optional(engine, tiny_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, engine, None)
+    extra = dict(onnxruntime='export', openvino='openvino')[engine]
+    words = rf"the engine {engine} needs {engine}: pip install 'maskclip-plus\[{extra}\]'"
+    with pytest.raises(UserError, match=words):
+        load(tiny_config, engine=engine)
+
+
+def test_a_network_without_an_export(tiny_config, files, monkeypatch, tmp_path):
+    def fail(*arguments, **options):
+        raise RuntimeError('no such operator\nat all')
+
+    monkeypatch.setenv('MMSEG_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(engines, 'write_onnx', fail)
+    words = r'onnxruntime fp32 cannot run this network \(no such operator\); use the engine torch'
+    with pytest.raises(UserError, match=words):
+        segment(load(tiny_config, engine='onnxruntime'), files[0])
+
+
+def test_an_engine_that_changes_labels_is_refused(tiny_config, files, monkeypatch):
+    def negated(*arguments):
+        run, known = engines_runner(*arguments)
+        return lambda image: [-x for x in run(image)], known
+
+    engines_runner = engines.onnx_runner
+    monkeypatch.setattr(engines, 'onnx_runner', negated)
+    with pytest.raises(UserError, match='onnxruntime fp32 keeps .* of the labels only'):
+        segment(load(tiny_config, engine='onnxruntime', photos=files), files[0])
+
+
+def test_an_exported_file_has_its_own_engine(tmp_path):
+    write_red(tmp_path / 'a.onnx', 3, resize=[], scale=0.01)
+    with pytest.raises(UserError, match='has its own engine and precision'):
+        init_model(tmp_path / 'a.onnx', device='cpu', engine='onnxruntime')
+
+
+def test_a_test_by_an_engine(tiny_config, tmp_path, capsys):
+    """Of the command line and of the config; the metric is that of PyTorch."""
+    found = []
+    for i, options in enumerate(
+        (
+            [],
+            ['--engine', 'onnxruntime'],
+            ['--cfg-options', 'test_cfg.engine=onnxruntime', 'test_cfg.precision=int8'],
+        )
+    ):
+        assert run_test(tiny_config, '--work-dir', tmp_path / str(i), *options) == 0
+        found.append(result_of(tmp_path / str(i))['metric']['aAcc'])
+    out = capsys.readouterr().out
+    assert 'onnxruntime fp32 keeps 100.00 % of the labels of 2 photos\n' in out
+    assert 'onnxruntime int8 keeps 9' in out
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+    assert found[2] == pytest.approx(found[0], abs=0.05)
+    options = ['--engine', 'onnxruntime', '--cfg-options', 'test_cfg.compile=True']
+    assert run_test(tiny_config, '--work-dir', tmp_path / '3', *options) == 1
+    assert 'test_cfg.compile is for the engine torch' in capsys.readouterr().err
