@@ -202,8 +202,11 @@ class Engine:
         except UserError:
             raise
         except Exception as error:  # those of the exporters have no common type
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # around the reason is advice for programmers
+                cause = cause.__cause__
             raise UserError(
-                f'{self} cannot run this network ({reason_of(error)}); use the engine torch'
+                f'{self} cannot run this network ({reason_of(cause)}); use the engine torch'
             ) from error
         try:
             if self.name == 'openvino':

@@ -82,8 +82,9 @@ def local_outlier_factors(patches: Tensor, *, neighbours: int, reach: str = 'nei
     count = min(neighbours, patches.shape[1] - 1)
     if count < 1:
         return torch.ones_like(patches[..., 0])
-    distances = torch.cdist(patches, patches, compute_mode='donot_use_mm_for_euclid_dist').square()
-    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    distances = _squared_distances(patches)
+    itself = torch.eye(patches.shape[1], dtype=torch.bool, device=patches.device)
+    distances = distances.masked_fill(itself, torch.inf)
     nearest, index = distances.topk(count, dim=2, largest=False)
     k_distance = nearest[:, :, -1]
     bound = k_distance[:, :, None].expand_as(nearest)
@@ -92,6 +93,16 @@ def local_outlier_factors(patches: Tensor, *, neighbours: int, reach: str = 'nei
     reachability = nearest.maximum(bound)
     density = 1 / reachability.mean(dim=2).clamp_min(1e-10)
     return _gather(density, index).mean(dim=2) / density
+
+
+def _squared_distances(patches: Tensor) -> Tensor:
+    """(N, L, D) -> (N, L, L)"""
+    if torch.compiler.is_exporting():  # ONNX has no operator for it
+        centred = patches - patches.mean(dim=1, keepdim=True)
+        squares = centred.square().sum(dim=2)
+        products = centred @ centred.transpose(1, 2)
+        return (squares[:, :, None] + squares[:, None] - 2 * products).clamp_min(0)
+    return torch.cdist(patches, patches, compute_mode='donot_use_mm_for_euclid_dist').square()
 
 
 def find_anomalies(factors: Tensor, *, quantile: float) -> Tensor:
@@ -114,8 +125,11 @@ def repair_patches(patches: Tensor, anomalous: Tensor, grid: tuple[int, int]) ->
 def _sum_neighbours(values: Tensor, grid: tuple[int, int]) -> Tensor:
     """(N, h*w, D) -> (N, h*w, D): sum of the up to 8 patches around each"""
     features = values.transpose(1, 2).unflatten(2, grid)
-    around = F.avg_pool2d(features, 3, stride=1, padding=1, divisor_override=1) - features
-    return around.flatten(2).transpose(1, 2)
+    total = F.pad(features, (1, 1, 1, 1))
+    for axis, size in zip((2, 3), grid):  # ONNX's pooling has no sum
+        left, middle, right = (total.narrow(axis, i, size) for i in range(3))
+        total = left + middle + right
+    return (total - features).flatten(2).transpose(1, 2)
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:
