@@ -21,22 +21,34 @@ onnx = pytest.importorskip('onnx', reason='needs onnx')
 ALL = ('onnxruntime', 'openvino')
 
 
+@pytest.fixture(scope='module')
+def weights(tiny_clip, tmp_path_factory):
+    """A file of random weights, the same for all tests: so they share an export."""
+    path = tmp_path_factory.mktemp('weights') / 'vit.pth'
+    torch.save(tiny_clip('vit').model.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def config(tiny_config, weights):
+    tiny_config.write_text(tiny_config.read_text().replace("'random'", f"'{weights}'"))
+    return tiny_config
+
+
 @pytest.fixture
 def files(photos):
     return sorted((photos / 'JPEGImages').iterdir())
 
 
 def load(config, **options):
-    """A model of the same random weights every time."""
-    torch.manual_seed(0)
     return init_model(config, device='cpu', **options)
 
 
 @pytest.mark.parametrize('engine', ALL)
-def test_labels_are_those_of_pytorch(engine, tiny_config, files, capsys):
+def test_labels_are_those_of_pytorch(engine, config, files, capsys):
     """Of a ViT: photos of two sizes, a class weight, windows; each function is exported once."""
     pytest.importorskip(engine, reason=f'needs {engine}')
-    plain, model = load(tiny_config), load(tiny_config, engine=engine, photos=files)
+    plain, model = load(config), load(config, engine=engine, photos=files)
     for options in ({}, dict(tau=0.1), dict(window=96, stride=64)):
         for file in files[:2]:
             expected, found = segment(plain, file, **options), segment(model, file, **options)
@@ -59,9 +71,9 @@ def test_labels_of_a_student(engine, student_file, capsys):
     )
 
 
-def test_int8_is_calibrated_on_the_photos(tiny_config, files, capsys, monkeypatch):
-    expected = segment(load(tiny_config), files[0]).labels
-    model = load(tiny_config, engine='onnxruntime', precision='int8', photos=files)
+def test_int8_is_calibrated_on_the_photos(config, files, capsys, monkeypatch):
+    expected = segment(load(config), files[0]).labels
+    model = load(config, engine='onnxruntime', precision='int8', photos=files)
     found = segment(model, files[0]).labels
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith('onnxruntime int8 keeps 9') and line.endswith('labels of 2 photos')
@@ -81,17 +93,15 @@ def test_int8_is_calibrated_on_the_photos(tiny_config, files, capsys, monkeypatc
     quantised = [n for n in products if made[n.input[1]].op_type == 'DequantizeLinear']
     assert len(quantised) > len(products) / 2
     monkeypatch.setattr(engines, 'quantise', None)  # the file is there
-    segment(load(tiny_config, engine='onnxruntime', precision='int8', photos=files), files[0])
+    segment(load(config, engine='onnxruntime', precision='int8', photos=files), files[0])
     with pytest.raises(UserError, match='not callable'):  # other photos, another file
-        segment(
-            load(tiny_config, engine='onnxruntime', precision='int8', photos=files[3:]), files[0]
-        )
+        segment(load(config, engine='onnxruntime', precision='int8', photos=files[3:]), files[0])
 
 
-def test_bf16_scores_in_fp32(tiny_config, files, monkeypatch, capsys):
+def test_bf16_scores_in_fp32(config, files, monkeypatch, capsys):
     monkeypatch.setattr(engines, 'has_bf16', lambda: True)
-    expected = segment(load(tiny_config), files[0])
-    found = segment(load(tiny_config, precision='bf16', photos=files), files[0])
+    expected = segment(load(config), files[0])
+    found = segment(load(config, precision='bf16', photos=files), files[0])
     assert 'torch bf16 keeps 9' in capsys.readouterr().out
     assert found.scores.dtype == torch.float32
     difference = (found.scores - expected.scores).abs().max()
@@ -105,9 +115,9 @@ def test_photos_are_chosen_at_equal_distances():
     assert len(chosen) == CALIBRATED + COMPARED and set(np.diff(chosen)) == {62, 63}
 
 
-def test_the_key_of_the_cache_has_all_that_decides(tiny_config, monkeypatch):
+def test_the_key_of_the_cache_has_all_that_decides(config, monkeypatch):
     def content(**options):
-        model = load(tiny_config, cfg_options=options)
+        model = load(config, cfg_options=options)
         engine = Engine('onnxruntime', 'fp32', 'cpu')
         return Part(engine, model.extractor, 'forward', model.extractor.forward).content()
 
@@ -121,7 +131,7 @@ def test_the_key_of_the_cache_has_all_that_decides(tiny_config, monkeypatch):
     ):
         assert content(**changed) != first, changed
     torch.manual_seed(1)
-    other = init_model(tiny_config, device='cpu').extractor
+    other = load(config, cfg_options={'model.backbone.pretrained': 'random'}).extractor
     part = Part(Engine('onnxruntime', 'fp32', 'cpu'), other, 'forward', other.forward)
     assert part.content() | dict(weights=first['weights']) == first
     monkeypatch.setattr(engines, 'SOURCES', ('clip',))
@@ -142,8 +152,8 @@ def test_the_cache_keeps_the_newest(tmp_path, monkeypatch):
     assert sorted(tmp_path.glob('engines/*')) == sorted({paths[0], paths[3]})
 
 
-def test_a_wrong_file_in_the_cache_is_one_line(tiny_config, files, tmp_path, monkeypatch):
-    segment(load(tiny_config, engine='onnxruntime'), files[0])
+def test_a_wrong_file_in_the_cache_is_one_line(config, files, tmp_path, monkeypatch):
+    segment(load(config, engine='onnxruntime'), files[0])
     shutil.copytree(cache_folder(), tmp_path / 'cache')
     monkeypatch.setenv('MMSEG_CACHE', str(tmp_path / 'cache'))
     for path in (tmp_path / 'cache' / 'engines').iterdir():
@@ -151,11 +161,11 @@ def test_a_wrong_file_in_the_cache_is_one_line(tiny_config, files, tmp_path, mon
         onnx.helper.set_model_props(model, dict(content='of somebody'))
         onnx.save(model, path)
     with pytest.raises(UserError, match=r'\.onnx is an export of other weights or settings; rem'):
-        segment(load(tiny_config, engine='onnxruntime'), files[0])
+        segment(load(config, engine='onnxruntime'), files[0])
     for path in (tmp_path / 'cache' / 'engines').iterdir():
         path.write_text('junk')
     with pytest.raises(UserError, match=r'cannot load .*\.onnx \(.*\); remove it'):
-        segment(load(tiny_config, engine='onnxruntime'), files[0])
+        segment(load(config, engine='onnxruntime'), files[0])
 
 
 @pytest.mark.parametrize(
@@ -175,23 +185,23 @@ def test_a_wrong_file_in_the_cache_is_one_line(tiny_config, files, tmp_path, mon
         ),
     ],
 )
-def test_what_an_engine_cannot_do_is_one_line(options, words, tiny_config, files, monkeypatch):
+def test_what_an_engine_cannot_do_is_one_line(options, words, config, files, monkeypatch):
     monkeypatch.setattr(engines, 'has_bf16', lambda: False)
     with pytest.raises(UserError, match=words) as told:
-        segment(load(tiny_config, **options), files[0])
+        segment(load(config, **options), files[0])
     assert '\n' not in str(told.value)
 
 
 @pytest.mark.parametrize('engine', ALL)
-def test_engines_are_optional(engine, tiny_config, monkeypatch):
+def test_engines_are_optional(engine, config, monkeypatch):
     monkeypatch.setitem(sys.modules, engine, None)
     extra = dict(onnxruntime='export', openvino='openvino')[engine]
     words = rf"the engine {engine} needs {engine}: pip install 'maskclip-plus\[{extra}\]'"
     with pytest.raises(UserError, match=words):
-        load(tiny_config, engine=engine)
+        load(config, engine=engine)
 
 
-def test_a_network_without_an_export(tiny_config, files, monkeypatch, tmp_path):
+def test_a_network_without_an_export(config, files, monkeypatch, tmp_path):
     def fail(*arguments, **options):
         raise RuntimeError('no such operator\nat all')
 
@@ -199,10 +209,10 @@ def test_a_network_without_an_export(tiny_config, files, monkeypatch, tmp_path):
     monkeypatch.setattr(engines, 'write_onnx', fail)
     words = r'onnxruntime fp32 cannot run this network \(no such operator\); use the engine torch'
     with pytest.raises(UserError, match=words):
-        segment(load(tiny_config, engine='onnxruntime'), files[0])
+        segment(load(config, engine='onnxruntime'), files[0])
 
 
-def test_an_engine_that_changes_labels_is_refused(tiny_config, files, monkeypatch):
+def test_an_engine_that_changes_labels_is_refused(config, files, monkeypatch):
     def negated(*arguments):
         run, known = engines_runner(*arguments)
         return lambda image: [-x for x in run(image)], known
@@ -210,7 +220,7 @@ def test_an_engine_that_changes_labels_is_refused(tiny_config, files, monkeypatc
     engines_runner = engines.onnx_runner
     monkeypatch.setattr(engines, 'onnx_runner', negated)
     with pytest.raises(UserError, match='onnxruntime fp32 keeps .* of the labels only'):
-        segment(load(tiny_config, engine='onnxruntime', photos=files), files[0])
+        segment(load(config, engine='onnxruntime', photos=files), files[0])
 
 
 def test_an_exported_file_has_its_own_engine(tmp_path):
@@ -219,17 +229,12 @@ def test_an_exported_file_has_its_own_engine(tmp_path):
         init_model(tmp_path / 'a.onnx', device='cpu', engine='onnxruntime')
 
 
-def test_a_test_by_an_engine(tiny_config, tmp_path, capsys):
+def test_a_test_by_an_engine(config, tmp_path, capsys):
     """Of the command line and of the config; the metric is that of PyTorch."""
     found = []
-    for i, options in enumerate(
-        (
-            [],
-            ['--engine', 'onnxruntime'],
-            ['--cfg-options', 'test_cfg.engine=onnxruntime', 'test_cfg.precision=int8'],
-        )
-    ):
-        assert run_test(tiny_config, '--work-dir', tmp_path / str(i), *options) == 0
+    by_config = ['--cfg-options', 'test_cfg.engine=onnxruntime', 'test_cfg.precision=int8']
+    for i, options in enumerate(([], ['--engine', 'onnxruntime'], by_config)):
+        assert run_test(config, '--work-dir', tmp_path / str(i), *options) == 0
         found.append(result_of(tmp_path / str(i))['metric']['aAcc'])
     out = capsys.readouterr().out
     assert 'onnxruntime fp32 keeps 100.00 % of the labels of 2 photos\n' in out
@@ -237,5 +242,5 @@ def test_a_test_by_an_engine(tiny_config, tmp_path, capsys):
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     assert found[2] == pytest.approx(found[0], abs=0.05)
     options = ['--engine', 'onnxruntime', '--cfg-options', 'test_cfg.compile=True']
-    assert run_test(tiny_config, '--work-dir', tmp_path / '3', *options) == 1
+    assert run_test(config, '--work-dir', tmp_path / '3', *options) == 1
     assert 'test_cfg.compile is for the engine torch' in capsys.readouterr().err
