@@ -12,10 +12,13 @@ probability that a class is in the scene is worth, against the softmax class wei
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.utils import atomic_path, output_dir
+
+if TYPE_CHECKING:
+    from _leaderboard.page import Findings
 
 
 def main() -> None:
@@ -31,29 +34,29 @@ def main() -> None:
     parser.add_argument('--presence', action='store_true', help='print these rows, and no page')
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
-    from _leaderboard.measure import TOWERS, measure_speeds
-    from _leaderboard.page import introduction, published
+    from _leaderboard.measure import TOWERS, measure_speeds, speeds_of
+    from _leaderboard.page import introduction, page_of_scenes, published
 
     if args.presence:
         print(presence_part(args))
         return
     if args.speeds:
         measure_speeds(output_dir(args.results))
-    towers = [scenes_part(args, tower) for tower in TOWERS]
-    parts = [introduction(args.seeds, args.scenes, args.results), *towers]
-    parts += [photos_part(args), published()]
+    scenes = page_of_scenes([found_on(args, tower) for tower in TOWERS], speeds_of(args.results))
+    head = introduction(args.seeds, args.scenes, args.results)
+    parts = [head, scenes, photos_part(args), published()]
     output_dir(Path(args.out).parent)
     with atomic_path(args.out) as temporary:
         temporary.write_text('\n'.join(part for part in parts if part))
     print(f'written: {args.out}')
 
 
-def scenes_part(args: argparse.Namespace, tower: str) -> str:
-    """Make the page's part on one tower of the miniature and its students."""
+def found_on(args: argparse.Namespace, tower: str) -> 'Findings':
+    """Measure one tower of the miniature and its students."""
     from _leaderboard.board import Board, students
-    from _leaderboard.measure import measure_retrieval, measure_scenes, speeds_of, train_student
+    from _leaderboard.measure import measure_retrieval, measure_scenes, train_student
     from _leaderboard.options import FAMILIES, RESNET_FAMILIES, RESNET_SWITCHES, SECOND, SWITCHES
-    from _leaderboard.page import page_of_scenes
+    from _leaderboard.page import Findings
 
     scenes, folder = args.scenes, output_dir(args.work_dir)
     limits = dict(scenes=scenes, iterations=args.iterations)
@@ -68,10 +71,12 @@ def scenes_part(args: argparse.Namespace, tower: str) -> str:
     if tower == 'rn':
         families, switches = RESNET_FAMILIES, RESNET_SWITCHES
     board = Board(tower, args.seeds, families, measure, results=args.results, measured_with=limits)
-    found = board.kept_or(['retrieval'], lambda seed: measure_retrieval(tower, seed, folder=folder))
+    retrieval = board.kept_or(
+        ['retrieval'], lambda seed: measure_retrieval(tower, seed, folder=folder)
+    )
     steps, alone = board.combination(without=[SECOND]), board.alone()
     rows = {} if args.no_students else students(board, steps, train, switches)
-    return page_of_scenes(board, alone, steps, rows, speeds_of(args.results), found)
+    return Findings(board, alone, steps, rows, retrieval)
 
 
 def presence_part(args: argparse.Namespace) -> str:

@@ -37,7 +37,7 @@ from _leaderboard.options import (
     prior,
     proxyclip,
 )
-from _leaderboard.page import gain, page_of_presence, page_of_scenes, settings, spread
+from _leaderboard.page import Findings, gain, page_of_presence, page_of_scenes, settings, spread
 
 TOY = {
     'readout': {'sharp': [{'a': 1}, {'a': 2}], 'flat': [{'a': 3}]},
@@ -53,7 +53,8 @@ def board_of(folder, asked, scenes=7):
         worth = sum(WORTH[item] for item in options.items())
         return 10.0 + seed + (worth if split == 'validation' else 2 * worth)
 
-    return Board('toy', [0, 1], TOY, measure, results=folder, measured_with=dict(scenes=scenes))
+    limits = dict(scenes=scenes, iterations=150)
+    return Board('toy', [0, 1], TOY, measure, results=folder, measured_with=limits)
 
 
 def test_variants_and_the_combination_are_chosen_in_validation(tmp_path):
@@ -92,13 +93,22 @@ def test_students_have_the_teachers_of_the_combination(tmp_path):
 
 def test_the_page_by_hand(tmp_path):
     assert spread([27, 29]) == '28.0 ± 1.4' and spread([3]) == '3.0'
-    assert gain([28, 30], [27, 31]) == '+0.0 (1 of 2)'
+    assert gain([28, 30], [27, 31]) == '+0.0, 1 of 2'
     assert settings({'model.backbone.readout': 'sclip'}) == '`readout=sclip`'
     board = board_of(tmp_path, [])
-    text = page_of_scenes(board, board.alone(), board.combination(), {}, {'MaskCLIP': 1.5}, [40.0])
-    assert '| MaskCLIP |  | 10.5 ± 0.7 |  | 1.50 |' in text
-    assert '| sharp | `a=2` | 18.5 ± 0.7 | +8.0 (2 of 2) |  |' in text
-    assert '| + smooth | 19.5 ± 0.7 | +1.0 (2 of 2) |' in text
+    trained = {('MaskCLIP', 'long'): ([10, 11], [12, 13]), ('sharp', 'short'): ([18, 19], [18, 20])}
+    found = Findings(board, board.alone(), board.combination(), trained, [40.0, 42.0])
+    less = Findings(board, {'prior': {'harmful': {'b': 1}}}, board.combination())
+    text = page_of_scenes([found, less], {'MaskCLIP': 1.5})
+    assert '| option | chosen | toy | toy | photos/s |' in text
+    assert '| MaskCLIP |  | 10.5 ± 0.7 | 10.5 ± 0.7 | 1.50 |' in text
+    assert '| sharp | `a=2` | 18.5 ± 0.7 (+8.0, 2 of 2) |  |  |' in text
+    assert '| harmful | `b=1` | 4.5 ± 0.7 (-6.0, 0 of 2) | 4.5 ± 0.7 (-6.0, 0 of 2) |  |' in text
+    assert '| R@1 of 500 scenes and captions |  | 41.0 ± 1.4 |  |  |' in text
+    assert '| + smooth | 19.5 ± 0.7 (+1.0, 2 of 2) |' in text
+    assert '| toy | MaskCLIP: 10.5 ± 0.7 | sharp: 18.5 ± 0.7 |' in text
+    assert '| long | 12.5 ± 0.7 (+2.0, 2 of 2) |  |' in text
+    assert '| short |  | 19.0 ± 1.4 (+0.5, 1 of 2) |' in text
 
 
 def test_the_order_of_readouts_is_compared_with_the_published_one(tmp_path):
@@ -111,10 +121,9 @@ def test_the_order_of_readouts_is_compared_with_the_published_one(tmp_path):
         return figures['a'][options['a']][seed] if options else 36
 
     board = Board('toy', [0, 1], families, measure, results=tmp_path, measured_with=dict(scenes=7))
-    text = page_of_scenes(board, board.alone(), board.combination(), {}, {}, [40.0, 42.0])
+    text = page_of_scenes([Findings(board, board.alone(), board.combination())], {})
     # MaskCLIP, published last, is first here: ranks 4 1 2 3 and 4 1 3 2 against 1 2 3 4
     assert ': -0.30 ± 0.14 (seeds: -0.20, -0.40).' in text.replace('\n', ' ')
-    assert 'R@1 of 500 unseen scenes: 41.0 ± 1.4 %' in text
 
 
 def test_every_option_is_a_config():
@@ -172,9 +181,9 @@ def test_the_table_of_presence(tmp_path):
 
     board = Board('toy', [1, 2], families, measure, results=tmp_path, measured_with=dict(scenes=7))
     text = page_of_presence(board)
-    assert '| presence | `a=3` | 14.5 ± 2.1 | +4.5 (2 of 2) |' in text
-    assert '| option | over the class weight (better in) |' in text
-    assert '| presence | +1.5 (2 of 2) |' in text
+    assert '| presence | `a=3` | 14.5 ± 2.1 (+4.5, 2 of 2) |' in text
+    assert '| option | over the class weight |' in text
+    assert '| presence | +1.5, 2 of 2 |' in text
 
 
 def test_one_student_after_another_is_trained(tmp_path):

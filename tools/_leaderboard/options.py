@@ -88,7 +88,7 @@ FAMILIES = {
         'top classes only': [prior(mode='topk', k=k) for k in (3, 5, 7)],
     },
     'input': {
-        'larger input': [shown_at(size) for size in (96, 128)],
+        'another input size': [shown_at(size) for size in (96, 128)],
         'windows on larger input': [
             shown_at(size) | {'model.windows': dict(size=64, stride=32)} for size in (96, 128)
         ],
@@ -103,7 +103,7 @@ FAMILIES = {
 # The ResNet has no attention blocks to read out; its config shows it scenes of 96 pixels.
 RESNET_FAMILIES = {
     'prior': FAMILIES['prior'],
-    'input': {'smaller or larger input': [shown_at(size) for size in (64, 128, 160)]},
+    'input': {'another input size': [shown_at(size) for size in (64, 128, 160)]},
     'refinement': REFINEMENTS,
     'post': FAMILIES['post'],
 }

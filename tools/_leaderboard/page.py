@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmseg.apis.record import mean_figures
 
@@ -14,40 +14,43 @@ from .options import COMBINATION, PUBLISHED, PUBLISHED_READOUTS, ROWS_HERE, SECO
 INTRODUCTION = """\
 # Leaderboard
 
-Made by `python tools/leaderboard.py`; do not edit. mIoU in per cent, mean ± standard deviation
-over {count} towers (seeds {seeds}; [miniature.md](miniature.md)) on {scenes} test scenes.
-Variants and combinations were chosen on {scenes} other scenes (validation) by the mean over the
-seeds. "Better in" counts seeds. What holds on rendered scenes need not hold for CLIP; below, the
-order of the readouts is compared with their published figures. Every figure: `{results}`.
+Made by `python tools/leaderboard.py`; do not edit. mIoU in per cent, mean ± standard deviation over
+{count} towers (seeds {seeds}; [miniature.md](miniature.md)) on {scenes} test scenes; in brackets
+the gain, and in how many seeds there is one. Variants and combinations were chosen on {scenes}
+other scenes (validation) by the mean over the seeds. What holds on rendered scenes need not hold
+for CLIP. Every figure: `{results}`.
 """
-TOWER = """\
-## {title}
+ALONE = """\
+## Every option alone
 
-R@1 of 500 unseen scenes: {retrieval} %.
+In brackets the gain over MaskCLIP. Photos/s: CLIP ViT-B/16, one photo of 500 x 375 inside 520 x 520
+at a time, fp32 on two CPU cores, random weights, 59 classes ({speed}). ProxyCLIP's proxy: one ViT a
+seed, trained on scenes without captions or masks.
 """
-TITLES = dict(vit="The miniature's ViT", rn="The miniature's ResNet")
-SPEEDS_TEXT = """\
-Photos/s: CLIP ViT-B/16, one photo of 500 x 375 inside 520 x 520 at a time, fp32 on two CPU cores,
-random weights, 59 classes ({speed}). ProxyCLIP's proxy: one ViT a seed, trained on scenes without
-captions or masks.
-"""
+NAMES = dict(vit='ViT', rn='ResNet')
 CORRELATION = """\
-**Published order.** Spearman's rank correlation of these figures with the authors' Context-59 mIoU
-(below), over {names}: {spread} (seeds: {values}).
+Spearman's rank correlation of the ViT's figures with the authors' Context-59 mIoU (below), over
+{names}: {spread} (seeds: {values}).
+"""
+STEPS = """\
+## The best combinations
+
+Family by family, the option that helped most in validation, where one did. In brackets the gain
+over the line above.
+"""
+STUDENTS = """\
+## Students
+
+From scratch, {iterations} iterations: SegFormer-b0 (3.4 million parameters), or ResNet-10 under
+SegFormer's head (5.0 million) where the line says so. In brackets the gain over the teacher. Lines
+were chosen on validation scenes, with seeds 0 and 1 ([students.md](students.md)).
 """
 PHOTOS = """\
 ## Real photos
 
-{photos} photos of PASCAL VOC, 20 classes, with a small tower that is no CLIP and has no
-attention blocks to read out (README, "What was measured here"); one tower. Chosen on {photos}
-of the photos whose image-level labels that tower has seen.
-"""
-STUDENTS = """\
-### Students
-
-From scratch, {iterations} iterations, one student per seed and line: SegFormer-b0 (3.4 million
-parameters), or ResNet-10 under SegFormer's head (5.0 million) where the line says so. These lines
-were chosen on validation scenes, with seeds 0 and 1 ([students.md](students.md)).
+{photos} photos of PASCAL VOC, 20 classes, with one small tower that is no CLIP and has no attention
+blocks to read out (README, "What was measured here"). Chosen on {photos} photos whose image-level
+labels that tower has seen.
 """
 SPEED = """\
 NACLIP, blended cosines, windows of 224 every 112 and PAMR with CLIP ViT-B/16, measured as above:
@@ -70,54 +73,70 @@ def introduction(seeds: Sequence[int], scenes: int, results: str) -> str:
     )
 
 
-def page_of_scenes(
-    board: Board,
-    alone: Mapping[str, Mapping[str, Options]],
-    steps: Steps,
-    students: Mapping[tuple[str, str], tuple[list[float], list[float]]],
-    speeds: Mapping[str, Any],
-    retrieval: Sequence[float],
-) -> str:
-    """Write the part on one tower and its students.
+class Findings(NamedTuple):
+    """What was found on one tower.
 
     Args:
         board: the figures.
         alone, steps: its `alone()` and `combination()`.
         students: of `board.students`; {} for none.
-        speeds: {option: photos/s}, and under 'when' a date.
-        retrieval: R@1 in per cent of each seed.
+        retrieval: R@1 in per cent of each seed, on 500 unseen scenes.
     """
-    of_readouts = 'readout' in board.families  # speeds are of a ViT
-    speeds = speeds if of_readouts else {}
-    title = TITLES.get(board.name, board.name)
-    parts = [TOWER.format(title=title, retrieval=spread(retrieval)), _options(board, alone, speeds)]
-    if of_readouts:
-        parts.insert(1, SPEEDS_TEXT.format(speed=speeds.get('when', 'not measured')))
-        parts.append(_correlation(board, alone))
-    parts += ['### The best combination\n', _steps(board, steps, alone.get(SECOND, {}))]
+
+    board: Board
+    alone: Mapping[str, Mapping[str, Options]]
+    steps: Steps
+    students: Mapping[tuple[str, str], tuple[list[float], list[float]]] = {}
+    retrieval: Sequence[float] = ()
+
+    @property
+    def name(self) -> str:
+        return NAMES.get(self.board.name, self.board.name)
+
+    @property
+    def options(self) -> dict[str, Options]:
+        """MaskCLIP, and every option's chosen variant."""
+        found: dict[str, Options] = {MASKCLIP: {}}
+        for family in self.alone.values():
+            found |= family
+        return found
+
+
+def page_of_scenes(found: Sequence[Findings], speeds: Mapping[str, Any]) -> str:
+    """Write the part on the miniature's towers and their students.
+
+    Args:
+        found: of each tower; the first has the readouts.
+        speeds: {option: photos/s}, and under 'when' a date.
+    """
+    first = found[0]
+    parts = [ALONE.format(speed=speeds.get('when', 'not measured')), _options(found, speeds)]
+    parts += [_correlation(first), STEPS]
+    for one in found:
+        instead = one.alone.get(SECOND, {}) if one is first else {}
+        parts += [_steps(one.board, one.steps, instead, one.name)]
     if COMBINATION in speeds:
         parts.append(SPEED.format(speed=speeds[COMBINATION]))
-    if students:
-        text = STUDENTS.format(iterations=board.measured_with['iterations'])
-        parts += [text, _students(students)]
-    return '\n'.join(parts)
+    if first.students:
+        parts.append(STUDENTS.format(iterations=first.board.measured_with['iterations']))
+        parts += [_students(one) for one in found if one.students]
+    return '\n'.join(filter(None, parts))
 
 
 def page_of_photos(board: Board) -> str:
     """Write the part on real photos."""
     head = PHOTOS.format(photos=board.measured_with['photos'])
-    steps = _steps(board, board.combination())
-    return '\n'.join([head, _options(board, board.alone(), {}), 'The best combination:\n', steps])
+    found = Findings(board, board.alone(), board.combination())
+    return '\n'.join([head, _options([found], {}), _steps(board, found.steps, {}, 'combination')])
 
 
 def page_of_presence(board: Board) -> str:
     """Write the priors of PRESENCE_FAMILIES, and their gain over the first, the class weight."""
-    alone = board.alone()
-    figures = {name: board.figures(chosen, 'test') for name, chosen in alone['prior'].items()}
-    base, *others = figures
+    found = Findings(board, board.alone(), [])
+    figures = {name: board.figures(chosen, 'test') for name, chosen in found.options.items()}
+    _, base, *others = figures
     rows = [f'| {name} | {gain(figures[name], figures[base])} |' for name in others]
-    head = f'| option | over the {base} (better in) |'
-    return f'{_options(board, alone, {})}\n{_table(head, rows)}'
+    return f'{_options([found], {})}\n{_table(f"| option | over the {base} |", rows)}'
 
 
 def published() -> str:
@@ -132,66 +151,72 @@ def published() -> str:
     return f'{PUBLISHED_TEXT}\n{_table(head, rows)}'
 
 
-def _options(
-    board: Board, alone: Mapping[str, Mapping[str, Options]], speeds: Mapping[str, Any]
-) -> str:
-    base = board.figures({}, 'test')
-    rows = [[MASKCLIP, '', spread(base), '', _speed(speeds, MASKCLIP)]]
-    for options in alone.values():
-        for name, chosen in options.items():
-            values = board.figures(chosen, 'test')
-            speed = _speed(speeds, name)
-            rows.append([name, settings(chosen), spread(values), gain(values, base), speed])
-    head = '| option | chosen | mIoU | over MaskCLIP (better in) | photos/s |'
-    if not speeds:
-        head, rows = head.replace(' photos/s |', ''), [row[:-1] for row in rows]
-    return _table(head, [f'| {" | ".join(row)} |' for row in rows])
+def _options(found: Sequence[Findings], speeds: Mapping[str, Any]) -> str:
+    """Make the table of every option: its chosen variant, and its figures on each tower."""
+    rows = []
+    for name in dict.fromkeys(name for one in found for name in one.options):
+        cells, variants = [], []
+        for one in found:
+            cells.append('')
+            if name in one.options:
+                values = one.board.figures(one.options[name], 'test')
+                variants.append(settings(one.options[name]))
+                base = one.board.figures({}, 'test') if name != MASKCLIP else None
+                cells[-1] = gained(values, base)
+        speed = [f'{speeds[name]:.2f}' if name in speeds else ''] if speeds else []
+        rows.append([name, ', '.join(filter(None, dict.fromkeys(variants))), *cells, *speed])
+    if any(one.retrieval for one in found):
+        cells = [spread(one.retrieval) if one.retrieval else '' for one in found]
+        rows.append(['R@1 of 500 scenes and captions', '', *cells, *([''] if speeds else [])])
+    columns = ['option', 'chosen', *(one.name for one in found), *(['photos/s'] if speeds else [])]
+    return _table(f'| {" | ".join(columns)} |', [f'| {" | ".join(row)} |' for row in rows])
 
 
-def _correlation(board: Board, alone: Mapping[str, Mapping[str, Options]]) -> str:
+def _correlation(found: Findings) -> str:
     """Compare the order of the readouts with the published one, seed by seed."""
     from scipy.stats import spearmanr
 
-    chosen = {MASKCLIP: {}} | {name: v for family in alone.values() for name, v in family.items()}
-    names = [name for name in PUBLISHED_READOUTS if name in chosen]
+    names = [name for name in PUBLISHED_READOUTS if name in found.options]
     if len(names) < 3:
         return ''
-    figures = zip(*(board.figures(chosen[name], 'test') for name in names))
+    figures = zip(*(found.board.figures(found.options[name], 'test') for name in names))
     published = [PUBLISHED_READOUTS[name] for name in names]
-    values = [spearmanr(published, found).statistic for found in figures]
-    deviation = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
+    values = [spearmanr(published, mine).statistic for mine in figures]
     return CORRELATION.format(
         names=', '.join(names),
-        spread=f'{statistics.mean(values):.2f}{deviation}',
+        spread=spread(values, digits=2),
         values=', '.join(f'{value:.2f}' for value in values),
     )
 
 
-def _steps(board: Board, steps: Steps, instead: Mapping[str, Options] | None = None) -> str:
+def _steps(board: Board, steps: Steps, instead: Mapping[str, Options], title: str) -> str:
     """List the steps, and then each option of `instead` in place of the last step's readout."""
     rows: list[str] = []
-    before: list[float] = []
+    before: list[float] | None = None
     for name, options in steps:
         values = board.figures(options, 'test')
-        more = gain(values, before) if before else ''
-        rows.append(f'| {"+ " if before else ""}{name} | {spread(values)} | {more} |')
+        rows.append(f'| {"+ " if before else ""}{name} | {gained(values, before)} |')
         before = values
-    for name, options in (instead or {}).items():
+    for name, options in instead.items():
         values = board.figures({**steps[-1][1], **options}, 'test')
-        row = f'all of these, {name} in place of the readout'
-        rows.append(f'| {row} | {spread(values)} | {gain(values, before)} |')
-    text = 'Family by family, the option that helped most in validation, where one did.\n\n'
-    table = _table('| | mIoU | over the line above (better in) |', rows)
-    return f'{text}{table}\nAs options: `{json.dumps(steps[-1][1])}`\n'
+        rows.append(f'| {name} in place of the readout | {gained(values, before)} |')
+    table = _table(f'| {title} | mIoU |', rows)
+    return f'{table}\n`{json.dumps(steps[-1][1])}`\n'
 
 
-def _students(students: Mapping[tuple[str, str], tuple[list[float], list[float]]]) -> str:
+def _students(found: Findings) -> str:
+    """Make the table of a tower's students: a line for each training, a column for each teacher."""
+    students = found.students
+    teachers = {teacher: figures for (teacher, _), (figures, _) in students.items()}
     rows = []
-    for (teacher, switch), (teachers, values) in students.items():
-        cells = [teacher, spread(teachers), switch, spread(values), gain(values, teachers)]
+    for training in dict.fromkeys(training for _, training in students):
+        cells = [training]
+        for teacher, base in teachers.items():
+            row = students.get((teacher, training))
+            cells.append(gained(row[1], base) if row else '')
         rows.append(f'| {" | ".join(cells)} |')
-    head = '| teacher | its mIoU | training | student | over its teacher (better in) |'
-    return _table(head, rows)
+    heads = [f'{teacher}: {spread(figures)}' for teacher, figures in teachers.items()]
+    return _table(f'| {found.name} | {" | ".join(heads)} |', rows)
 
 
 def _table(head: str, rows: Sequence[str]) -> str:
@@ -199,21 +224,22 @@ def _table(head: str, rows: Sequence[str]) -> str:
     return '\n'.join([head, rule, *rows]) + '\n'
 
 
-def _speed(speeds: Mapping[str, Any], name: str) -> str:
-    return f'{speeds[name]:.2f}' if name in speeds else ''
-
-
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
     """Format mean and deviation: [27, 29] -> '28.0 ± 1.4'."""
-    deviation = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.1f}{deviation}'
+    deviation = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.{digits}f}{deviation}'
 
 
 def gain(values: Sequence[float], base: Sequence[float]) -> str:
-    """Format the mean gain, and in how many: [28, 30], [27, 31] -> '+0.0 (1 of 2)'."""
+    """Format the mean gain, and in how many: [28, 30], [27, 31] -> '+0.0, 1 of 2'."""
     differences = [value - before for value, before in zip(values, base, strict=True)]
     better = sum(difference > 0 for difference in differences)
-    return f'{statistics.mean(differences):+.1f} ({better} of {len(differences)})'
+    return f'{statistics.mean(differences):+.1f}, {better} of {len(differences)}'
+
+
+def gained(values: Sequence[float], base: Sequence[float] | None) -> str:
+    """Format figures and their gain, if any: '28.0 ± 1.4 (+5.0, 2 of 2)'."""
+    return spread(values) + (f' ({gain(values, base)})' if base else '')
 
 
 def settings(options: Options) -> str:
