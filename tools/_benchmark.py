@@ -1,4 +1,4 @@
-"""Measure a test or a training for benchmark.py, as the tools run it and by plain PyTorch."""
+"""Measure tests or trainings for benchmark.py, as the tools run them and by plain PyTorch."""
 
 import math
 import os
@@ -7,8 +7,9 @@ import tempfile
 import time
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,9 +37,12 @@ from mmseg.engine import (
     load_config,
 )
 from mmseg.errors import UserError
+from mmseg.utils import output_dir
 from mmseg.utils.tensors import peak_memory
 from mmseg.vocabularies import load_vocabulary
 
+FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'avx512_vnni', 'amx_bf16', 'amx_int8')
+BASELINE, CASE = 'baseline', ('config', 'size')
 TEST_STAGES = ('decode', 'transform', 'copy', 'network', 'upsample + argmax', 'metric')
 TRAIN_STAGES = ('data', 'teacher', 'student forward', 'backward', 'step')
 DATASET_KEYS = ('pipeline', 'vocabulary', 'prior_crop_size', 'unseen', 'seed')
@@ -46,12 +50,39 @@ DATASET_KEYS = ('pipeline', 'vocabulary', 'prior_crop_size', 'unseen', 'seed')
 
 def machine() -> dict[str, Any]:
     """Describe this machine."""
-    cpu = ''
-    with suppress(OSError, StopIteration):
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-        cpu = next(x.partition(':')[2].strip() for x in lines if x.startswith('model name'))
     counts = dict(cores=os.cpu_count(), threads=torch.get_num_threads())
-    return dict(environment(device_of()), cpu=cpu, date=time.strftime('%Y-%m-%d'), **counts)
+    date = time.strftime('%Y-%m-%d')
+    return dict(environment(device_of()), cpu=processor(), date=date, **counts)
+
+
+def processor(path: str | Path = '/proc/cpuinfo') -> dict[str, str]:
+    """Describe the CPU: {'name', 'family', 'flags'}, the latter of FLAGS; {} but on Linux."""
+    try:
+        lines = [line.partition(':') for line in Path(path).read_text().splitlines()]
+    except OSError:
+        return {}
+    known = {key.strip(): value.strip() for key, _, value in lines}
+    family = f'{known.get("cpu family", "?")}, model {known.get("model", "?")}'
+    flags = ' '.join(flag for flag in FLAGS if flag in known.get('flags', '').split())
+    return dict(name=known.get('model name', ''), family=family, flags=flags)
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """Measure how many cores others keep busy, while this process sleeps; 0.0 but on Linux."""
+    try:
+        before = _ticks()
+        time.sleep(seconds)
+        idle, total = (after - first for after, first in zip(_ticks(), before))
+    except OSError:
+        return 0.0
+    return round((os.cpu_count() or 1) * (1 - idle / total), 2) if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """Return the idle ticks, and all, of all cores since the machine started."""
+    with open('/proc/stat') as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 class Clock:
@@ -82,43 +113,80 @@ class Clock:
             yield
 
     def milliseconds(self, stages: Sequence[str], count: int) -> dict[str, float]:
-        return {stage: 1000 * self.seconds[stage] / count for stage in stages}
+        """Return the stages, and as 'other' what they leave of the stage 'all'."""
+        parts = {stage: self.seconds[stage] for stage in stages}
+        parts['other'] = self.seconds['all'] - sum(parts.values())
+        return {stage: 1000 * seconds / count for stage, seconds in parts.items()}
 
 
-def measure(path: str, args: Namespace, size: int | None) -> list[dict[str, Any]]:
-    """Measure one config at one size; return a record of the fast way, and one of the baseline."""
-    with tempfile.TemporaryDirectory() as folder, settings_of(load_config(path)):
-        runner = _runner(path, args, Path(folder), size)
-        device = runner.cfg.device
-        ways = [(Training if args.train else Test, plain) for plain in (False, True)]
-        ways = ways[: 1 + args.baseline]
-        memories, values = [], []
-        for way, plain in ways:  # one at a time: two optimizers would hold twice the state
-            run = way(runner, plain)
-            run.split()  # warm up
-            _restart_peaks(device)
-            values.append(run.end_to_end(1)[1])
-            memories.append(_peaks(device))
-        runs = [way(runner, plain) for way, plain in ways]
+def measure(
+    cases: Sequence[tuple[str, int | None]], args: Namespace, load: list[float]
+) -> list[dict[str, Any]]:
+    """Measure configs at sizes, each way; return their records.
+
+    Args:
+        cases: config and size; None for the config's.
+        load: gets what `busy_cores` is after each turn.
+
+    Raises:
+        UserError: windows, post-processing or thresholds, which the baseline does not do.
+    """
+    runs, records = list[Any](), list[dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as folder:
+        for path, size in cases:
+            with settings_of(load_config(path)):
+                runner = _runner(path, args, output_dir(Path(folder, str(len(runs)))), size)
+                if args.baseline and not args.train:
+                    require_scores_alone(runner.model, 'the baseline (--baseline)')
+                for way in ('config', *[BASELINE] * args.baseline, *args.engines):
+                    start = partial(Training if args.train else Test, runner, way)
+                    about = dict(config=str(path), size=size, device=runner.cfg.device, way=way)
+                    records.append(about | _first_use(start, runner.cfg.device))
+                    runs.append(start())
+                    records[-1].update(runs[-1].described)
         splits: list[list[dict[str, float]]] = [[] for _ in runs]
         rates: list[list[float]] = [[] for _ in runs]
-        for _ in range(args.repeats):  # in turns: a busy machine slows both
+        for turn in range(args.repeats + 1):  # in turns: a busy machine slows all
             for i, run in enumerate(runs):
-                splits[i].append(run.split())
-                rates[i].append(run.end_to_end(args.number)[0])
-        records = []
-        for i, run in enumerate(runs):
-            way_name = 'baseline' if run.plain else 'fast'
-            record = dict(config=str(path), size=size, device=device, way=way_name, **run.described)
-            record |= dict(repeats=args.repeats, rate=dict(unit=run.unit, **spread(rates[i])))
-            record['split_ms'] = {k: spread([row[k] for row in splits[i]]) for k in splits[i][0]}
+                split, (rate, _) = run.split(), run.end_to_end(args.number)
+                if turn:  # the first has what a process does once
+                    splits[i].append(split)
+                    rates[i].append(rate)
+            load.append(busy_cores(0.3))
+        for record, run, rate, split in zip(records, runs, rates, splits):
+            record |= dict(turns=args.repeats, rate=dict(unit=run.unit, **spread(rate)))
+            record['split_ms'] = {k: spread([row[k] for row in split]) for k in split[0]}
             if not args.train:
-                beside = [sum(row.values()) - row['network'] for row in splits[i]]
-                record |= dict(beside_network_ms=spread(beside), mIoU=values[i])
-            records.append(record | dict(memory=memories[i]))
-        if args.baseline and not args.train:
-            records[0]['labels_as_baseline'] = _agreement(*runs)
-        return records
+                beside = [sum(row.values()) - row['network'] for row in split]
+                record['beside_network_ms'] = spread(beside)
+        _compare(records, runs, rates)
+    return records
+
+
+def _first_use(start: Callable[[], Any], device: str) -> dict[str, Any]:
+    """Measure the first seconds of a way, and its memory after it has begun."""
+    began = time.perf_counter()
+    run = start()
+    run.end_to_end(1)
+    seconds = time.perf_counter() - began
+    _restart_peaks(device)
+    return dict(first_s=seconds, mIoU=run.end_to_end(1)[1], memory=_peaks(device))
+
+
+def _compare(
+    records: Sequence[dict[str, Any]], runs: Sequence[Any], rates: Sequence[Sequence[float]]
+) -> None:
+    """Add the ratio to the config's baseline, or to the first way of all; and the labels kept."""
+    for i, record in enumerate(records):
+        same = [j for j, r in enumerate(records) if all(r[k] == record[k] for k in CASE)]
+        reference = next((j for j in same if records[j]['way'] == BASELINE), 0)
+        if i == reference:
+            continue
+        to = ' '.join(str(records[reference][k]) for k in ('config', 'way'))
+        values = [a / b for a, b in zip(rates[i], rates[reference])]
+        record['ratio'] = dict(to=to, **spread(values))
+        if reference in same and record['what'] == 'test':
+            record['labels_kept'] = _agreement(runs[i], runs[reference])
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -146,41 +214,42 @@ class Test:
     The plain way takes one photo at a time, in fp32. It resizes scores to the padded input and
     again to the photo, all classes at once; then softmax and arg-max.
 
-    Raises:
-        UserError: windows, post-processing or thresholds, which the plain way does not do.
+    Args:
+        runner: of the config.
+        way: 'config', BASELINE, or an engine and its precision, 'onnxruntime:int8'.
     """
 
     unit = 'photos/s'
 
-    def __init__(self, runner: SegRunner, plain: bool) -> None:
-        self.runner, self.model, self.plain = runner, runner.model, plain
-        loader = runner.cfg.test_dataloader.to_dict()
-        self.precision = runner.cfg.test_cfg.get('precision', 'fp32')
-        if plain:
-            require_scores_alone(self.model, 'the baseline (--baseline)')
+    def __init__(self, runner: SegRunner, way: str) -> None:
+        self.runner, self.model, self.plain = runner, runner.model, way == BASELINE
+        loader, settings = runner.cfg.test_dataloader.to_dict(), runner.cfg.test_cfg
+        loader['persistent_workers'] = bool(loader.get('num_workers'))
+        engine = {key: settings[key] for key in ('engine', 'precision') if key in settings}
+        if self.plain:
             load, *others = loader['dataset']['pipeline']
             loader['dataset']['pipeline'] = [load, read_again, *others]
             loader |= dict(batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False))
-            self.precision = 'fp32'
-        self.loop = self._loop(loader)
-        self.local = self._loop(loader | dict(num_workers=0, persistent_workers=False))
+            engine = {}
+        elif way != 'config':
+            name, _, precision = way.partition(':')
+            engine = dict(engine=name, precision=precision or 'fp32')
+        evaluator = runner.cfg.test_evaluator
+        self.loop = SegTestLoop(runner, loader, evaluator, **engine)
+        alone = loader | dict(num_workers=0, persistent_workers=False)
+        self.local = SegTestLoop(runner, alone, evaluator)
         self.dataset = self.local.dataloader.dataset
-
-    def _loop(self, loader: dict[str, Any]) -> SegTestLoop:
-        evaluator = self.runner.cfg.test_evaluator
-        engine = 'torch' if self.plain else self.runner.cfg.test_cfg.get('engine', 'torch')
-        options = dict(engine=engine, precision=self.precision)
-        return SegTestLoop(self.runner, loader, evaluator, **options)
 
     @property
     def described(self) -> dict[str, Any]:
         counts = dict(classes=len(self.dataset.vocabulary), photos=len(self.dataset))
         batch = self.loop.dataloader.batch_size
-        kind = dict(engine=self.loop.engine.name, precision=self.precision)
+        kind = dict(engine=self.loop.engine.name, precision=self.loop.engine.precision)
         return dict(what='test', **kind, batch=batch, **counts)
 
     @contextmanager
     def way(self) -> Iterator[None]:
+        self.loop.engine.install(self.model)
         with ExitStack() as stack:
             if self.plain:
                 stack.enter_context(plain_pytorch(self.model))
@@ -192,7 +261,7 @@ class Test:
         return plain_labels(self.model, logits[None], tuple(image.shape[1:]), size)
 
     def split(self) -> dict[str, float]:
-        """Return milliseconds per photo of each stage, all stages in this process."""
+        """Return milliseconds per photo of each stage and of the rest, all in this process."""
         clock, pipeline = Clock(self.runner.cfg.device), self.dataset.pipeline
         stages = ['decode', *['decode'] * self.plain, *['transform'] * len(pipeline.transforms)]
         timed = [clock.stage(name)(step) for name, step in zip(stages, pipeline.transforms)]
@@ -203,12 +272,13 @@ class Test:
             clock.methods(self.model.data_preprocessor, forward='copy'),
             clock.methods(self.model, **network),
             clock.methods(self.local.evaluator, process='metric'),
+            clock.stage('all'),
         ):
             self.local.run()
         return clock.milliseconds(TEST_STAGES, len(self.dataset))
 
     def end_to_end(self, _: int) -> tuple[float, float | None]:
-        """Return photos per second and mIoU of the test loop, with the start of its workers."""
+        """Return photos per second, and mIoU, of the test loop with its workers."""
         start = time.perf_counter()
         with self.way():
             values = self.loop.run()
@@ -274,10 +344,10 @@ class Training:
 
     unit = 'iterations/s'
 
-    def __init__(self, runner: SegRunner, plain: bool) -> None:
-        self.runner, self.model, self.plain = runner, runner.model.train(), plain
+    def __init__(self, runner: SegRunner, way: str) -> None:
+        self.runner, self.model, self.plain = runner, runner.model.train(), way == BASELINE
         settings = dict(runner.cfg.optim_wrapper)
-        if plain:
+        if self.plain:
             settings['optimizer'] = dict(settings['optimizer'], foreach=False, fused=False)
         self.wrapper = runner.build_optim_wrapper(settings)
         self.loader = runner.build_dataloader(runner.cfg.train_dataloader)
@@ -302,14 +372,19 @@ class Training:
             value.item()
 
     def split(self) -> dict[str, float]:
-        """Return milliseconds of each stage of one step, all stages in this process."""
+        """Return milliseconds of each stage of one step and of the rest, all in this process."""
         clock, data = Clock(self.runner.cfg.device), self.loader.dataset
-        with clock.stage('data'):
-            rows = [data[i % len(data)] for i in range(self.loader.batch_size)]
-            batch = self.loader.collate_fn(rows)
         stages = dict(loss='loss', teacher_scores='teacher', pseudo_labels='teacher')
         steps = dict(backward='backward', step='step', zero_grad='step')
-        with self.way(), clock.methods(self.model, **stages), clock.methods(self.wrapper, **steps):
+        with (
+            self.way(),
+            clock.methods(self.model, **stages),
+            clock.methods(self.wrapper, **steps),
+            clock.stage('all'),
+        ):
+            with clock.stage('data'):
+                rows = [data[i % len(data)] for i in range(self.loader.batch_size)]
+                batch = self.loader.collate_fn(rows)
             self.step(batch)
         clock.seconds['student forward'] = clock.seconds['loss'] - clock.seconds['teacher']
         return clock.milliseconds(TRAIN_STAGES, 1)
@@ -328,6 +403,8 @@ def _runner(path: str, args: Namespace, folder: Path, size: int | None) -> SegRu
     config = load_config(path, args.cfg_options)
     if args.random_weights:
         _forget_weights(config)
+    if args.train and args.engines:
+        raise UserError('--engines are of tests: leave out --train')
     config.work_dir = str(folder)
     config.device = init_processes('none', device_of(args.device))
     config.update(custom_hooks=[], visualizer=dict(type='Visualizer'), default_hooks=DEFAULT_HOOKS)

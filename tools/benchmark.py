@@ -6,13 +6,15 @@ python tools/benchmark.py --compare A.json B.json
 
 End to end runs as the tools do (worker processes, batches, metric); the split times its stages
 one after the other in this process. --baseline measures the same weights with plain PyTorch in fp32
-as well, one photo at a time, as mmsegmentation 0.x does. The photos are the config's, or made up
-(--synthetic).
+as well, one photo at a time, as mmsegmentation 0.x does, and --engines by other engines. All ways
+of all configs take turns; a ratio is the median of the turns' ratios, to the config's baseline or
+to the first config. The photos are the config's, or made up (--synthetic). Where other processes
+work, nothing is measured (--force).
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mmseg.apis.command import add_config_options, add_device, documented_parser
 from mmseg.errors import UserError
 from mmseg.utils import output_dir, write_json
 
+MOST_LOAD = 0.15  # cores that others may keep busy
 SAME = ('what', 'config', 'way', 'size', 'batch', 'classes')  # of two records that are compared
 Record = Mapping[str, Any]
 
@@ -31,11 +34,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--train', action='store_true', help='steps of training, not a test')
     parser.add_argument('--baseline', action='store_true', help='plain PyTorch as well')
     parser.add_argument(
+        '--engines', nargs='+', default=[], metavar='NAME:PRECISION', help='e.g. onnxruntime:int8'
+    )
+    parser.add_argument(
         '--sizes', nargs='+', type=int, default=[None], help="short sides; default the config's"
     )
     parser.add_argument('--batch', type=int, help="photos a pass; default the config's")
-    parser.add_argument('--number', type=int, default=16, help='photos, or iterations, a repeat')
-    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--number', type=int, default=4, help='photos, or iterations, a turn')
+    parser.add_argument('--repeats', type=int, default=5, help='turns of each way')
+    parser.add_argument('--force', action='store_true', help='measure though other processes work')
     parser.add_argument('--synthetic', action='store_true', help='made-up photos of 500 x 375')
     parser.add_argument(
         '--random-weights', action='store_true', help='speed does not need real ones'
@@ -59,7 +66,7 @@ def main() -> None:
     if args.compare:
         print(compare(*args.compare))
         return
-    from _benchmark import machine, measure
+    from _benchmark import busy_cores, machine, measure
 
     from mmseg.engine import load_config
 
@@ -67,15 +74,25 @@ def main() -> None:
         output_dir(Path(args.out).parent)
     for path in args.configs:  # all of them before the first is measured
         load_config(path, args.cfg_options)
-    results: list[Record] = []
-    for path, size in ((path, size) for path in args.configs for size in args.sizes):
-        records = measure(path, args, size)
-        print('\n'.join(map(as_text, records)), flush=True)
-        if args.baseline:
-            print(f'    against the baseline:\n{ratios(*records[::-1])}', flush=True)
-        results += records
-        if args.out:
-            write_json(args.out, dict(machine=machine(), results=results))
+    load = [busy_cores()]
+    require_idle(load, args.force)
+    records = measure([(path, size) for path in args.configs for size in args.sizes], args, load)
+    load.append(busy_cores())
+    print('\n'.join(map(as_text, records)), flush=True)
+    require_idle(load, args.force)
+    if args.out:
+        others = dict(before=load[0], most=max(load), after=load[-1])
+        about = dict(machine(), cores_busy_by_others=others)
+        write_json(args.out, dict(machine=about, results=records))
+
+
+def require_idle(load: Sequence[float], force: bool) -> None:
+    """Raise UserError if other processes kept more than MOST_LOAD cores busy."""
+    if max(load) > MOST_LOAD and not force:
+        raise UserError(
+            f'other processes keep {max(load):.1f} cores busy, so no figure is kept: wait until '
+            'they end, or --force'
+        )
 
 
 def read_report(path: str | Path) -> dict[tuple[str, ...], Record]:
@@ -120,7 +137,7 @@ def ratios(a: Record, b: Record) -> str:
 
 
 def title(record: Record) -> str:
-    """Name a record: 'configs/... (test, fast, 520, batch 4)'."""
+    """Name a record: 'configs/... (test, onnxruntime:int8, 520, batch 4)'."""
     size = f', {record["size"]}' if record['size'] else ''
     return f'{record["config"]} ({record["what"]}, {record["way"]}{size}, batch {record["batch"]})'
 
@@ -138,8 +155,14 @@ def as_text(record: Record) -> str:
         f'    ms each: {split}',
         f'    peak memory: {", ".join(memory)}',
     ]
-    if 'labels_as_baseline' in record:
-        lines.append(f'    labels as the baseline: {100 * record["labels_as_baseline"]:.3f} %')
+    if 'ratio' in record:
+        ratio = record['ratio']
+        lines.append(
+            f'    {ratio["median"]:.2f} times as fast as {ratio["to"]} '
+            f'({ratio["low"]:.2f} to {ratio["high"]:.2f})'
+        )
+    if 'labels_kept' in record:
+        lines.append(f'    labels as there: {100 * record["labels_kept"]:.3f} %')
     return '\n'.join(lines)
 
 

@@ -170,7 +170,7 @@ def _measured(run: Reproduction, row: Row, device: str) -> dict[str, Any]:
 def _benchmark(run: Reproduction, row: Row, device: str, options: Sequence[Any]) -> dict[str, Any]:
     out = run.work_dir / 'benchmark.json'
     command = [TOOLS / 'benchmark.py', run.config(row), '--random-weights', '--synthetic']
-    command += ['--repeats', 1, '--device', device, '--out', out, *options]
+    command += ['--repeats', 1, '--force', '--device', device, '--out', out, *options]
     if row.options:
         command += ['--cfg-options', *row.options]
     run.call(command, run.work_dir / 'plan.log', quiet=True)
