@@ -37,6 +37,7 @@ from mmseg.engine import (
     load_config,
 )
 from mmseg.errors import UserError
+from mmseg.models.engines import parts_of
 from mmseg.utils import output_dir
 from mmseg.utils.tensors import peak_memory
 from mmseg.vocabularies import load_vocabulary
@@ -236,6 +237,9 @@ class Test:
             engine = dict(engine=name, precision=precision or 'fp32')
         evaluator = runner.cfg.test_evaluator
         self.loop = SegTestLoop(runner, loader, evaluator, **engine)
+        self.loop.engine.install(self.model)
+        parts = [(owner, name) for owner, names in parts_of(self.model) for name in names]
+        self.functions = [(owner, name, getattr(owner, name)) for owner, name in parts]
         alone = loader | dict(num_workers=0, persistent_workers=False)
         self.local = SegTestLoop(runner, alone, evaluator)
         self.dataset = self.local.dataloader.dataset
@@ -249,8 +253,9 @@ class Test:
 
     @contextmanager
     def way(self) -> Iterator[None]:
-        self.loop.engine.install(self.model)
         with ExitStack() as stack:
+            for part in self.functions:
+                stack.enter_context(patch.object(*part))
             if self.plain:
                 stack.enter_context(plain_pytorch(self.model))
                 stack.enter_context(patch.object(self.model, 'labels', self.plain_labels))
