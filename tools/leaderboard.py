@@ -35,13 +35,14 @@ def main() -> None:
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
     from _leaderboard.measure import TOWERS, measure_speeds, speeds_of
+    from _leaderboard.options import SPEEDS
     from _leaderboard.page import introduction, page_of_scenes, published
 
     if args.presence:
         print(presence_part(args))
         return
     if args.speeds:
-        measure_speeds(output_dir(args.results))
+        measure_speeds(output_dir(args.results) / 'speed.json', SPEEDS)
     scenes = page_of_scenes([found_on(args, tower) for tower in TOWERS], speeds_of(args.results))
     head = introduction(args.seeds, args.scenes, args.results)
     parts = [head, scenes, photos_part(args), published()]

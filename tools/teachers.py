@@ -1,13 +1,15 @@
 """List the image towers of open_clip, and TIPSv2's: what they are and can, where their weights are.
 
-    maskclip teachers [WORDS ...] [--markdown]
+    maskclip teachers [WORDS ...] [--markdown | --speeds]
 
 WORDS keep the models whose names contain one of them, such as PE-Core or SigLIP2. --markdown
-writes docs/teachers.md. Parameters are those of the image tower. Nothing is allocated or fetched.
+writes docs/teachers.md, and --speeds measures one model of each family for it (ten minutes).
+Parameters are those of the image tower. Nothing is allocated or fetched otherwise.
 """
 
 import functools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,16 +17,31 @@ from typing import Any, NamedTuple
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, in_checkout, nearest
+from mmseg.utils import atomic_path, in_checkout, nearest, read_json
 
-DOCUMENT = Path(__file__).resolve().parents[1] / 'docs' / 'teachers.md'
+DOCS = Path(__file__).resolve().parents[1] / 'docs'
+DOCUMENT, SPEEDS = DOCS / 'teachers.md', DOCS / 'benchmarks' / 'teachers.json'
+SIDE = 520  # pixels of the photo whose operations are counted
+CONFIG = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
+MEASURED = (  # one of each family
+    *('ViT-B-16', 'ViT-L-14', 'RN50', 'convnext_base_w', 'EVA02-B-16', 'PE-Core-B-16'),
+    *(
+        'MobileCLIP2-S0',
+        'MobileCLIP-B',
+        'ViTamin-B',
+        'coca_ViT-B-32',
+        'swin_base_patch4_window7_224',
+    ),
+)
 HEAD = """# Teachers
 
 Written by `maskclip teachers --markdown` ({versions}). Any of these is a teacher, a
 prior encoder or both: `model.backbone.model` names it, and `pretrained` one of its tags or a file. {built} of
 {models} build, with {tags} sets of weights. Parameters are those of the image tower, in millions. Size is that of its
 training; photos of any other size and shape work too. Weights are looked for in `pretrain/` before the network:
-`maskclip teachers` says which are there. Licences are as timm states them; the hub's page of the weights decides.
+`maskclip teachers` says which are there. GFLOP are those of the dense features of a photo of 520 x 520 or the next multiple
+of the patch (a multiplication and an addition are two); photos/s those of MaskCLIP by `tools/benchmark.py`, one photo of 500 x 375
+inside 520 x 520 at a time, fp32, random weights, 59 classes, on {speed}. Licences are as timm states them; the hub's page of the weights decides.
 
 A tag that begins with `hf:` is a dual encoder of transformers (`pip install 'maskclip-plus[transformers]'`), whose towers,
 tokenizer, mean and std it has. Set `pretrained='hf:google/tipsv2-b14'` and leave out `model`; in a config that names one:
@@ -48,8 +65,8 @@ ProxyCLIP, like DINOv2, DINOv3, PE-spatial and RADIO.
 
 Not built: {refused}.
 
-| model | image tower, pool | M | patch | size | can | licence | tags |
-|---|---|---|---|---|---|---|---|
+| model | image tower, pool | M | GFLOP | photos/s | patch | size | can | licence | tags |
+|---|---|---|---|---|---|---|---|---|---|
 """  # noqa: E501
 NETWORKS = dict(
     VisionTransformer='ViT',
@@ -153,34 +170,68 @@ def tips_teacher(name: str) -> Teacher:
 
 @functools.cache
 def tips_tower(size: str) -> tuple[float, int, int, tuple[str, ...], str]:
-    """Build an image tower of TIPSv2 as `image_tower` does."""
-    import torch
-
-    from mmseg.clip.huggingface import ImageTower, import_transformers
+    """Describe an image tower of TIPSv2 as `image_tower` does."""
     from mmseg.clip.towers import build_tower
 
     try:
-        transformers = import_transformers()
+        visual = visual_of(f'TIPSv2-{size}')
     except UserError as error:
         return 0.0, 0, 0, (), str(error)
-    with torch.device('meta'):
-        network = transformers.Tipsv2VisionModel(transformers.Tipsv2VisionConfig(**TIPS[size]))
-        visual = ImageTower(SimpleNamespace(vision_model=network))
     millions = sum(p.numel() for p in visual.parameters()) / 1e6
     return millions, build_tower(visual).stride, visual.image_size, ('prior', 'readouts'), ''
 
 
-@functools.cache
-def image_tower(vision: str, dim: int) -> tuple[str, float, int, int, tuple[str, ...], str]:
-    """Build an image tower without memory: its family, millions, stride, size, uses and reason."""
+def visual_of(name: str) -> Any:
+    """Build the image tower of a model of open_clip, or of 'TIPSv2-b14', without memory.
+
+    Raises:
+        UserError: transformers is not installed.
+    """
+    import open_clip
+    import torch
+
+    from mmseg.clip.huggingface import ImageTower, import_transformers
+
+    if not name.startswith('TIPSv2-'):
+        config = open_clip.get_model_config(name)
+        return clip_visual(json.dumps(config['vision_cfg']), config['embed_dim'])
+    transformers, settings = import_transformers(), TIPS[name.removeprefix('TIPSv2-')]
+    with torch.device('meta'):
+        network = transformers.Tipsv2VisionModel(transformers.Tipsv2VisionConfig(**settings))
+        return ImageTower(SimpleNamespace(vision_model=network))
+
+
+def clip_visual(vision: str, dim: int) -> Any:
+    """Build an image tower of open_clip, of its settings as JSON, without memory."""
     import torch
     from open_clip.model import _build_vision_tower
 
+    with torch.device('meta'):
+        return _build_vision_tower(dim, json.loads(vision))
+
+
+def gflop_of(name: str) -> float:
+    """Count the 10^9 operations that the dense features of a photo take."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mmseg.clip.towers import build_tower
+
+    with torch.device('meta'):
+        tower = build_tower(visual_of(name)).eval().requires_grad_(False)
+        side = tower.stride * math.ceil(SIDE / tower.stride)
+        with FlopCounterMode(display=False) as counter:
+            tower.dense(tower.trunk(torch.empty(1, 3, side, side)))
+    return counter.get_total_flops() / 1e9
+
+
+@functools.cache
+def image_tower(vision: str, dim: int) -> tuple[str, float, int, int, tuple[str, ...], str]:
+    """Describe an image tower: its family, millions, stride, size, uses and reason."""
     from mmseg.clip.towers import build_tower
     from mmseg.clip.vit import TimmViT, ViTTower
 
-    with torch.device('meta'):
-        visual: Any = _build_vision_tower(dim, json.loads(vision))
+    visual = clip_visual(vision, dim)
     family = f'{network_of(visual)}, {pool_of(visual)}'
     millions = sum(p.numel() for p in visual.parameters()) / 1e6
     size = visual.image_size if isinstance(visual.image_size, int) else max(visual.image_size)
@@ -247,18 +298,23 @@ def document(found: list[Teacher]) -> str:
     """Write docs/teachers.md, the same wherever it is written: without what is in `pretrain`."""
     from importlib.metadata import version
 
+    speeds = read_json(SPEEDS) if SPEEDS.is_file() else {}
     names = ('open_clip_torch', 'timm', 'transformers')
     head = HEAD.format(
         versions=', '.join(f'{name.removesuffix("_torch")} {version(name)}' for name in names),
         built=sum(bool(t.stride) for t in found),
         models=len(found),
+        speed=speeds.get('when', 'no machine yet'),
         tags=sum(len(t.tags) for t in found if t.stride),
         refused='; '.join(f'`{t.name}` ({t.reason})' for t in found if t.reason) or 'none',
     )
-    lines = [
-        f'| `{name}` | {" | ".join(cells)} |'
-        for name, *cells in rows([t._replace(here=()) for t in found])
-    ]
+    lines = []
+    for t, row in zip(found, rows([t._replace(here=()) for t in found])):
+        name, family, millions, *others = row
+        gflop = f'{gflop_of(name):.0f}' if t.stride else ''
+        speed = f'{speeds[name]:.2f}' if name in speeds else ''
+        cells = (family, millions, gflop, speed, *others)
+        lines.append(f'| `{name}` | {" | ".join(cells)} |')
     return head + '\n'.join(lines) + '\n'
 
 
@@ -266,7 +322,14 @@ def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('words', nargs='*', metavar='WORDS')
     parser.add_argument('--markdown', action='store_true')
+    parser.add_argument('--speeds', action='store_true')
     args = parser.parse_args()
+    if args.speeds:
+        from _leaderboard.measure import measure_speeds
+
+        options = {n: (CONFIG, [f'model.backbone.model={n}']) for n in args.words or MEASURED}
+        measure_speeds(SPEEDS, options)
+        return
     if args.markdown:
         if args.words:
             raise UserError('--markdown writes the page of all models; leave out WORDS')

@@ -49,6 +49,14 @@ def test_tips_without_transformers(monkeypatch):
     assert not found.stride and "pip install 'maskclip-plus[transformers]'" in found.reason
 
 
+def test_operations_by_hand():
+    """ViT-B/16 at 528: eleven blocks, values and keys of the last, its MLP, patches, projection."""
+    tokens, width = 33**2 + 1, 768
+    block = 24 * tokens * width**2 + 4 * tokens**2 * width
+    expected = 11 * block + 22 * tokens * width**2 + 2 * (tokens - 1) * width * (768 + 512)
+    assert abs(teachers.gflop_of('ViT-B-16') * 1e9 / expected - 1) < 1e-3
+
+
 def test_a_tower_that_is_not_built_says_why():
     found = teachers.teacher('vit_relpos_medium_patch16_cls_224')
     assert not found.stride and 'no value path' in found.reason

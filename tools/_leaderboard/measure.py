@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -27,7 +27,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import atomic_path, read_json
 
-from .options import MEASURED, PROXY, SIGMOID, SPEEDS, VIEWS
+from .options import MEASURED, PROXY, SIGMOID, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / 'miniature'
@@ -243,21 +243,27 @@ def speeds_of(results: str | Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def measure_speeds(results: Path) -> None:
-    """Write speed.json: the photos/s of each option by tools/benchmark.py, inputs of 520 x 390."""
-    speeds: dict[str, Any] = {}
-    for name, (config, options) in SPEEDS.items():
+def measure_speeds(path: Path, choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """Write a JSON of {name: photos/s} by tools/benchmark.py, of photos of 500 x 375, and 'when'.
+
+    Args:
+        choices: {name: (config below `configs`, `--cfg-options`)}.
+    """
+    speeds: dict[str, Any] = read_json(path) if path.is_file() else {}
+    for name, (config, options) in choices.items():
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, 'speed.json')
             command = [sys.executable, ROOT / 'tools' / 'benchmark.py', ROOT / 'configs' / config]
-            command += ['--random-weights', '--synthetic', '--number', 2, '--repeats', 2]
+            command += ['--random-weights', '--synthetic', '--number', 2, '--repeats', 3]
             command += ['--out', out, *(['--cfg-options', *options] if options else [])]
             done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
             if done.returncode:
                 raise UserError(f'tools/benchmark.py {config}: {done.stderr.strip()[-200:]}')
             report = json.loads(out.read_text())
+        machine = report['machine']
+        cpu = f'{machine["cores"]} cores, {machine["cpu"].get("name", "CPU")}'
         speeds[name] = report['results'][0]['rate']['median']
-        speeds['when'] = f'{report["machine"]["date"]}, torch {report["machine"]["torch"]}'
+        speeds['when'] = f'{cpu}, {machine["date"]}, torch {machine["PyTorch"]}'
         print(f'{name}: {speeds[name]:.2f} photos/s', flush=True)
-    with atomic_path(results / 'speed.json') as temporary:
-        temporary.write_text(json.dumps(speeds, indent=1) + '\n')
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(speeds, indent=1) + '\n')
