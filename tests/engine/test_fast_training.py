@@ -13,7 +13,13 @@ from torch import nn
 
 from mmseg import kernels
 from mmseg.engine import WeightedOptimWrapper, accumulate_gradients, keep_freed_memory, train_hooks
-from mmseg.models import SegformerHead, fill_unlabeled
+from mmseg.models import (
+    ASPPHeadV2,
+    SegformerHead,
+    TextClassifier,
+    build_timm_backbone,
+    fill_unlabeled,
+)
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.losses import cross_entropy, plain_cross_entropy
 from mmseg.structures import SegDataSample, ignore_label
@@ -236,13 +242,23 @@ def train_with(config, folder, processes, *, batch):
 
 
 def test_a_compiled_student_trains(student_config, tmp_path):  # noqa: F811
-    """What the compiler is given runs as it is here ('eager'): losses are the plain run's."""
+    """As one graph, which runs as it is here ('eager'): losses are the plain run's."""
     plain, compiled = tmp_path / 'plain', tmp_path / 'compiled'
     options = ['--cfg-options', 'train_cfg.max_iters=2']
     assert run_train(student_config, '--work-dir', plain, *options) == 0
-    options += ['compile.backend=eager']
+    options += ['compile.backend=eager', 'compile.fullgraph=True']
     assert run_train(student_config, '--work-dir', compiled, *options) == 0
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-5)
+
+
+def test_a_compiled_deeplab_is_one_graph():
+    backbone = build_timm_backbone('resnet10t', pretrained=False, output_stride=8)
+    rows = F.normalize(torch.randn(5, 16), dim=-1)
+    text = TextClassifier(rows, normalize=False, persistent=True)
+    head, image = ASPPHeadV2(backbone.channels, 16, text), torch.rand(2, 3, 64, 64)
+    options = dict(backend='eager', fullgraph=True)
+    features = torch.compile(backbone, **options)(image)
+    assert torch.compile(head.forward_features, **options)(features).shape == (2, 16, 8, 8)
 
 
 def test_losses_are_read_when_they_are_logged(student_config, tmp_path, monkeypatch):  # noqa: F811
