@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,3 +189,33 @@ def test_corruptions_are_measured_once_and_shown(tmp_path, monkeypatch, capsys):
     assert run_script(*command) == 0
     assert run_script(*command, '--cfg-options', 'test_dataloader.dataset.scenes=8') == 1
     assert 'is of another config or checkpoint' in capsys.readouterr().err
+
+
+def test_what_autograd_keeps_by_hand():
+    """Of two layers around a ReLU: their inputs, (2, 3, 4, 4) and (2, 5, 4, 4)."""
+    import torch
+
+    tool = load_tool('analysis/step_memory')
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 1), torch.nn.ReLU(), torch.nn.Conv2d(5, 7, 1)
+    )
+    model = SimpleNamespace(
+        features=layers,
+        decode_head=SimpleNamespace(classify=lambda x: x),
+        parameters=layers.parameters,
+    )
+    assert tool.bytes_kept(model, torch.rand(2, 3, 4, 4), half=False) == 4 * 2 * (3 + 5) * 16
+    assert tool.bytes_of(layers) == 4 * (3 * 5 + 5 + 5 * 7 + 7)
+    for config, said in (('maskclip_rn', 'trains no student'), ('clip_rn', 'trains no student')):
+        with pytest.raises(UserError, match=said):
+            next(tool.estimates(str(ROOT / 'configs' / 'miniature' / f'{config}.py'), 2, 64))
+
+
+def test_the_memory_of_a_step_grows_with_the_batch():
+    tool = load_tool('analysis/step_memory')
+    config = str(ROOT / 'configs' / 'miniature' / 'maskclip_plus_vit_segformer_b0.py')
+    small, large = (dict(tool.estimates(config, batch, 256)) for batch in (2, 4))
+    kept = 'kept for the backward pass'
+    assert large['fp32'][kept] == pytest.approx(2 * small['fp32'][kept], rel=0.02)
+    assert small['--amp'][kept] < 0.8 * small['fp32'][kept]
+    assert small['fp32']['optimizer'] == 2 * small['fp32']['weights']
