@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmseg.errors import UserError
-from mmseg.utils import reason_of
+from mmseg.utils import PACKAGE, reason_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 # Errors of the operating system that the user can mend.
 REFUSALS = 'EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENOSPC ENOTDIR EPERM EROFS'
-PACKAGE = Path(__file__).resolve().parents[1]
 ENGINES = ('torch', 'onnxruntime', 'openvino')  # both those of `mmseg.models.engines`
 PRECISIONS = ('auto', 'fp32', 'tf32', 'bf16', 'fp16', 'int8')
 LABEL_FORMATS = ('png', 'coco', 'yolo-seg', 'labelme', 'cvat')  # those of `write_labels`
@@ -68,12 +67,12 @@ def _exit_on_signal(number: int, frame: object) -> None:
 def _require_same_checkout(script: Path) -> None:
     """Refuse to run a checkout's tool with the `mmseg` of another checkout."""
     for folder in script.resolve().parents:
-        if folder.name in ('tools', 'demo') and (folder.parent / 'mmseg' / 'apis').is_dir():
-            package = folder.parent / 'mmseg'
-            if package != PACKAGE:
+        checkout = folder.parent
+        if folder.name in ('tools', 'demo') and (checkout / 'mmseg' / 'apis').is_dir():
+            if checkout / 'mmseg' != PACKAGE:
                 raise UserError(
-                    f'{script} belongs to {package.parent}, but Python imports {PACKAGE}; '
-                    f'run: pip install -e {package.parent}'
+                    f'{script} belongs to {checkout}, but Python imports {PACKAGE}; '
+                    f'run: pip install -e {checkout}'
                 )
 
 
@@ -123,13 +122,7 @@ def _refusal_of_the_system(error: OSError) -> str | None:
 class ConfigOptions(argparse.Action):
     """Parse KEY=VALUE ... into {key: value}; spaces stay (mmengine's DictAction drops them)."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         options = dict(getattr(namespace, self.dest) or {})
         for value in values or ():
             key, equals, text = value.partition('=')

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.errors import UserError
 
@@ -159,20 +160,13 @@ def _require_no(args: argparse.Namespace, names: Sequence[str], problem: str) ->
 def run_test(argv: Sequence[str] | None = None) -> None:
     """Run `tools/test.py`."""
     args = parse_test(argv)
+    shared = ('checkpoint', 'device', 'engine', 'precision')
+    run: dict[str, Any] = {name: getattr(args, name) for name in shared}
     if args.photos is not None:
         from .evaluate import evaluate
 
-        evaluate(
-            args.photos,
-            args.masks,
-            args.classes,
-            config=args.model or args.config,
-            checkpoint=args.checkpoint,
-            device=args.device,
-            cfg_options=args.cfg_options,
-            engine=args.engine,
-            precision=args.precision,
-        )
+        run |= dict(config=args.model or args.config, cfg_options=args.cfg_options)
+        evaluate(args.photos, args.masks, args.classes, **run)
         return
     from mmseg.engine import end_processes, load_config
 
@@ -181,16 +175,13 @@ def run_test(argv: Sequence[str] | None = None) -> None:
     default = () if args.show_dir or args.out else ('mIoU',)
     test(
         load_config(args.config, args.cfg_options),
-        args.checkpoint,
         metrics=args.eval or default,
         work_dir=args.work_dir,
         show_dir=args.show_dir,
         out_dir=args.out,
         save_scores=args.save_scores,
-        device=args.device,
         launcher=args.launcher,
-        engine=args.engine,
-        precision=args.precision,
+        **run,
     )
     end_processes()
 

@@ -17,7 +17,13 @@ from mmseg.engine import device_of
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.utils import atomic_path, reason_of
-from mmseg.utils.onnx_files import onnx_runner, openvino_runner, require_packages, write_onnx
+from mmseg.utils.onnx_files import (
+    Runner,
+    onnx_runner,
+    openvino_runner,
+    require_packages,
+    write_onnx,
+)
 from mmseg.vocabularies import Vocabulary
 
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd
@@ -30,9 +36,6 @@ WITHOUT = {  # steps between scores and labels, and the options that leave them 
     'model.scoring.prob_thd': 'model.scoring.prob_thd=0',
     'model.scoring.area_thd': 'model.scoring.area_thd=0',
 }
-
-
-Runner = Callable[[Tensor], np.ndarray]  # (N, 3, H, W) -> (N, C, H, W)
 
 
 def require_scores_alone(network: Any, subject: str) -> None:
@@ -170,11 +173,6 @@ def _write_onnx(module: nn.Module, path: Path, metadata: dict[str, str]) -> None
     write_onnx(module, _example(), path, metadata, outputs=['scores'])
 
 
-def _onnx_runner(path: Path) -> Runner:
-    run, _ = onnx_runner(path)
-    return lambda image: run(image.numpy())[0]
-
-
 def _write_openvino(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write an .xml, and its weights as a .bin beside it."""
     require_packages('the format openvino', 'openvino', extra='openvino')
@@ -184,11 +182,6 @@ def _write_openvino(module: nn.Module, path: Path, metadata: dict[str, str]) -> 
         source = Path(folder, 'model.onnx')
         _write_onnx(module, source, metadata)
         openvino.save_model(openvino.Core().read_model(source), path, compress_to_fp16=False)
-
-
-def _openvino_runner(path: Path) -> Runner:
-    run, _ = openvino_runner(path)
-    return lambda image: run(image.numpy())[0]
 
 
 def _write_tensorrt(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
@@ -223,8 +216,8 @@ def _tensorrt_runner(path: Path) -> Runner:
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
     context = runtime.deserialize_cuda_engine(path.read_bytes()).create_execution_context()
 
-    def run(image: Tensor) -> np.ndarray:
-        image = image.to(device).contiguous()
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        image = torch.from_numpy(pixels).to(device).contiguous()
         context.set_input_shape('image', tuple(image.shape))
         scores = torch.empty(tuple(context.get_tensor_shape('scores')), device=device)
         context.set_tensor_address('image', image.data_ptr())
@@ -232,7 +225,7 @@ def _tensorrt_runner(path: Path) -> Runner:
         stream = torch.get_device_module(device).current_stream()
         context.execute_async_v3(stream.cuda_stream)
         stream.synchronize()
-        return scores.cpu().numpy()
+        return [scores.cpu().numpy()]
 
     return run
 
@@ -255,7 +248,7 @@ def _write_program(module: nn.Module, path: Path, metadata: dict[str, str]) -> N
 
 def _program_runner(path: Path) -> Runner:
     module = torch.export.load(path).module()
-    return lambda image: module(image).numpy()
+    return lambda image: [module(torch.from_numpy(image)).numpy()]
 
 
 @torch.no_grad()
@@ -267,14 +260,14 @@ def _agreement(network: Any, run: Runner, size: tuple[int, int, int]) -> float:
     logits = network.query_logits(list(image))
     require_finite_scores(checksum(torch.stack(logits)), 'the photos that the file is checked with')
     expected = [network.labels(x, (height, width), photo) for x, photo in zip(logits, image)]
-    exported = np.asarray(run(image)).argmax(axis=1)
-    return float((torch.stack(expected).numpy() == exported).mean())
+    (scores,) = run(image.numpy())
+    return float((torch.stack(expected).numpy() == scores.argmax(axis=1)).mean())
 
 
-FORMATS: dict[str, tuple[Callable[[nn.Module, Path, dict[str, str]], None], Callable[..., Runner]]]
-FORMATS = {
-    'onnx': (_write_onnx, _onnx_runner),
+Writer = Callable[[nn.Module, Path, dict[str, str]], None]
+FORMATS: dict[str, tuple[Writer, Callable[[Path], Runner]]] = {
+    'onnx': (_write_onnx, lambda path: onnx_runner(path)[0]),
     'torch-export': (_write_program, _program_runner),
-    'openvino': (_write_openvino, _openvino_runner),
+    'openvino': (_write_openvino, lambda path: openvino_runner(path)[0]),
     'tensorrt': (_write_tensorrt, _tensorrt_runner),
 }

@@ -20,7 +20,6 @@ from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_n
 
 from .inference import Segmenter, init_model, segment
 from .propose import print_proposal, propose_words
-from .result import Segmentation
 from .words import words_of
 
 VIDEOS = {'.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v'}
@@ -141,7 +140,11 @@ def segment_photos(
             for path in photos:
                 try:
                     result = segment(model, path, **options)
-                    _save(result, f'{out / names[str(path)]}', save_scores)
+                    prefix = f'{out / names[str(path)]}'
+                    result.save(f'{prefix}_overlay.png')
+                    result.save_labels(f'{prefix}{LABELS}')
+                    if save_scores:
+                        result.save_scores(f'{prefix}_scores.npz')
                     results[str(path)] = result.summary()
                 except UserError as error:
                     errors.append(str(error))
@@ -154,13 +157,6 @@ def segment_photos(
     print(f'{len(results)} of {len(photos)} photos segmented; written to {out}')
     if errors:
         raise UserError(f'{len(errors)} of {len(photos)} photos could not be segmented; see above')
-
-
-def _save(result: Segmentation, prefix: str, save_scores: bool) -> None:
-    result.save(f'{prefix}_overlay.png')
-    result.save_labels(f'{prefix}{LABELS}')
-    if save_scores:
-        result.save_scores(f'{prefix}_scores.npz')
 
 
 def _require_video(path: Path, out: Path) -> None:

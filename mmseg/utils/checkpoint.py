@@ -82,16 +82,12 @@ def _read_script(path: Path) -> dict[str, Tensor]:
     return dict(torch.jit.load(path, map_location='cpu').state_dict())
 
 
-def _read_array(path: Path) -> Tensor:
-    return torch.from_numpy(np.load(path, allow_pickle=False))
-
-
 READERS: dict[str, Callable[[Path], Any]] = {
     'a PyTorch file': _read_torch,
     'a pickle': _read_torch,
     'a TorchScript archive': _read_script,
     'a safetensors file': load_file,
-    'a NumPy array': _read_array,
+    'a NumPy array': lambda path: torch.from_numpy(np.load(path, allow_pickle=False)),
 }
 
 

@@ -50,12 +50,9 @@ def read_image(
             f'the image {path} has more than {most:.0f} megapixels; shrink it, or cut it into tiles'
         ) from error
     except Exception as error:  # Pillow's errors about damaged files have no common type
-        reason = 'the file is empty' if _is_empty(path, file) else _fault(error)
+        empty = file is None and os.path.isfile(path) and not os.path.getsize(path)
+        reason = 'the file is empty' if empty else _fault(error)
         raise UserError(f'the image {path} cannot be read: {reason}') from error
-
-
-def _is_empty(path: str | Path, file: BinaryIO | None) -> bool:
-    return file is None and os.path.isfile(path) and not os.path.getsize(path)
 
 
 def _fault(error: Exception) -> str:

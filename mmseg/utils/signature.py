@@ -10,9 +10,7 @@ from typing import Any
 from mmseg.errors import UserError
 
 from .describe import nearest
-from .values import Settings
-
-NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+from .values import NAMED, Settings
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,10 @@ def config_keys(built: Callable[..., Any], options_of: Any = None) -> tuple[dict
     keys: dict[str, Key] = {}
     functions = _functions(built, options_of)
     for function in functions:
-        parameters = _parameters(function)
+        parameters = inspect.signature(function).parameters.values()
         hints = _hints(function)
         for parameter in parameters:
-            if parameter.kind in NAMED and parameter.name not in keys:
+            if parameter.kind in NAMED and parameter.name not in (*keys, 'self'):
                 required = parameter.default is parameter.empty and function is functions[0]
                 hint = hints.get(parameter.name, Any)
                 keys[parameter.name] = Key(hint, parameter.default, required, function)
@@ -98,11 +96,6 @@ def _functions(built: Callable[..., Any], options_of: Any) -> list[Callable[...,
     bases = inspect.getmro(owner)[:-1]  # the last, object, has no parameters
     inits = [vars(base)['__init__'] for base in bases if '__init__' in vars(base)]
     return inits if inspect.isclass(built) else [built, *inits]
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    parameters = list(inspect.signature(function).parameters.values())
-    return parameters[parameters[:1] != [] and parameters[0].name == 'self' :]
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

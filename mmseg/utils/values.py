@@ -27,6 +27,7 @@ Whole = Annotated[int, Ge(0)]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # of NumPy's generators
 Settings = Mapping[str, Any]  # a dict in a config
 F = TypeVar('F', bound=Callable[..., Any])
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 MOST_CHARACTERS = 80  # of a value in a message
 WORDS = {
@@ -103,15 +104,12 @@ def requirement(annotation: Any) -> str:
 
 def _bounds(metadata: tuple[Any, ...]) -> str:
     """(Gt(0), Lt(1)) -> ' above 0 and below 1'"""
-    limits: dict[str, Any] = {}
-    for item in metadata:
-        for name in ('gt', 'ge', 'lt', 'le'):
-            if getattr(item, name, None) is not None:
-                limits[name] = getattr(item, name)
+    words = dict(gt='above', ge='of at least', lt='below', le='of at most')
+    found = ((name, getattr(item, name, None)) for name in words for item in metadata)
+    limits = {name: limit for name, limit in found if limit is not None}
     if limits.keys() == {'ge', 'le'}:
         return f' from {limits["ge"]} to {limits["le"]}'
-    words = dict(gt='above', ge='of at least', lt='below', le='of at most')
-    parts = [f'{word} {limits[name]}' for name, word in words.items() if name in limits]
+    parts = [f'{words[name]} {limit}' for name, limit in limits.items()]
     return ' ' * bool(parts) + ' and '.join(parts)
 
 
@@ -177,18 +175,10 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
 
     Positional-only parameters, `*args` and `**kwargs` are no settings.
     """
-    others = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.VAR_POSITIONAL,
-        inspect.Parameter.VAR_KEYWORD,
-    )
-    parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(function, include_extras=True)
-    return {
-        name: hint
-        for name, hint in hints.items()
-        if name in parameters and parameters[name].kind not in others
-    }
+    parameters = inspect.signature(function).parameters.values()
+    named = {parameter.name for parameter in parameters if parameter.kind in NAMED}
+    return {name: hint for name, hint in hints.items() if name in named}
 
 
 @functools.cache
