@@ -81,15 +81,14 @@ def compare(
 
 def in_shared_colours(results: 'Mapping[str, Segmentation]') -> 'dict[str, Segmentation]':
     """Give each class name one colour in all results; the last result keeps its colours."""
-    colours: dict[str, Any] = {}
-    owned = [result for result in results.values()][-1].palette
+    *others, last = results.values()
     size = sum(len(result.names) for result in results.values())
-    spare = iter(distinct_palette(size, owned))
-    for i, result in enumerate(reversed(list(results.values()))):
+    spare = iter(distinct_palette(size, last.palette))
+    colours: dict[str, Any] = dict(zip(last.names, last.palette, strict=True))
+    for result in reversed(others):
         for name, colour in zip(result.names, result.palette, strict=True):
             if name not in colours:
-                kept = i == 0 or name == 'background'
-                colours[name] = colour if kept else next(spare)
+                colours[name] = colour if name == 'background' else next(spare)
     return {
         title: replace(result, palette=tuple(colours[name] for name in result.names))
         for title, result in results.items()

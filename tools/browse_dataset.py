@@ -61,17 +61,13 @@ def parse_arguments() -> argparse.Namespace:
 
 def cell(sample: Mapping[str, Any], palette: Sequence[Any], size: int) -> np.ndarray:
     """Draw a sample as (size, size, 3): the photo; (size, 2 * size, 3) with its labels beside."""
-
     photo = sample['inputs'].permute(1, 2, 0).numpy()
     labels = labels_of(sample, len(palette))
     if not (labels != UNKNOWN).any():
         return fitted(photo, size)
-    labels = np.asarray(
-        Image.fromarray(labels).resize(photo.shape[1::-1], Image.Resampling.NEAREST)
-    )
-    return np.concatenate(
-        [fitted(photo, size), fitted(blend(photo, labels, palette), size)], axis=1
-    )
+    whole = Image.fromarray(labels).resize(photo.shape[1::-1], Image.Resampling.NEAREST)
+    tinted = blend(photo, np.asarray(whole), palette)
+    return np.concatenate([fitted(photo, size), fitted(tinted, size)], axis=1)
 
 
 def labels_of(sample: Mapping[str, Any], num_classes: int) -> np.ndarray:

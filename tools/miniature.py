@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mmseg.apis.command import add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import output_dir
 from mmseg.visualization import (
     beside,
     blend,
@@ -129,6 +129,7 @@ def draw_picture(path: Path, rows: Sequence[Row]) -> None:
     import numpy as np
     from PIL import Image
 
+    from mmseg.apis.result import write_image
     from mmseg.apis.test import require_data
     from mmseg.engine import load_config
     from mmseg.preparation.masks import read_labels
@@ -151,8 +152,7 @@ def draw_picture(path: Path, rows: Sequence[Row]) -> None:
     sheet = contact_sheet(lines, ['photo', 'truth', *titles])
     shares = shares_of(np.stack(shown), len(names))
     picture = beside([sheet, legend(shares, names, palette, height=len(sheet), size=14)])
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary)
+    write_image(Image.fromarray(picture), path)
     print(f'picture: {path}')
 
 

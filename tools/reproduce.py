@@ -16,27 +16,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from _reproduce.rows import GROUPS, Row, rows_of
+
 from mmseg.apis.command import add_device, documented_parser, run_command
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir
 
 if TYPE_CHECKING:
-    from _reproduce.rows import Row
     from _reproduce.run import Reproduction
-
-GROUPS = ('maskclip', 'class_weight', 'plus', 'peers', 'teachers', 'all')
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = documented_parser(__doc__)
-    parser.add_argument('--rows', nargs='+', choices=GROUPS, default=['all'])
+    parser.add_argument('--rows', nargs='+', choices=[*GROUPS, 'all'], default=['all'])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/reproduction'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of trainings')
     parser.add_argument('--plan', action='store_true', help='say what would be done')
     parser.add_argument('--yes', action='store_true', help='go on, whatever the hours on a CPU')
-    parser.add_argument(
-        '--corruptions', action='store_true', help='each row under 15 corruptions too (75 tests)'
-    )
     parser.add_argument('--submit', type=Path, metavar='FILE', help='check figures, fill docs/')
     parser.add_argument('--mirror', help='an address that holds the data set, to be asked first')
     parser.add_argument('--partial', action='store_true', help='any number of photos (a stand-in)')
@@ -49,10 +45,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    from _reproduce.page import submit
     from _reproduce.plan import print_plan, require_space, steps_to_fetch
-    from _reproduce.rows import rows_of
     from _reproduce.run import Reproduction
-    from _reproduce.submit import submit
 
     if args.submit:
         submit(args.submit)
@@ -74,7 +69,7 @@ def main() -> None:
 
 
 def measure(
-    run: 'Reproduction', rows: Sequence['Row'], args: argparse.Namespace, parts: Mapping[str, int]
+    run: 'Reproduction', rows: Sequence[Row], args: argparse.Namespace, parts: Mapping[str, int]
 ) -> list[str]:
     """Measure all rows and run the check list; return the titles of rows that failed."""
     from _reproduce.checks import differences, facts_of, right_facts
@@ -85,8 +80,6 @@ def measure(
     for row in rows:
         try:
             run.measure(row, args.seeds, parts[row.key])
-            if args.corruptions:
-                run.corrupt(row, args.seeds)
             if not row.iterations:  # a student rests on what its teacher's row rests on
                 right = right_facts(row.key)
                 facts = facts_of(run.config(row), run.overrides_of(row), right['masks'])
@@ -99,7 +92,7 @@ def measure(
     return failed
 
 
-def write_page(run: 'Reproduction', rows: Sequence['Row']) -> None:
+def write_page(run: 'Reproduction', rows: Sequence[Row]) -> None:
     """Write reproduction.md and curves.png beside reproduction.json."""
     from _reproduce.page import draw_curves, page_of
 

@@ -100,10 +100,10 @@ class Teacher(NamedTuple):
         stride: pixels of a patch; 0 if the tower is not supported.
         size: pixels of a side that it was trained on.
         can: uses beside dense labels.
+        reason: why it is not supported, or ''.
         licence: of the weights, as far as timm knows them.
         tags: names of its weights.
         here: those of them that are in `pretrain`, or in the hub's cache.
-        reason: why it is not supported, or ''.
     """
 
     name: str
@@ -112,10 +112,13 @@ class Teacher(NamedTuple):
     stride: int
     size: int
     can: tuple[str, ...]
+    reason: str
     licence: str
     tags: tuple[str, ...]
     here: tuple[str, ...]
-    reason: str = ''
+
+
+Tower = tuple[str, float, int, int, tuple[str, ...], str]  # from family to reason
 
 
 def teachers(words: list[str]) -> list[Teacher]:
@@ -150,10 +153,8 @@ def teacher(name: str) -> Teacher:
         if any(Path(in_checkout(f'pretrain/{f}')).is_file() for f in fetched_names(name, tag))
     )
     licence = ', '.join(dict.fromkeys(licence_of(name, tag) for tag in tags)) or 'no weights'
-    family, millions, stride, size, can, reason = image_tower(
-        json.dumps(config['vision_cfg']), config['embed_dim']
-    )
-    return Teacher(name, family, millions, stride, size, can, licence, tags, here, reason)
+    tower = image_tower(json.dumps(config['vision_cfg']), config['embed_dim'])
+    return Teacher(name, *tower, licence, tags, here)
 
 
 def tips_teacher(name: str) -> Teacher:
@@ -163,22 +164,23 @@ def tips_teacher(name: str) -> Teacher:
     repository = f'google/{name.lower()}'
     tags = (f'hf:{repository}',)
     is_here = isinstance(try_to_load_from_cache(repository, 'model.safetensors'), str)
-    millions, stride, size, can, reason = tips_tower(name.removeprefix('TIPSv2-'))
-    family, here = 'ViT, class token', tags if is_here else ()
-    return Teacher(name, family, millions, stride, size, can, 'apache-2.0', tags, here, reason)
+    tower = tips_tower(name.removeprefix('TIPSv2-'))
+    return Teacher(name, *tower, 'apache-2.0', tags, tags if is_here else ())
 
 
 @functools.cache
-def tips_tower(size: str) -> tuple[float, int, int, tuple[str, ...], str]:
+def tips_tower(size: str) -> Tower:
     """Describe an image tower of TIPSv2 as `image_tower` does."""
     from mmseg.clip.towers import build_tower
 
+    family = 'ViT, class token'
     try:
         visual = visual_of(f'TIPSv2-{size}')
     except UserError as error:
-        return 0.0, 0, 0, (), str(error)
+        return family, 0.0, 0, 0, (), str(error)
     millions = sum(p.numel() for p in visual.parameters()) / 1e6
-    return millions, build_tower(visual).stride, visual.image_size, ('prior', 'readouts'), ''
+    can = ('prior', 'readouts')
+    return family, millions, build_tower(visual).stride, visual.image_size, can, ''
 
 
 def visual_of(name: str) -> Any:
@@ -226,8 +228,8 @@ def gflop_of(name: str) -> float:
 
 
 @functools.cache
-def image_tower(vision: str, dim: int) -> tuple[str, float, int, int, tuple[str, ...], str]:
-    """Describe an image tower: its family, millions, stride, size, uses and reason."""
+def image_tower(vision: str, dim: int) -> Tower:
+    """Describe an image tower of open_clip, of its settings as JSON."""
     from mmseg.clip.towers import build_tower
     from mmseg.clip.vit import TimmViT, ViTTower
 

@@ -153,7 +153,6 @@ def settings_of(config: 'Config') -> Iterator[None]:
     Libraries raise ValueError or AssertionError. Other exceptions, and those
     that this package raises, are bugs and pass through.
     """
-
     try:
         yield
     except (ValueError, AssertionError) as error:

@@ -151,7 +151,6 @@ def parse_test(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _require_no(args: argparse.Namespace, names: Sequence[str], problem: str) -> None:
-    """Refuse options that are set."""
     for name in names:
         if getattr(args, name) not in (None, False, 'none'):
             raise UserError(f'--{name.replace("_", "-")} {problem}')

@@ -81,14 +81,8 @@ class Segmenter:
         description = describe_student(config) if self.is_student else None
         weight = config.model.get('class_weight') or {}
         self.crop_size = weight.get('crop_size', CLIP_SIZE)
-        if checkpoint is not None:
-            use_checkpoint(config, checkpoint)
+        use_checkpoint(config, checkpoint)
         if self.is_student:
-            if not config.model.get('checkpoint'):
-                raise UserError(
-                    f'{config.filename} is a student, which knows nothing before its training: '
-                    'name its checkpoint'
-                )
             config.model.teacher = None
             config.model.backbone.pretrained = False
             network = MODELS.build(config.model).to(device).eval()

@@ -71,7 +71,7 @@ def test(
     config.work_dir = str(work_dir or config.get('work_dir') or default_work_dir(config))
     for folder in filter(None, (config.work_dir, show_dir, out_dir)):
         output_dir(folder)
-    _use_weights(config, checkpoint)
+    use_checkpoint(config, checkpoint)
     config.device = init_processes(launcher, device_of(device))
     config.launcher, config.default_hooks = launcher, DEFAULT_HOOKS
     if not metrics:
@@ -97,16 +97,6 @@ def test(
 def default_work_dir(config: Config) -> Path:
     """Return work_dirs/<config's name>."""
     return Path('work_dirs') / Path(config.filename).stem
-
-
-def _use_weights(config: Config, checkpoint: str | Path | None) -> None:
-    if checkpoint is not None:
-        use_checkpoint(config, checkpoint)
-    elif config.model.type == 'MaskClipPlus' and not config.model.get('checkpoint'):
-        raise UserError(
-            f'{config.filename} is a student, which knows nothing before its training: name the '
-            'CHECKPOINT that tools/train.py wrote, such as work_dirs/<config>/latest.pth'
-        )
 
 
 def _checked_data(config: Config, *output_folders: str | Path | None) -> Any:
@@ -136,12 +126,22 @@ def _build_runner(config: Config, engine: Mapping[str, str | None]) -> SegRunner
     return runner
 
 
-def use_checkpoint(config: Config, checkpoint: str | Path) -> None:
-    """Name a checkpoint in a config: MaskCLIP's holds its backbone, a student's all of it."""
-    if config.model.type == 'MaskClipPlus':
+def use_checkpoint(config: Config, checkpoint: str | Path | None) -> None:
+    """Name a checkpoint in a config: MaskCLIP's holds its backbone, a student's all of it.
+
+    Raises:
+        UserError: neither the config nor this names the checkpoint of a student.
+    """
+    is_student = config.model.type == 'MaskClipPlus'
+    if checkpoint is None and is_student and not config.model.get('checkpoint'):
+        raise UserError(
+            f'{config.filename} is a student, which knows nothing before its training: name its '
+            'checkpoint, which tools/train.py wrote, such as work_dirs/<config>/latest.pth'
+        )
+    if checkpoint is not None and is_student:
         config.model.update(teacher=None, checkpoint=str(checkpoint))
         config.model.backbone.pretrained = False
-    else:
+    elif checkpoint is not None:
         config.model.backbone.pretrained = str(checkpoint)
 
 

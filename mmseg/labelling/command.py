@@ -220,7 +220,6 @@ def report(
     Returns:
         One line on the photos and shards that could not be read, or ''.
     """
-
     photos, errors, shards = 0, [], []
     with Progress(len(shared), 'label', unit='unit', quiet=quiet) as progress:
         for result in results:

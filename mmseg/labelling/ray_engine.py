@@ -67,7 +67,6 @@ class Worker:
 
 
 def _parse_unit(unit_type: str, fields: str) -> Unit:
-    """Rebuild a unit from JSON."""
     if unit_type == 'TarUnit':
         return TarUnit(*json.loads(fields))
     (pairs,) = json.loads(fields)

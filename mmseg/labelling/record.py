@@ -123,7 +123,6 @@ def keep_record(out: Path, record: Mapping[str, Any], text: Tensor) -> None:
 
 
 def _require_source(out: Path, old: Mapping[str, Any], folder: str) -> None:
-    """Refuse photos of another folder than the recorded one."""
     one = Path(folder, old.get('one', ''))
     if old.get('folder') != folder and old.get('content') != content_of(one):
         known = old.get('folder', 'an unknown folder')

@@ -44,10 +44,6 @@ class PhotoUnit(NamedTuple):
 
     pairs: tuple[tuple[str, str], ...]
 
-    def missing(self) -> tuple[tuple[str, str], ...]:
-        """Return the pairs whose labels are missing, or are of another content of the photo."""
-        return _missing(self.pairs)
-
     def label(
         self, labeller: 'Labeller', pairs: Iterable[tuple[str, str]]
     ) -> tuple[int, list[str]]:
@@ -81,10 +77,6 @@ class TarUnit(NamedTuple):
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return ((self.source, self.target),)
-
-    def missing(self) -> tuple[tuple[str, str], ...]:
-        """Return its pair unless its labels are of the shard's content."""
-        return _missing(self.pairs)
 
     def label(self, labeller: 'Labeller', _: object) -> tuple[int, list[str]]:
         """Label all photos, a few in memory at a time; return their number, and errors."""
@@ -198,9 +190,9 @@ def label_unit(unit: Unit, labeller: 'Labeller') -> dict[str, Any]:
     """
     result: dict[str, Any] = dict(photos=0, errors=[], shards=[])
     try:
-        missing = unit.missing()
-        if missing:
-            result['photos'], result['errors'] = unit.label(labeller, missing)
+        pairs = missing(unit)
+        if pairs:
+            result['photos'], result['errors'] = unit.label(labeller, pairs)
     except DamagedShard as error:
         print(f'skipped: {error}', file=sys.stderr)
         result['shards'] += [source for source, _ in unit.pairs]
@@ -242,9 +234,10 @@ def in_order(
             yield waiting.popleft().result()
 
 
-def _missing(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    labelled = in_order(_is_labelled, pairs, threads=THREADS, ahead=AHEAD)
-    return tuple(pair for pair, done in zip(pairs, labelled) if not done)
+def missing(unit: Unit) -> tuple[tuple[str, str], ...]:
+    """Return the pairs whose labels are missing, or are of another content of photo or shard."""
+    labelled = in_order(_is_labelled, unit.pairs, threads=THREADS, ahead=AHEAD)
+    return tuple(pair for pair, done in zip(unit.pairs, labelled) if not done)
 
 
 def _is_labelled(pair: tuple[str, str]) -> bool:

@@ -12,9 +12,7 @@ from mmseg.utils import Progress, atomic_path, describe_file, output_dir, path_b
 from mmseg.utils.download import download
 
 
-def fetch_release(
-    urls: Sequence[str], folder: str | Path, *, mirror: str | None = None, sha256: str | None = None
-) -> Path:
+def fetch_release(urls: Sequence[str], folder: str | Path, *, mirror: str | None = None) -> Path:
     """Download a file to a folder, unless it is there, and return its path.
 
     Args:
@@ -28,7 +26,7 @@ def fetch_release(
         return target
     if mirror is not None:
         urls = [f'{mirror.rstrip("/")}/{name}', *urls]
-    download(urls, target, sha256=sha256)
+    download(urls, target)
     return target
 
 

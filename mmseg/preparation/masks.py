@@ -164,8 +164,9 @@ def start_masks(layout: 'Layout', source: str | Path, *, overwrite: bool = False
     Raises:
         UserError: the folder holds masks of another source.
     """
-    folder = output_dir(layout.root / layout.ann_dir)
-    note, content = folder / SOURCE_NOTE, f'{Path(source).name} {_size(source)}\n'
+    source, folder = Path(source), output_dir(layout.root / layout.ann_dir)
+    size = source.stat().st_size if source.is_file() else sum(1 for _ in source.rglob('*'))
+    note, content = folder / SOURCE_NOTE, f'{source.name} {size}\n'
     if not overwrite and any(folder.glob(f'*{layout.mask_suffix}')):
         if not note.is_file() or note.read_text(errors='replace') != content:
             raise UserError(
@@ -175,12 +176,6 @@ def start_masks(layout: 'Layout', source: str | Path, *, overwrite: bool = False
     for path in folder.glob(f'*{layout.mask_suffix}') if overwrite else ():
         path.unlink()
     note.write_text(content)
-
-
-def _size(source: str | Path) -> int:
-    """Return the bytes of a file, or the number of files in a folder."""
-    source = Path(source)
-    return source.stat().st_size if source.is_file() else sum(1 for _ in source.rglob('*'))
 
 
 def write_list(path: str | Path, names: Iterable[str]) -> None:
@@ -252,14 +247,6 @@ def layout_of(dataset: type[ReleasedDataset], root: Path) -> Layout:
     )
 
 
-class SplitReport(NamedTuple):
-    """What a split holds: photos, sha256 of its list, and (256,) pixels of each value."""
-
-    photos: int
-    list_sha256: str
-    pixels: NDArray[np.int64]
-
-
 def verify(
     layout: Layout,
     splits: Sequence[str],
@@ -278,8 +265,8 @@ def verify(
     Raises:
         UserError: a file is missing, damaged or of the wrong size, or has a value that is no class.
     """
-    problems, reports = [*shortfalls], {}
-    split_of: dict[str, str] = {}
+    problems, split_of = [*shortfalls], dict[str, str]()
+    reports: dict[str, dict[str, Any]] = {}
     for split in splits:
         names = read_list(layout.list(split))
         shared = [name for name in names if name in split_of]
@@ -292,10 +279,16 @@ def verify(
         for counts, problem in results:
             pixels += counts
             problems += [problem] if problem else []
-        reports[split] = SplitReport(len(names), digest_file(layout.list(split)), pixels)
+        reports[split] = dict(
+            photos=len(names),
+            list_sha256=digest_file(layout.list(split)),
+            pixels={name: int(pixels[i]) for i, name in enumerate(layout.values)},
+            unlabelled=int(pixels[UNLABELLED]),
+        )
     _print_reports(reports, layout.values)
     path = layout.root / layout.list_dir / 'verification.json'
-    _save_reports(path, reports, layout.values, problems)
+    write_json(path, dict(reports, problems=problems))
+    print(f'saved: {path}')
     if problems:
         for problem in problems[:SHOWN]:
             print(f'  {problem}')
@@ -331,27 +324,12 @@ def check_mask(job: tuple[Path, Path, int]) -> tuple[NDArray[np.int64], str | No
     return counts, None
 
 
-def _print_reports(reports: Mapping[str, SplitReport], values: Sequence[str]) -> None:
+def _print_reports(reports: Mapping[str, Mapping[str, Any]], values: Sequence[str]) -> None:
     """Print the photos of each split, and each class's share of the labelled pixels."""
     for split, report in reports.items():
-        print(f'{split}: {report.photos} photos; list {report.list_sha256[:12]}...')
+        print(f'{split}: {report["photos"]} photos; list {report["list_sha256"][:12]}...')
     print(f'{"share of pixels, %":24}' + ''.join(f'{split:>12}' for split in reports))
-    labelled = [report.pixels[: len(values)] for report in reports.values()]
+    labelled = [report['pixels'] for report in reports.values()]
     for i, name in enumerate(values):
-        shares = [pixels[i] / max(pixels.sum(), 1) for pixels in labelled]
+        shares = [pixels[name] / max(sum(pixels.values()), 1) for pixels in labelled]
         print(f'{i:3} {name:20}' + ''.join(f'{100 * share:12.3f}' for share in shares))
-
-
-def _save_reports(
-    path: Path, reports: Mapping[str, SplitReport], values: Sequence[str], problems: Sequence[str]
-) -> None:
-    content: dict[str, Any] = {
-        split: {
-            **report._asdict(),
-            'pixels': {name: int(report.pixels[i]) for i, name in enumerate(values)},
-            'unlabelled': int(report.pixels[UNLABELLED]),
-        }
-        for split, report in reports.items()
-    }
-    write_json(path, dict(content, problems=problems))
-    print(f'saved: {path}')

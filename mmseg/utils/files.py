@@ -110,7 +110,6 @@ def _remove(path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Tell whether a process with this id runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -5,6 +5,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
+EVERY = 10.0  # seconds between two lines where stderr is no terminal
+
 
 class Progress:
     """Count items of work; use it as a context manager and call `update(n)`.
@@ -13,15 +15,11 @@ class Progress:
         total: number of items.
         label: the work, e.g. 'test'.
         unit: one item, e.g. 'photo'.
-        every: seconds between two lines where stderr is no terminal.
         quiet: show nothing (every process but the first).
     """
 
-    def __init__(
-        self, total: int, label: str, *, unit: str = 'it', every: float = 10.0, quiet: bool = False
-    ) -> None:
-        self.total, self.label, self.unit = total, label, unit
-        self.every, self.quiet = every, quiet
+    def __init__(self, total: int, label: str, *, unit: str = 'it', quiet: bool = False) -> None:
+        self.total, self.label, self.unit, self.quiet = total, label, unit, quiet
         self.units = unit if unit.isupper() else f'{unit}s'
         self.done, self.skipped, self.note = 0, 0, ''
         self.started = self.shown = time.monotonic()
@@ -43,7 +41,7 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(self.done - self.bar.n)
-        elif time.monotonic() - self.shown >= self.every:
+        elif time.monotonic() - self.shown >= EVERY:
             self._print_line()
 
     def _print_line(self) -> None:

@@ -466,7 +466,7 @@ def test_a_process_of_a_group_ends_before_python_does():
 
 def test_a_student_is_not_tested_untrained(student_config, capsys):
     assert run_test(student_config) == 1
-    assert 'name the CHECKPOINT' in capsys.readouterr().err.splitlines()[-1]
+    assert 'name its checkpoint' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_nothing_to_train(tiny_config, capsys):

@@ -18,7 +18,7 @@ from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.datasets.reading import read_photo
 from mmseg.labelling.ray_engine import run_units
 from mmseg.labelling.share import share_of
-from mmseg.labelling.units import find_units, in_order, photo_units, photos_at_hand
+from mmseg.labelling.units import find_units, in_order, missing, photo_units, photos_at_hand
 from mmseg.models import engines
 from mmseg.utils.files import MACHINE
 
@@ -126,7 +126,7 @@ def test_tars(folder, labels, tmp_path):
         pair = found[f'a/{i:03d}.png'], labels[f'{"sub/" if i % 2 else ""}{i:03d}.png']
         assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(data))) for data in pair))
     (folder / 'list.txt').write_text(f'{folder}/x.tar\n')
-    assert find_units(folder / 'list.txt', tmp_path)[0].missing() == ()
+    assert missing(find_units(folder / 'list.txt', tmp_path)[0]) == ()
 
 
 @pytest.mark.parametrize('cut', [100, 30_000])

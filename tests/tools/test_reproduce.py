@@ -14,14 +14,14 @@ from PIL import Image
 
 from mmseg.apis.record import mean_figures
 from mmseg.datasets import transforms
+from mmseg.engine import load_config
 from mmseg.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from _reproduce.checks import differences, facts_of, right_facts
-from _reproduce.page import page_of, readme_table
+from _reproduce.page import KEPT, PAGE, README, checked, page_of, readme_table, with_table
 from _reproduce.rows import GROUPS, rows_of
 from _reproduce.run import OPENAI, Reproduction, curve_of, shown
-from _reproduce.submit import KEPT, PAGE, README, checked, with_table
 
 LEAF = 'maskclip/maskclip_vit16_520x520_pascal_context_59'
 KEY = 'maskclip_vit16_520x520_pascal_context_59'
@@ -61,6 +61,9 @@ def test_every_row_is_a_leaf_with_its_published_figure():
     rows = rows_of(['all'])
     assert len({row.key for row in rows}) == len(rows)
     assert all((ROOT / 'configs' / f'{row.config}.py').is_file() for row in rows)
+    for row in GROUPS['plus'] + GROUPS['teachers']:
+        config = load_config(ROOT / 'configs' / f'{row.config}.py')
+        assert config.train_cfg.max_iters == row.iterations
     zoo = load_tool('analysis/model_zoo').PUBLISHED
     ours = {r.key: r.published for g in ('maskclip', 'class_weight', 'plus') for r in GROUPS[g]}
     assert {key: float(text.split()[0]) for key, text in zoo.items()} == ours

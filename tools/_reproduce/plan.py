@@ -28,17 +28,12 @@ class Download(NamedTuple):
     terms: str
 
 
-CLIPS = {
-    'RN50': Download('RN50', 256, 'OpenAI', 'MIT'),
-    'ViT-B-16': Download('ViT-B-16', 351, 'OpenAI', 'MIT'),
-}
-STUDENTS = {
-    'resnet101c': Download('resnet101c', 178, 'timm, on the Hugging Face hub', 'Apache-2.0'),
-    'mit_b5': Download('mit_b5', 328, 'NVIDIA, on the Hugging Face hub', 'not for commercial use'),
-    'vit_base_patch8_224.dino': Download(
-        'vit_base_patch8_224.dino', 343, 'timm, on the Hugging Face hub', 'Apache-2.0'
-    ),
-}
+HUB = 'on the Hugging Face hub'
+RN50 = Download('RN50', 256, 'OpenAI', 'MIT')
+VIT = Download('ViT-B-16', 351, 'OpenAI', 'MIT')
+RESNET101 = Download('resnet101c', 178, f'timm, {HUB}', 'Apache-2.0')
+MIT_B5 = Download('mit_b5', 328, f'NVIDIA, {HUB}', 'not for commercial use')
+DINO_B8 = Download('vit_base_patch8_224.dino', 343, f'timm, {HUB}', 'Apache-2.0')
 PASCAL_CONTEXT = (
     Download('photos of VOC 2010', 1300, 'host.robots.ox.ac.uk', 'Flickr terms, for research'),
     Download('trainval_merged.json', 620, 'codalabuser.blob.core.windows.net', 'none stated'),
@@ -55,12 +50,11 @@ class Costs(NamedTuple):
 
 def needed(rows: Sequence[Row]) -> tuple[list[Download], list[Download]]:
     """Return the CLIPs and the students' weights that rows need."""
-    clips = ['ViT-B-16'] + ['RN50'] * any('_r50_' in row.config for row in rows)
-    students = ['resnet101c'] * any('deeplabv2' in row.config for row in rows)
-    students += ['mit_b5'] * any('segformer_b5' in row.config for row in rows)
-    if any(DINO in row.options or 'proxyclip' in row.config for row in rows):
-        students.append('vit_base_patch8_224.dino')
-    return [CLIPS[name] for name in clips], [STUDENTS[name] for name in students]
+    clips = [VIT] + [RN50] * any('_r50_' in row.config for row in rows)
+    students = [RESNET101] * any('deeplabv2' in row.config for row in rows)
+    students += [MIT_B5] * any('segformer_b5' in row.config for row in rows)
+    with_dino = any(DINO in row.options or 'proxyclip' in row.config for row in rows)
+    return clips, students + [DINO_B8] * with_dino
 
 
 def missing(rows: Sequence[Row]) -> list[Download]:

@@ -1,9 +1,7 @@
 """The rows of the published tables, with their configs: data only."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-FREE, FREE_CW = 'maskclip', 'maskclip_text'
-PLUS, STUDENTS_OF_READOUTS = 'maskclip_plus/anno_free', 'maskclip_plus/beyond'
 SLIDE = 'beyond/vit16_336_slide_pascal_context_59'
 VALIDATIONS = 4  # of a training
 DINO = 'model.backbone.proxy={"model":"vit_base_patch8_224.dino","pretrained":"timm"}'
@@ -39,58 +37,48 @@ class Row(NamedTuple):
         return '-'.join([leaf, *readout])
 
 
-def student(title: str, leaf: str, published: float | None, *marks: tuple[int, float]) -> Row:
-    iterations = 4000 if '_4k_' in leaf else 8000
-    folder = PLUS if leaf.startswith('maskclip_plus') else STUDENTS_OF_READOUTS
-    return Row(title, f'{folder}/{leaf}_pascal_context_59', published, (), iterations, marks)
+def maskclip(title: str, leaf: str, published: float) -> Row:
+    return Row(title, f'{leaf}_520x520_pascal_context_59', published)
+
+
+def student(
+    title: str, leaf: str, iterations: int, published: float | None, *marks: tuple[int, float]
+) -> Row:
+    config = f'maskclip_plus/{leaf}_480x480_{iterations // 1000}k_pascal_context_59'
+    return Row(title, config, published, (), iterations, marks)
+
+
+def plus(title: str, leaf: str, *figures: Any) -> Row:
+    return student(f'MaskCLIP+ {title}', f'anno_free/maskclip_plus_{leaf}', *figures)
 
 
 def peer(title: str, readout: str, published: float, *options: str) -> Row:
     return Row(title, SLIDE, published, (f'readout={readout}', *options))
 
 
+READOUTS = {'SCLIP': 'sclip', 'NACLIP': 'naclip', 'SC-CLIP': 'scclip', 'ProxyCLIP': 'proxyclip'}
+DEEPLABV2, DEEPLABV2_CW = 'deeplabv2_r101-d8', 'deeplabv2_r101-d8_class_weight'
 GROUPS = {
     'maskclip': [
-        Row('MaskCLIP RN50', f'{FREE}/maskclip_r50_520x520_pascal_context_59', 18.46),
-        Row('MaskCLIP ViT-B/16', f'{FREE}/maskclip_vit16_520x520_pascal_context_59', 21.68),
+        maskclip('MaskCLIP RN50', 'maskclip/maskclip_r50', 18.46),
+        maskclip('MaskCLIP ViT-B/16', 'maskclip/maskclip_vit16', 21.68),
     ],
     'class_weight': [
-        Row(
-            'MaskCLIP RN50 + class weight',
-            f'{FREE_CW}/maskclip_text_r50_520x520_pascal_context_59',
-            20.54,
-        ),
-        Row(
-            'MaskCLIP ViT-B/16 + class weight',
-            f'{FREE_CW}/maskclip_text_vit16_520x520_pascal_context_59',
-            24.96,
-        ),
+        maskclip('MaskCLIP RN50 + class weight', 'maskclip_text/maskclip_text_r50', 20.54),
+        maskclip('MaskCLIP ViT-B/16 + class weight', 'maskclip_text/maskclip_text_vit16', 24.96),
     ],
     'plus': [
-        student(
-            'MaskCLIP+ RN50, DeepLabv2', 'maskclip_plus_r50_deeplabv2_r101-d8_480x480_4k', 24.82
+        plus('RN50, DeepLabv2', f'r50_{DEEPLABV2}', 4000, 24.82),
+        plus('RN50, DeepLabv2 + class weight', f'r50_{DEEPLABV2_CW}', 4000, 25.96),
+        plus(
+            'ViT-B/16, DeepLabv2', f'vit16_{DEEPLABV2}', 4000, 31.56, (2000, 29.45), (4000, 31.56)
         ),
-        student(
-            'MaskCLIP+ RN50, DeepLabv2 + class weight',
-            'maskclip_plus_r50_deeplabv2_r101-d8_class_weight_480x480_4k',
-            25.96,
-        ),
-        student(
-            'MaskCLIP+ ViT-B/16, DeepLabv2',
-            'maskclip_plus_vit16_deeplabv2_r101-d8_480x480_4k',
-            31.56,
-            (2000, 29.45),
-            (4000, 31.56),
-        ),
-        student(
-            'MaskCLIP+ ViT-B/16, DeepLabv2 + class weight',
-            'maskclip_plus_vit16_deeplabv2_r101-d8_class_weight_480x480_4k',
-            32.42,
-        ),
-        student('MaskCLIP+ RN50, SegFormer-b5', 'maskclip_plus_r50_segformer_b5_480x480_8k', 22.87),
-        student(
-            'MaskCLIP+ ViT-B/16, SegFormer-b5',
-            'maskclip_plus_vit16_segformer_b5_480x480_8k',
+        plus('ViT-B/16, DeepLabv2 + class weight', f'vit16_{DEEPLABV2_CW}', 4000, 32.42),
+        plus('RN50, SegFormer-b5', 'r50_segformer_b5', 8000, 22.87),
+        plus(
+            'ViT-B/16, SegFormer-b5',
+            'vit16_segformer_b5',
+            8000,
             33.88,
             (4000, 34.27),
             (8000, 33.88),
@@ -107,13 +95,8 @@ GROUPS = {
         peer('SC-CLIP', 'scclip', 40.1),
     ],
     'teachers': [
-        student(f'student of {name}', f'{leaf}_vit16_segformer_b5_clip_numerics_480x480_8k', None)
-        for name, leaf in (
-            ('SCLIP', 'sclip'),
-            ('NACLIP', 'naclip'),
-            ('SC-CLIP', 'scclip'),
-            ('ProxyCLIP', 'proxyclip'),
-        )
+        student(f'student of {name}', f'beyond/{leaf}_vit16_segformer_b5_clip_numerics', 8000, None)
+        for name, leaf in READOUTS.items()
     ],
 }
 

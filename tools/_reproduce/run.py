@@ -1,12 +1,13 @@
 """Fetch, prepare, evaluate and train, each by the project's own commands; keep what was found."""
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from analyze_logs import read_run
 
 from mmseg.apis.test import require_data
 from mmseg.engine import load_config
@@ -88,15 +89,6 @@ class Reproduction:
             )
             self.save()
 
-    def corrupt(self, row: Row, seeds: Sequence[int]) -> None:
-        """Evaluate a row under the common corruptions, into FOLDER/corruptions."""
-        for seed in seeds if row.iterations else [0]:
-            folder = self.work_dir / f'{row.key}-{seed}'
-            checkpoint = [folder / 'latest.pth'] if row.iterations else []
-            command = [TOOLS / 'analysis' / 'corruptions.py', self.config(row), *checkpoint]
-            command += ['--work-dir', folder / 'corruptions', *self.options(row)]
-            self.call(command, folder / 'corruptions.log')
-
     def train(self, row: Row, folder: Path, seed: int, parts: int) -> None:
         """Train a student, or continue its training; nothing where it is finished."""
         command = [TOOLS / 'train.py', self.config(row), '--work-dir', folder, '--seed', seed]
@@ -172,12 +164,7 @@ def shown(command: Sequence[Any]) -> str:
     return ' '.join([program, *(f"'{w}'" if set(w) & set('{}" ') else w for w in words)])
 
 
-def curve_of(folder: Path) -> list[tuple[int, float]]:
+def curve_of(folder: Path) -> list[tuple[float, float]]:
     """Read the validations of a training, resumed or not: [(iteration, mIoU in per cent)]."""
-    curve = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
-            entry = json.loads(line)
-            if 'mIoU' in entry:
-                curve[entry['step']] = round(100 * entry['mIoU'], 2)
-    return sorted(curve.items())
+    rows = read_run(folder).items()
+    return [(step, round(100 * row['mIoU'], 2)) for step, row in rows if 'mIoU' in row]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmseg.apis.command import add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir
+from mmseg.utils import Progress
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,6 +37,7 @@ def main() -> None:
 
     from mmseg.apis import init_model, segment
     from mmseg.apis.inference import as_photo
+    from mmseg.apis.result import write_image
     from mmseg.datasets.reading import list_photos
     from mmseg.visualization import beside, blend, contact_sheet, legend, shares_of, with_names
 
@@ -62,9 +63,7 @@ def main() -> None:
     sheet = contact_sheet(rows, ['photo', *args.names])
     shares = shares_of(np.concatenate(shown), len(found.names))
     side = legend(shares, found.names, found.palette, height=len(sheet), size=14)
-    output_dir(args.out.parent)
-    with atomic_path(args.out) as temporary:
-        Image.fromarray(beside([sheet, side])).save(temporary)
+    write_image(Image.fromarray(beside([sheet, side])), args.out)
     print(f'written to {args.out}')
 
 

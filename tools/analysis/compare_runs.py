@@ -54,7 +54,6 @@ def newest_result(folder: str | Path) -> tuple[float, dict[str, float]]:
     Raises:
         UserError: there is none, or it is not a result of tools/test.py.
     """
-
     files = sorted(Path(folder).glob('eval_single_scale_*.json'))
     if not files:
         raise UserError(f'{folder} has no eval_single_scale_*.json; run tools/test.py --eval mIoU')

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmseg.apis.command import add_config_arguments, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir, unique_names
+from mmseg.utils import atomic_path, unique_names
 
 WRITTEN_UP_TO = 25  # classes whose cells hold their numbers
 
@@ -31,7 +31,6 @@ def main() -> None:
 
     dataset = require_data(load_config(args.config, args.cfg_options).get('test_dataloader'))
     counts = count(dataset, args.labels)
-    output_dir(Path(args.out).parent)
     with atomic_path(Path(args.out).with_suffix('.npy')) as path:
         np.save(path, counts)
     draw(counts, dataset.metainfo['classes'], args.out)

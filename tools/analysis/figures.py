@@ -7,7 +7,7 @@ python tools/analysis/figures.py fast_path    # docs/images/fast_path.png
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import output_dir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,11 +37,8 @@ def main() -> None:
     args = parser.parse_args()
     from mmseg.apis.result import write_image
 
-    draw, name, dpi = FIGURES[args.figure]
-    out = args.out or DOCS / 'images' / name
-    figure = draw(args.results)
-    output_dir(out.parent)
-    write_image(figure, out, dpi=dpi, format='png')
+    out = args.out or DOCS / 'images' / f'{args.figure}.png'
+    write_image(FIGURES[args.figure](args.results), out, dpi=110, format='png')
     print(f'written to {out}')
 
 
@@ -114,9 +110,7 @@ def draw_fast_path(results: Path) -> 'Figure':
     return figure
 
 
-FIGURES: dict[str, tuple[Callable[[Path], 'Figure'], str, int]] = dict(
-    scaling=(draw_scaling, 'scaling.png', 110), fast_path=(draw_fast_path, 'fast_path.png', 110)
-)
+FIGURES = dict(scaling=draw_scaling, fast_path=draw_fast_path)
 
 
 if __name__ == '__main__':

@@ -50,18 +50,14 @@ def mean_cosines(model: Any, dataset: Any) -> 'Tensor':
     """Return each class's mean cosine (C) with the photos of a data set."""
     import torch
 
-    device, total = next(model.buffers()).device, torch.zeros(())
+    device, total = next(model.buffers()).device, 0
+    by_crop = model.prior_crop == 'clip'
     with torch.inference_mode(), Progress(len(dataset), 'photos', unit='photo') as progress:
         for i in range(len(dataset)):
             packed = dataset[i]
-            image = packed['inputs'].to(device)
-            crop = None
-            if model.prior_crop == 'clip':
-                crop = packed['data_samples'].prior_crop.to(device)[None]
-            embedding = model.class_weight.embed(
-                image[None] if crop is None else crop, model.backbone
-            )
-            total = total.to(device) + model.class_weight.cosines(embedding)[0]
+            image = packed['data_samples'].prior_crop if by_crop else packed['inputs']
+            embedding = model.class_weight.embed(image.to(device)[None], model.backbone)
+            total = total + model.class_weight.cosines(embedding)[0]
             progress.update()
     return total / len(dataset)
 

@@ -12,7 +12,7 @@ A stopped run continues where it stopped. Ends with exit code 1 and the names if
 
 from pathlib import Path
 
-from _options import add_options, settings
+from _options import add_options
 
 from mmseg.apis.command import documented_parser, run_command
 
@@ -25,14 +25,13 @@ def main() -> None:
     parser.add_argument('--lists', type=Path, help='with --mat: a folder of train.txt and val.txt')
     parser.add_argument('--download', action='store_true', help='photos (1.3 GB), JSON (0.6 GB)')
     parser.add_argument('--mirror', help='an address that holds both files, to be asked first')
-    args = parser.parse_args()
-    from mmseg.preparation import context_release
+    options = vars(parser.parse_args())
+    download, mirror = options.pop('download'), options.pop('mirror')
+    from mmseg.preparation import pascal_context
 
-    if args.download and not args.verify:
-        args.json = context_release.fetch(args.root, args.json, mirror=args.mirror)
-    context_release.prepare(
-        args.root, json=args.json, mat=args.mat, lists=args.lists, **settings(args)
-    )
+    if download and not options['only_verify']:
+        options['json'] = pascal_context.fetch(options['root'], options['json'], mirror=mirror)
+    pascal_context.prepare(**options)
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ python tools/convert_datasets/release.py coco_stuff164k [data/coco_stuff164k]
 python tools/convert_datasets/release.py coco_object [data/coco_stuff164k]
 """
 
-from _options import add_options, settings
+from _options import add_options
 
 from mmseg.apis.command import documented_parser, run_command
 
@@ -17,10 +17,10 @@ def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('name', choices=NAMES)
     add_options(parser)
-    args = parser.parse_args()
+    options = vars(parser.parse_args())
     from mmseg.preparation.releases import prepare
 
-    prepare(args.name, args.root, **settings(args))
+    prepare(**options)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ VOC's own of train, without the photos of val.
 
 from pathlib import Path
 
-from _options import add_options, settings
+from _options import add_options
 
 from mmseg.apis.command import documented_parser, run_command
 
@@ -17,15 +17,16 @@ from mmseg.apis.command import documented_parser, run_command
 def main() -> None:
     parser = documented_parser(__doc__)
     add_options(parser, Path('data/VOCdevkit/VOC2012'))
-    parser.add_argument('--aug', type=Path, help="SBD's folder of masks")
+    parser.add_argument('--aug', metavar='FOLDER', dest='sbd', type=Path, help='masks of SBD')
     parser.add_argument('--download', action='store_true', help='photos and masks (2 GB)')
     parser.add_argument('--mirror', help='an address that holds the archive, to be asked first')
-    args = parser.parse_args()
+    options = vars(parser.parse_args())
+    download, mirror = options.pop('download'), options.pop('mirror')
     from mmseg.preparation import voc
 
-    if args.download and not args.verify:
-        voc.fetch(args.root, mirror=args.mirror)
-    voc.prepare(args.root, args.aug, **settings(args))
+    if download and not options['only_verify']:
+        voc.fetch(options['root'], mirror=mirror)
+    voc.prepare(**options)
 
 
 if __name__ == '__main__':

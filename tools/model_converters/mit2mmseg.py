@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import atomic_path
 
 
 def main() -> None:
@@ -27,7 +27,6 @@ def main() -> None:
     from mmseg.models.checkpoints import read_mit
 
     state = read_mit(args.src)
-    output_dir(args.dst.parent)
     with atomic_path(args.dst) as temporary:
         (save_file if args.dst.suffix == '.safetensors' else torch.save)(state, temporary)
     print(f'{len(state)} tensors written to {args.dst}')
