@@ -3,7 +3,6 @@
 python tools/browse_dataset.py CONFIG [--split test|train|val] [--number 24] [--out sheet.png]
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,17 @@ UNKNOWN = 65535  # ignored, or not labelled
 
 
 def main() -> None:
-    args = parse_arguments()
+    parser = documented_parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('--split', choices=['test', 'train', 'val'], default='test')
+    parser.add_argument('--number', type=int, default=24, help='of photos, from all over the set')
+    parser.add_argument('--columns', type=int, default=6)
+    parser.add_argument('--size', type=int, default=192, help='pixels of a picture')
+    parser.add_argument('--out', help='a .png; default CONFIG_SPLIT.png in this folder')
+    args = parser.parse_args()
+    for name in ('number', 'columns', 'size'):
+        if getattr(args, name) < 1:
+            raise UserError(f'--{name} is 1 or more, not {getattr(args, name)}')
     from mmseg.apis.result import write_image
     from mmseg.apis.test import require_data
     from mmseg.engine import load_config
@@ -42,21 +51,6 @@ def main() -> None:
     out = Path(args.out or f'{Path(args.config).stem}_{args.split}.png')
     write_image(Image.fromarray(sheet), out)
     print(f'{number} of {len(dataset)} photos: {out}')
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = documented_parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument('--split', choices=['test', 'train', 'val'], default='test')
-    parser.add_argument('--number', type=int, default=24, help='of photos, from all over the set')
-    parser.add_argument('--columns', type=int, default=6)
-    parser.add_argument('--size', type=int, default=192, help='pixels of a picture')
-    parser.add_argument('--out', help='a .png; default CONFIG_SPLIT.png in this folder')
-    args = parser.parse_args()
-    for name in ('number', 'columns', 'size'):
-        if getattr(args, name) < 1:
-            raise UserError(f'--{name} is 1 or more, not {getattr(args, name)}')
-    return args
 
 
 def cell(sample: Mapping[str, Any], palette: Sequence[Any], size: int) -> np.ndarray:

@@ -13,27 +13,6 @@ from mmseg.utils import output_dir
 from mmseg.vocabularies import load_vocabulary
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = documented_parser(__doc__)
-    parser.add_argument('--config', help='take CLIP, vocabulary and templates from this config')
-    add_config_options(parser)
-    parser.add_argument('--model', help='an open_clip architecture; default ViT-B-16-quickgelu')
-    parser.add_argument('--pretrained', help='a tag of open_clip, a file or hf:...; default openai')
-    parser.add_argument(
-        '--vocabulary',
-        nargs='+',
-        help='a name of mmseg/vocabularies/data, a text file, or the classes',
-    )
-    parser.add_argument('--templates', help='plain, imagenet80, ...; default maskclip85')
-    parser.add_argument(
-        '--no-renormalize',
-        action='store_true',
-        help='leave the means shorter than 1 (the published prior_encoder file)',
-    )
-    parser.add_argument('--out', required=True, help='.pth, .npy or .safetensors')
-    return parser.parse_args()
-
-
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Take each setting from the command line, else the config, else the published ViT-B/16."""
     chosen = dict(
@@ -58,16 +37,32 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    args = parse_arguments()
+    parser = documented_parser(__doc__)
+    parser.add_argument('--config', help='take CLIP, vocabulary and templates from this config')
+    add_config_options(parser)
+    parser.add_argument('--model', help='an open_clip architecture; default ViT-B-16-quickgelu')
+    parser.add_argument('--pretrained', help='a tag of open_clip, a file or hf:...; default openai')
+    parser.add_argument(
+        '--vocabulary',
+        nargs='+',
+        help='a name of mmseg/vocabularies/data, a text file, or the classes',
+    )
+    parser.add_argument('--templates', help='plain, imagenet80, ...; default maskclip85')
+    parser.add_argument(
+        '--no-renormalize',
+        action='store_true',
+        help='leave the means shorter than 1 (the published prior_encoder file)',
+    )
+    parser.add_argument('--out', required=True, help='.pth, .npy or .safetensors')
+    args = parser.parse_args()
     from mmseg.clip import load_clip, text_embeddings, write_text_embeddings
 
     output_dir(Path(args.out).parent)
     chosen = settings(args)
     vocabulary = load_vocabulary(chosen['vocabulary'])
     clip = load_clip(chosen['model'], chosen['pretrained'])
-    rows = text_embeddings(
-        clip, vocabulary, chosen['templates'], renormalize=not args.no_renormalize
-    )
+    unit = not args.no_renormalize
+    rows = text_embeddings(clip, vocabulary, chosen['templates'], renormalize=unit)
     write_text_embeddings(args.out, rows)
     print(f'{rows.shape[0]} classes x {rows.shape[1]} written to {args.out}')
 

@@ -7,7 +7,6 @@ one table of their mIoU on scenes that none of them has seen, and one picture. A
 stopped continues where it stopped.
 """
 
-import argparse
 import contextlib
 import io
 from collections.abc import Sequence
@@ -46,7 +45,7 @@ class Row(NamedTuple):
     rate: float
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('--work-dir', default='work_dirs/miniature')
     parser.add_argument('--iterations', type=int, help="of the student; default the config's")
@@ -54,11 +53,6 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.iterations is not None and args.iterations < 1:
         raise UserError(f'--iterations is 1 or more, not {args.iterations}')
-    return args
-
-
-def main() -> None:
-    args = parse_arguments()
     root = output_dir(args.work_dir)
     rows = [evaluate(name, config, root, args.device) for name, config in TEACHERS.items()]
     checkpoint = train_student(root, args.iterations, args.device)

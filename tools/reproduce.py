@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _reproduce.run import Reproduction
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('--rows', nargs='+', choices=[*GROUPS, 'all'], default=['all'])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/reproduction'))
@@ -40,11 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='(a stand-in)'
     )
     add_device(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_arguments()
+    args = parser.parse_args()
     from _reproduce.page import submit
     from _reproduce.plan import print_plan, require_space, steps_to_fetch
     from _reproduce.run import Reproduction

@@ -76,8 +76,6 @@ NETWORKS = dict(
     FastVit='FastViT',
     SwinTransformer='Swin',
 )
-
-
 TIPS = {  # its image towers (arXiv 2604.12012) beside B/14, which is transformers' default
     'b14': {},
     'l14': dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16),

@@ -185,8 +185,8 @@ def run_test(argv: Sequence[str] | None = None) -> None:
     end_processes()
 
 
-def parse_train(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line of `maskclip train` and `tools/train.py`."""
+def run_train(argv: Sequence[str] | None = None) -> None:
+    """Run `maskclip train` and `tools/train.py`."""
     parser = argparse.ArgumentParser(description='Train a student without annotations, or a CLIP.')
     add_config_arguments(parser)
     parser.add_argument('--work-dir', help='where log and checkpoints go')
@@ -208,12 +208,7 @@ def parse_train(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--skip-bad', action='store_true', help='leave out photos that are damaged')
     add_device(parser)
     add_launcher(parser)
-    return parser.parse_args(argv)
-
-
-def run_train(argv: Sequence[str] | None = None) -> None:
-    """Run `tools/train.py`."""
-    options = vars(parse_train(argv))
+    options = vars(parser.parse_args(argv))
     from mmseg.engine import end_processes, load_config
 
     from .train import train

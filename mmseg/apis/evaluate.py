@@ -1,7 +1,7 @@
 """Evaluate a model on photos and their labels in any format, without a test set in a config."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch
 
 from mmseg.datasets.reading import list_photos
 from mmseg.evaluation import Scores, confusion_matrix, score_table, scores_of
-from mmseg.models.engines import EngineName, Precision
 from mmseg.preparation.read_formats import read_labels
 from mmseg.utils import Progress
 
@@ -24,11 +23,7 @@ def evaluate(
     classes: str | Iterable[str] | None = None,
     *,
     config: str | Path | None = None,
-    checkpoint: str | Path | None = None,
-    device: str | None = None,
-    cfg_options: Mapping[str, Any] | None = None,
-    engine: EngineName | None = None,
-    precision: Precision | None = None,
+    **options: Any,
 ) -> Scores:
     """Label photos, compare with their masks, and print the table per class.
 
@@ -37,18 +32,14 @@ def evaluate(
         masks: see `read_labels`.
         classes: names, a list or separated by commas; None for the model's.
         config: a config file; None for `default_config()`.
-        checkpoint: weights in place of the config's.
-        device: see `init_model`.
-        cfg_options: keys of the config to override.
-        engine, precision: see `init_model`.
+        options: checkpoint, device, cfg_options, engine and precision, see `init_model`.
 
     Raises:
         UserError: words, settings or files that cannot be used.
     """
     started, root = time.monotonic(), Path(photos)
     paths = list_photos(root)
-    run: dict[str, Any] = dict(engine=engine, precision=precision, photos=paths)
-    model = init_model(config or default_config(), checkpoint, device, cfg_options, **run)
+    model = init_model(config or default_config(), photos=paths, **options)
     words = words_of(model, classes)
     vocabulary, count = words.label_vocabulary(), 0
     total = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.int64)

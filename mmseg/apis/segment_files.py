@@ -15,6 +15,7 @@ from mmseg.datasets.reading import list_photos
 from mmseg.engine import CONFIGS
 from mmseg.errors import UserError
 from mmseg.models.engines import EngineName, Precision
+from mmseg.preparation.sources import HUB_NAMES
 from mmseg.preparation.write_formats import check_format, write_labels
 from mmseg.utils import Progress, atomic_path, in_checkout, output_dir, unique_names, write_json
 
@@ -28,7 +29,6 @@ DEFAULT = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'
 MINIATURE = 'miniature/maskclip_rn.py'
 LABELS = '_labels.png'
 AUTO = 'auto'  # the classes that `propose_words` finds
-HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 
 
 def segment_source(
@@ -115,7 +115,7 @@ def fetched_clip() -> bool:
     if any(Path(in_checkout(f'pretrain/{name}')).is_file() for name in files):
         return True
     repo = 'timm/vit_base_patch16_clip_224.openai'
-    return any(isinstance(try_to_load_from_cache(repo, name), str) for name in HUB_FILES)
+    return any(isinstance(try_to_load_from_cache(repo, x), str) for x in HUB_NAMES.values())
 
 
 def segment_photos(

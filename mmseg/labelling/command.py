@@ -240,8 +240,8 @@ def report(
     return f'{" and ".join(unread)} could not be read; see above' if unread else ''
 
 
-def parse_distill(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line of `maskclip distill`."""
+def run_distill(argv: Sequence[str] | None = None) -> None:
+    """Run `maskclip distill`."""
     parser = argparse.ArgumentParser(
         prog='distill', description='From photos and words to labels, a student and a report.'
     )
@@ -260,14 +260,8 @@ def parse_distill(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     add_device(parser)
     add_engine(parser)
-    return parser.parse_args(argv)
-
-
-def run_distill(argv: Sequence[str] | None = None) -> None:
-    """Run `maskclip distill`."""
-    args = parse_distill(argv)
+    options = vars(parser.parse_args(argv))
     from .distill import distill
 
-    options = vars(args)
     options.update(masks=options.pop('val_masks'), label_format=options.pop('format'))
     print(f'report: {distill(**options)}')

@@ -50,9 +50,7 @@ def write_report(
     student = init_model(root / 'config.py', root / 'student.safetensors', device)
     photos, num = Path(settings['photos']), len(student.vocabulary)
     paths = [path_below(photos, x, held_out) for x in held_out.read_text().splitlines()]
-    counts = {
-        name: torch.zeros(num, num, dtype=torch.int64) for name in ('agree', 'teacher', 'own')
-    }
+    counts = {key: torch.zeros(num, num, dtype=torch.int64) for key in ('agree', 'teacher', 'own')}
     sure, rows = np.zeros(num), []
     truths = {}
     if masks is not None:

@@ -178,9 +178,8 @@ def _coco_reader(path: Path, vocabulary: Vocabulary) -> Reader:
 def _yolo_reader(path: Path, vocabulary: Vocabulary) -> Reader:
     try:
         data = yaml.safe_load(path.read_text(encoding='utf-8'))
-        rows = (
-            data['names'].items() if isinstance(data['names'], dict) else enumerate(data['names'])
-        )
+        listed = data['names']
+        rows = listed.items() if isinstance(listed, dict) else enumerate(listed)
         names, folders = {int(key): str(name) for key, name in rows}, _label_folders(path, data)
     except (*DAMAGE, yaml.YAMLError) as error:
         raise _damaged(path, 'a data.yaml of YOLO', error) from error

@@ -1,5 +1,6 @@
 """Download files: resumed where they stopped, checked, and never left half done."""
 
+import fcntl
 import hashlib
 import http.client
 import os
@@ -13,11 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 from .files import digest_file
 from .progress import Progress
@@ -91,8 +87,7 @@ def _locked(target: Path) -> Iterator[None]:
         file = lock.open('w')
     with file:
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f'{target.name} is being fetched by another process') from error
         try:

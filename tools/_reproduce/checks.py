@@ -61,7 +61,8 @@ def facts_of(config: Path, options: Sequence[str], photos: Collection[str]) -> F
         activation: of the CLIP's MLPs; '' of one without.
         masks: {photo: [pixels of each class, ..., of none]}.
     """
-    loaded = load_config(config, dict(_parsed(option) for option in options))
+    pairs = (option.partition('=') for option in options)
+    loaded = load_config(config, {key: parse_value(text) for key, _, text in pairs})
     model = MODELS.build(loaded.model).eval()
     rows = F.normalize(model.decode_head.conv_seg.embeddings.float(), dim=1)
     names = [type(module).__name__ for module in model.backbone.tower.modules()]
@@ -106,11 +107,6 @@ def areas_of(config: Config, photos: Collection[str]) -> dict[str, list[int]]:
     return areas
 
 
-def _parsed(option: str) -> tuple[str, Any]:
-    key, _, value = option.partition('=')
-    return key, parse_value(value)
-
-
 def _rounded(values: torch.Tensor) -> Any:
     return np.round(values.detach().cpu().numpy().astype(float), 3).tolist()
 
@@ -147,11 +143,9 @@ def _text_differences(found: np.ndarray, right: np.ndarray) -> Iterator[str]:
     worst = abs(found - right).max()
     if worst > NEAR['text']:
         cause = 'another template set, other words, or another text tower'
-        order = (
-            np.lexsort(np.sort(found, axis=1).T[::-1]),
-            np.lexsort(np.sort(right, axis=1).T[::-1]),
-        )
-        if abs(found[order[0]][:, order[0]] - right[order[1]][:, order[1]]).max() < NEAR['text']:
+        orders = [np.lexsort(np.sort(rows, axis=1).T[::-1]) for rows in (found, right)]
+        mine, theirs = (x[np.ix_(o, o)] for x, o in zip((found, right), orders))
+        if abs(mine - theirs).max() < NEAR['text']:
             cause = 'the classes are in another order'
         yield f'text: cosines between classes differ by up to {worst:.2f}: {cause}'
 

@@ -40,8 +40,6 @@ STAND_IN = """
 **These figures are of stand-ins** (other weights, photos or lengths of training than the published
 ones). They show that the tool works, and nothing else.
 """
-
-
 README_HEAD = '| | mIoU, published | measured here | config |'
 
 

@@ -61,13 +61,12 @@ def missing(rows: Sequence[Row]) -> list[Download]:
     """Return what is not there yet."""
     clips, students = needed(rows)
     there = [path.name for path in Path(PRETRAIN).glob('*') if path.suffix in WEIGHTS]
-    absent = [
-        item
-        for item in (*clips, *students)
-        if not any(name.startswith(item.name) for name in there)
-    ]
-    prepared = Path(in_checkout(DATA), 'ImageSets/SegmentationContext/val.txt').is_file()
-    return absent + ([] if prepared else list(PASCAL_CONTEXT))
+    absent = [x for x in clips + students if not any(name.startswith(x.name) for name in there)]
+    return absent + ([] if is_prepared() else list(PASCAL_CONTEXT))
+
+
+def is_prepared() -> bool:
+    return Path(in_checkout(DATA), 'ImageSets/SegmentationContext/val.txt').is_file()
 
 
 def steps_to_fetch(
@@ -78,7 +77,7 @@ def steps_to_fetch(
     weights = [TOOLS / 'download_weights.py', '--models', *(item.name for item in clips)]
     weights += ['--students', *(item.name for item in students)]
     data: list[Any] = [TOOLS / 'convert_datasets' / 'pascal_context.py', DATA, '--download']
-    if Path(in_checkout(DATA), 'ImageSets/SegmentationContext/val.txt').is_file():
+    if is_prepared():
         data = [*data[:-1], '--verify']
     elif mirror:
         data += ['--mirror', mirror]
@@ -100,12 +99,9 @@ def require_space(run: Reproduction, rows: Sequence[Row]) -> None:
 def print_plan(run: Reproduction, rows: Sequence[Row], seeds: Sequence[int]) -> Costs:
     """Print downloads, commands, time and memory; measure each row's ten steps once a device."""
     device = device_of(run.device)
-    print('To fetch:')
-    for item in missing(rows) or [None]:
-        text = 'nothing' if item is None else f'{item.name}, {item.megabytes} MB ({item.terms})'
-        print(f'  {text}' + (f' from {item.source}' if item else ''))
-    for command in steps_to_fetch(rows):
-        print(f'  $ {shown(command)}')
+    wanted = [f'{x.name}, {x.megabytes} MB ({x.terms}) from {x.source}' for x in missing(rows)]
+    commands = [f'$ {shown(command)}' for command in steps_to_fetch(rows)]
+    print('To fetch:', *(wanted or ['nothing']), *commands, sep='\n  ')
     costs = [_cost(run, row, device) for row in rows]
     photos, hours, parts = PHOTOS[0], 0.0, {}
     print(f'\nOn {_device_name(device)}, by {STEPS} steps of each row:')

@@ -57,7 +57,7 @@ def peer(title: str, readout: str, published: float, *options: str) -> Row:
 
 
 READOUTS = {'SCLIP': 'sclip', 'NACLIP': 'naclip', 'SC-CLIP': 'scclip', 'ProxyCLIP': 'proxyclip'}
-DEEPLABV2, DEEPLABV2_CW = 'deeplabv2_r101-d8', 'deeplabv2_r101-d8_class_weight'
+DEEPLAB, DEEPLAB_CW = 'deeplabv2_r101-d8', 'deeplabv2_r101-d8_class_weight'
 GROUPS = {
     'maskclip': [
         maskclip('MaskCLIP RN50', 'maskclip/maskclip_r50', 18.46),
@@ -68,12 +68,10 @@ GROUPS = {
         maskclip('MaskCLIP ViT-B/16 + class weight', 'maskclip_text/maskclip_text_vit16', 24.96),
     ],
     'plus': [
-        plus('RN50, DeepLabv2', f'r50_{DEEPLABV2}', 4000, 24.82),
-        plus('RN50, DeepLabv2 + class weight', f'r50_{DEEPLABV2_CW}', 4000, 25.96),
-        plus(
-            'ViT-B/16, DeepLabv2', f'vit16_{DEEPLABV2}', 4000, 31.56, (2000, 29.45), (4000, 31.56)
-        ),
-        plus('ViT-B/16, DeepLabv2 + class weight', f'vit16_{DEEPLABV2_CW}', 4000, 32.42),
+        plus('RN50, DeepLabv2', f'r50_{DEEPLAB}', 4000, 24.82),
+        plus('RN50, DeepLabv2 + class weight', f'r50_{DEEPLAB_CW}', 4000, 25.96),
+        plus('ViT-B/16, DeepLabv2', f'vit16_{DEEPLAB}', 4000, 31.56, (2000, 29.45), (4000, 31.56)),
+        plus('ViT-B/16, DeepLabv2 + class weight', f'vit16_{DEEPLAB_CW}', 4000, 32.42),
         plus('RN50, SegFormer-b5', 'r50_segformer_b5', 8000, 22.87),
         plus(
             'ViT-B/16, SegFormer-b5',

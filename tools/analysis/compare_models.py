@@ -4,7 +4,6 @@ python tools/analysis/compare_models.py PHOTOS --models MODEL MODEL --names Mask
     [--classes "dog, grass, sky"] --out picture.png
 """
 
-import argparse
 from pathlib import Path
 
 from mmseg.apis.command import add_device, documented_parser, run_command
@@ -12,7 +11,7 @@ from mmseg.errors import UserError
 from mmseg.utils import Progress
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('photos', help='a photo, or a folder')
     parser.add_argument('--models', nargs='+', required=True, help='each as `segment --model`')
@@ -27,11 +26,6 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError(f'{len(args.models)} --models have {len(args.names)} --names')
     if args.width < 32:
         raise UserError(f'--width is 32 pixels or more, not {args.width}')
-    return args
-
-
-def main() -> None:
-    args = parse_arguments()
     import numpy as np
     from PIL import Image
 

@@ -3,7 +3,6 @@
 python tools/analysis/compare_runs.py WORK_DIR [WORK_DIR ...] [--names MaskCLIP ...] --out bars.png
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,23 +19,18 @@ if TYPE_CHECKING:
 COLOURS = ('#9aa5b1', '#1f6fb2', '#e08a1e', '#3c8d5a', '#8a5fbf')
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', help='folders with an eval_single_scale_*.json')
     parser.add_argument('--names', nargs='+', help="of the runs; default the folders'")
     parser.add_argument('--out', required=True)
     args = parser.parse_args()
     args.names = args.names or [Path(folder).name for folder in args.work_dirs]
-    runs = len(args.work_dirs)
-    if runs > len(COLOURS):
-        raise UserError(f'at most {len(COLOURS)} runs go into one picture, not {runs}')
-    if len(args.names) != runs:
-        raise UserError(f'{len(args.names)} --names for {runs} runs')
-    return args
-
-
-def main() -> None:
-    args = parse_arguments()
+    number = len(args.work_dirs)
+    if number > len(COLOURS):
+        raise UserError(f'at most {len(COLOURS)} runs go into one picture, not {number}')
+    if len(args.names) != number:
+        raise UserError(f'{len(args.names)} --names for {number} runs')
     from matplotlib.figure import Figure
 
     from mmseg.apis.result import write_image
