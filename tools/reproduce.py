@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of trainings')
     parser.add_argument('--plan', action='store_true', help='say what would be done')
     parser.add_argument('--yes', action='store_true', help='go on, whatever the hours on a CPU')
+    parser.add_argument(
+        '--corruptions', action='store_true', help='each row under 15 corruptions too (75 tests)'
+    )
     parser.add_argument('--submit', type=Path, metavar='FILE', help='check figures, fill docs/')
     parser.add_argument('--mirror', help='an address that holds the data set, to be asked first')
     parser.add_argument('--partial', action='store_true', help='any number of photos (a stand-in)')
@@ -76,6 +79,8 @@ def measure(
     for row in rows:
         try:
             run.measure(row, args.seeds, parts[row.key])
+            if args.corruptions:
+                run.corrupt(row, args.seeds)
             if not row.iterations:  # a student rests on what its teacher's row rests on
                 right = right_facts(row.key)
                 facts = facts_of(run.config(row), run.overrides_of(row), right['masks'])

@@ -132,6 +132,16 @@ def test_curves_go_on_where_a_run_was_resumed(tmp_path):
     assert shown(command) == 'python tools/test.py \'model.x={"a": 1}\''
 
 
+def test_a_student_is_tested_under_corruptions(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(Reproduction, 'call', lambda self, command, log: called.append(command))
+    run, row = Reproduction(tmp_path, 'cpu', []), GROUPS['plus'][0]
+    run.corrupt(row, [3])
+    (command,) = called
+    assert command[0] == ROOT / 'tools' / 'analysis' / 'corruptions.py'
+    assert command[1:3] == [run.config(row), tmp_path / f'{row.key}-3' / 'latest.pth']
+
+
 # The check list
 
 

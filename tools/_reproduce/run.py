@@ -89,6 +89,15 @@ class Reproduction:
             )
             self.save()
 
+    def corrupt(self, row: Row, seeds: Sequence[int]) -> None:
+        """Evaluate a row under the common corruptions, into FOLDER/corruptions."""
+        for seed in seeds if row.iterations else [0]:
+            folder = self.work_dir / f'{row.key}-{seed}'
+            checkpoint = [folder / 'latest.pth'] if row.iterations else []
+            command = [TOOLS / 'analysis' / 'corruptions.py', self.config(row), *checkpoint]
+            command += ['--work-dir', folder / 'corruptions', *self.options(row)]
+            self.call(command, folder / 'corruptions.log')
+
     def train(self, row: Row, folder: Path, seed: int, parts: int) -> None:
         """Train a student, or continue its training; nothing where it is finished."""
         command = [TOOLS / 'train.py', self.config(row), '--work-dir', folder, '--seed', seed]
