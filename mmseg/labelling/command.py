@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     from .record import keep_record, record_of, source_of, text_of
-    from .units import label_unit, photos_at_hand
+    from .units import label_unit, missing_first, photos_at_hand
 
     share, shares = share_of(args.part, args.launcher)
     rank, _ = rank_of(args.launcher)
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         changed['precision'] = labeller.model.engine.precision
     record = record_of(labeller, changed) | dict(source=source_of(root, units[0].pairs[0][0]))
     keep_record(out, record, text_of(labeller))
-    shared = units[share::shares]
+    shared = missing_first(units[share::shares])
     results: Iterable[dict[str, Any]]
     if args.scheduler == 'ray':
         from .ray_engine import run_units
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(complaint)
 
 
-def _find_units(args: argparse.Namespace, out: Path) -> tuple[str | Path, list['Unit']]:
+def _find_units(args: argparse.Namespace, out: Path) -> tuple[str | Path, Sequence['Unit']]:
     """Return the folder of the photos that the command line names, and units of them."""
     from .units import find_units, photo_units
 
@@ -228,10 +228,10 @@ def report(
             shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
-    for folder in {out, *(Path(label).parent for unit in shared for _, label in unit.pairs)}:
-        if folder.is_dir():
+    for folder in {str(out), *(os.path.dirname(label) for u in shared for _, label in u.pairs)}:
+        if os.path.isdir(folder):
             sweep_parts(folder)
-    done = sum(all(Path(label).exists() for _, label in unit.pairs) for unit in units)
+    done = sum(all(os.path.exists(label) for _, label in unit.pairs) for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
     unread = [f'{len(errors)} photos'] if errors else []
     if shards:

@@ -5,6 +5,7 @@ shard. So a killed run continues with missing and changed photos. If two process
 the same unit, both write it.
 """
 
+import glob
 import hashlib
 import io
 import os
@@ -104,7 +105,29 @@ class TarUnit(NamedTuple):
 Unit = PhotoUnit | TarUnit
 
 
-def find_units(source: str | Path, out: str | Path) -> list[Unit]:
+class TarUnits(Sequence[Unit]):
+    """TarUnits that are made when they are asked for: of a million tars only the paths are kept.
+
+    Args:
+        sources: paths of tars.
+        out: the folder of the labels.
+    """
+
+    def __init__(self, sources: Sequence[str], out: str) -> None:
+        self.sources, self.out = sources, out
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return TarUnits(self.sources[index], self.out)
+        source = self.sources[index]
+        name = os.path.basename(source).partition('.')[0]
+        return TarUnit(source, f'{self.out}/{name}.tar')
+
+
+def find_units(source: str | Path, out: str | Path) -> Sequence[Unit]:
     """Split a folder, a photo, a tar, a pattern of tars or a list of them into units, in order.
 
     Labels of `folder/a/b.jpg` go to `out/a/b.png`, those of a shard `x.tar` to `out/x.tar`. A list
@@ -113,17 +136,16 @@ def find_units(source: str | Path, out: str | Path) -> list[Unit]:
     Raises:
         UserError: no such file, or two inputs whose labels would have one name.
     """
-    tars = _tars(Path(source))
+    tars = TarUnits(_tars(Path(source)), str(out))
     if tars:
-        pairs = [(str(tar), str(Path(out, f'{tar.name.partition(".")[0]}.tar'))) for tar in tars]
-        _require_unique(pairs)
-        return [TarUnit(*pair) for pair in pairs]
+        _require_unique(unit.pairs[0] for unit in tars)
+        return tars
     photos = list_photos(source)
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     return photo_units((p, Path(out, p.relative_to(root).with_suffix('.png'))) for p in photos)
 
 
-def photo_units(pairs: Iterable[tuple[str | Path, str | Path]]) -> list[Unit]:
+def photo_units(pairs: Iterable[tuple[str | Path, str | Path]]) -> Sequence[Unit]:
     """Split (photo, label PNG) paths into PhotoUnits.
 
     Raises:
@@ -134,19 +156,28 @@ def photo_units(pairs: Iterable[tuple[str | Path, str | Path]]) -> list[Unit]:
     return [PhotoUnit(tuple(names[i : i + CHUNK])) for i in range(0, len(names), CHUNK)]
 
 
-def _tars(source: Path) -> list[Path]:
+def missing_first(units: Sequence[Unit]) -> Sequence[Unit]:
+    """Put units without labels first: a continued run labels at once, and checks the rest later."""
+    order = sorted(range(len(units)), key=lambda i: os.path.exists(units[i].pairs[-1][1]))
+    if isinstance(units, TarUnits):
+        return TarUnits([units.sources[i] for i in order], units.out)
+    return [units[i] for i in order]
+
+
+def _tars(source: Path) -> list[str]:
     if source.suffix == '.txt' and source.is_file():
-        paths = [Path(line.strip()) for line in source.read_text().splitlines() if line.strip()]
+        with source.open() as lines:
+            paths = [line.strip() for line in lines if line.strip()]
         for path in paths:
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise UserError(f'{source} names {path}, which does not exist')
         return paths
     if '.tar' in source.suffixes or source.suffix == '.tgz':
-        paths = [source] if source.is_file() else sorted(source.parent.glob(source.name))
+        paths = [str(source)] if source.is_file() else sorted(glob.glob(str(source)))
         if not paths:
             raise UserError(f'no such tar: {source}')
         return paths
-    return sorted(source.glob('*.tar')) if source.is_dir() else []
+    return sorted(map(str, source.glob('*.tar'))) if source.is_dir() else []
 
 
 def _require_unique(pairs: Iterable[tuple[str, str]]) -> None:
@@ -236,6 +267,8 @@ def in_order(
 
 def missing(unit: Unit) -> tuple[tuple[str, str], ...]:
     """Return the pairs whose labels are missing, or are of another content of photo or shard."""
+    if isinstance(unit, TarUnit):
+        return () if _is_labelled(*unit.pairs) else unit.pairs
     labelled = in_order(_is_labelled, unit.pairs, threads=THREADS, ahead=AHEAD)
     return tuple(pair for pair, done in zip(unit.pairs, labelled) if not done)
 

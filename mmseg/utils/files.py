@@ -91,10 +91,8 @@ def sweep_parts(folder: Path) -> None:
     These are files of processes of this machine that have ended, and all that are a day old.
     """
     with os.scandir(folder) as entries:
-        parts = [(entry, PART.fullmatch(entry.name)) for entry in entries]
+        parts = [(entry, match) for entry in entries if (match := PART.fullmatch(entry.name))]
     for entry, match in parts:
-        if not match:
-            continue
         with suppress(OSError):  # another run was faster, or the file is not ours to remove
             old = time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
             if old or (match['machine'] == MACHINE and not _runs(int(match['process'], 16))):
