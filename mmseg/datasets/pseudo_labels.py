@@ -35,21 +35,16 @@ def require_labels(
     if confidence and not has_confidence:
         raise UserError(
             f'{folder} holds labels without confidence, which model.conf_thresh and '
-            'model.robust_loss.confidence_* need: write them with --confidence, to another folder'
+            'model.robust_loss.confidence_power need: write them with --confidence, elsewhere'
         )
-    _require_files(folder, [Path(path) for path in paths], confidence)
-
-
-def _require_files(folder: str | Path, paths: list[Path], confidence: bool) -> None:
-    absent = [str(path) for path in paths if not path.is_file()]
+    absent = [path for path in paths if not Path(path).is_file()]
     if absent:
         raise UserError(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
             'run tools/pseudo_label.py again, it continues where it stopped'
         )
-    if not confidence:
-        return
-    bare = [str(path) for path in paths if not path.with_suffix(CONFIDENCE).is_file()]
+    certainties = [Path(path).with_suffix(CONFIDENCE) for path in paths if confidence]
+    bare = [path for path, file in zip(paths, certainties) if not file.is_file()]
     if bare:
         raise UserError(
             f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '

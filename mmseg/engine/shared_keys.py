@@ -187,8 +187,8 @@ def _fill_pseudo_labels(copied: Resolved) -> None:
             copied.sources[f'{path}.pipeline.{position}'] = 'pseudo_labels'
         model = copied.config.model
         loss = model.get('robust_loss') or {}
-        used = [model.get('conf_thresh'), loss.get('confidence_power'), loss.get('confidence_ramp')]
-        if path.startswith(TRAINING) and any(used):
+        used = model.get('conf_thresh') or loss.get('confidence_power')
+        if path.startswith(TRAINING) and used:
             copied.fill(f'{path}.pseudo_confidence', True, 'model')
 
 
