@@ -58,21 +58,27 @@ class SegDataset(PhotoDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return one `PhotoDataset.row` per photo."""
-        if self.split is None:
-            return [
-                self.row(*paths, reduce_zero_label=self.reduce_zero_label)
-                for paths in self._pairs()
-            ]
-        root = Path(self.data_root)
-        split, rows = root / self.split, []
-        for name in _read_split(split):
+        pairs = self._pairs() if self.split is None else self._listed(self.split)
+        return [self.row(*pair, reduce_zero_label=self.reduce_zero_label) for pair in pairs]
+
+    def _listed(self, split: str) -> list[tuple[Path, Path | None]]:
+        """Pair the photo and the mask of each name in a list."""
+        root, pairs = Path(self.data_root), []
+        for name in _read_split(root / split):
             mask = None
             if self.ann_dir is not None:
-                mask = path_below(root / self.ann_dir, f'{name}{self.seg_map_suffix}', split)
-            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', split)
-            rows.append(self.row(photo, mask, reduce_zero_label=self.reduce_zero_label))
-        _require_files(rows, split)
-        return rows
+                file = f'{name}{self.seg_map_suffix}'
+                mask = path_below(root / self.ann_dir, file, root / split)
+            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', root / split)
+            pairs.append((photo, mask))
+        absent = [str(path) for pair in pairs for path in pair if path and not path.is_file()]
+        if absent:
+            more = f' and {len(absent) - MOST_LISTED} more' if len(absent) > MOST_LISTED else ''
+            raise UserError(
+                f'{root / split} names {len(absent)} files that do not exist: '
+                f'{", ".join(absent[:MOST_LISTED])}{more}'
+            )
+        return pairs
 
     def _pairs(self) -> list[tuple[Path, Path | None]]:
         """Pair each mask with the photo of its name; without masks, list all photos."""
@@ -121,17 +127,6 @@ def _read_split(path: Path) -> list[str]:
             'twice: name each once'
         )
     return names
-
-
-def _require_files(rows: list[dict[str, Any]], split: Path) -> None:
-    paths = (row[key] for row in rows for key in ('img_path', 'seg_map_path'))
-    absent = [path for path in paths if path is not None and not Path(path).is_file()]
-    if absent:
-        more = f' and {len(absent) - MOST_LISTED} more' if len(absent) > MOST_LISTED else ''
-        raise UserError(
-            f'{split} names {len(absent)} files that do not exist: '
-            f'{", ".join(absent[:MOST_LISTED])}{more}'
-        )
 
 
 class ReleasedDataset(SegDataset):
