@@ -162,8 +162,7 @@ def _architecture(model: str | Mapping[str, Any]) -> tuple[dict[str, Any] | None
             raise UserError(message) from error
     else:
         description = dict(model)
-    lacking = {'embed_dim', 'vision_cfg', 'text_cfg'} - set(description)
-    if lacking:
+    if lacking := {'embed_dim', 'vision_cfg', 'text_cfg'} - set(description):
         raise UserError(f'the description of a CLIP lacks {", ".join(sorted(lacking))}')
     described = description.pop('preprocess_cfg', {})
     description.pop('note', None)
@@ -220,8 +219,7 @@ def _load_strictly(network: nn.Module, state: dict[str, Tensor], problem: str) -
     expected = network.state_dict()
     text = {name for name in expected if not name.startswith('visual.')}
     optional = {*POOL_ONLY} if text & set(state) else {*POOL_ONLY, *text}
-    reason = misfit(expected, state, optional)
-    if reason:
+    if reason := misfit(expected, state, optional):
         raise UserError(f'{problem}: {reason}; name the architecture that they are of')
     network.load_state_dict(state, strict=False)
     return set(expected) - set(state)

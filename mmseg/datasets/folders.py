@@ -71,8 +71,7 @@ class SegDataset(PhotoDataset):
                 mask = path_below(root / self.ann_dir, file, root / split)
             photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', root / split)
             pairs.append((photo, mask))
-        absent = [str(path) for pair in pairs for path in pair if path and not path.is_file()]
-        if absent:
+        if absent := [str(path) for pair in pairs for path in pair if path and not path.is_file()]:
             more = f' and {len(absent) - MOST_LISTED} more' if len(absent) > MOST_LISTED else ''
             raise UserError(
                 f'{root / split} names {len(absent)} files that do not exist: '
@@ -100,8 +99,7 @@ class SegDataset(PhotoDataset):
             for path in list_photos(self.photo_root)
             if path not in known
         }
-        lonely = [str(path) for name, path in masks.items() if name not in photos]
-        if lonely:
+        if lonely := [str(path) for name, path in masks.items() if name not in photos]:
             raise UserError(
                 f'{len(lonely)} masks have no photo of their name in {self.photo_root}: '
                 f'{", ".join(lonely[:MOST_LISTED])}'
@@ -120,8 +118,7 @@ def _read_split(path: Path) -> list[str]:
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise UserError(f'the split list {path} is empty')
-    double = [name for name, count in Counter(names).items() if count > 1]
-    if double:
+    if double := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(
             f'the split list {path} names twice: {", ".join(double[:5])}; such photos would count '
             'twice: name each once'

@@ -29,23 +29,20 @@ def require_labels(
         raise UserError(
             f'{folder} holds no labels of tools/pseudo_label.py: its {RECORD} cannot be read'
         ) from error
-    difference = vocabulary.difference(classes)
-    if difference:
+    if difference := vocabulary.difference(classes):
         raise UserError(f'the labels of {folder} are of another vocabulary: {difference}')
     if confidence and not has_confidence:
         raise UserError(
             f'{folder} holds labels without confidence, which model.conf_thresh and '
             'model.robust_loss.confidence_power need: write them with --confidence, elsewhere'
         )
-    absent = [path for path in paths if not Path(path).is_file()]
-    if absent:
+    if absent := [path for path in paths if not Path(path).is_file()]:
         raise UserError(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
             'run tools/pseudo_label.py again, it continues where it stopped'
         )
     certainties = [Path(path).with_suffix(CONFIDENCE) for path in paths if confidence]
-    bare = [path for path, file in zip(paths, certainties) if not file.is_file()]
-    if bare:
+    if bare := [path for path, file in zip(paths, certainties) if not file.is_file()]:
         raise UserError(
             f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
             f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'

@@ -118,8 +118,7 @@ def _require_same(config: Config, key: str, path: str) -> None:
 
 def _fill_teacher(copied: Resolved, teacher: Settings | None) -> None:
     config = copied.config
-    folder = config.get('pseudo_labels')
-    if folder:
+    if folder := config.get('pseudo_labels'):
         if not config.get(TRAINING):
             raise UserError(f'{config.filename} trains nothing, so pseudo_labels has no effect')
         copied.fill('model.teacher', None, 'pseudo_labels')

@@ -204,8 +204,7 @@ class LabelLeakHook(Hook):
         meta = runner.train_dataloader.dataset.metainfo
         for sample in data_batch['data_samples']:
             unseen = meta.get('unseen', ())
-            leaked = unseen and leaked_classes(sample.gt_sem_seg, unseen)
-            if leaked:
+            if leaked := unseen and leaked_classes(sample.gt_sem_seg, unseen):
                 names = ', '.join(meta['classes'][i] for i in leaked)
                 raise UserError(
                     f'the training target of {sample.img_path} shows {names}, which the config '
