@@ -19,8 +19,11 @@ Layer = Callable[[Tensor], Tensor]
 
 
 class Block:
-    """Parts of a block. A subclass has `norm_1`, `norm_2`, `ls_1`, `ls_2` and those below."""
+    """Parts of a block. A subclass sets the attributes and has `project`."""
 
+    block: Any  # of the library
+    heads: int
+    out_proj: Any  # a linear layer
     norm_1: Layer
     norm_2: Layer
     ls_1: Layer
@@ -28,7 +31,8 @@ class Block:
 
     def qkv(self, normed: Tensor) -> list[Tensor]:
         """(N, L, width) -> three times (N, heads, L, d)"""
-        raise NotImplementedError
+        parts = (self.project(normed, part) for part in (QUERIES, KEYS, VALUES))
+        return [x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in parts]
 
     def project(self, normed: Tensor, part: int) -> Tensor:
         """Compute QUERIES, KEYS or VALUES alone: (N, L, width) -> (N, L, heads * d)."""
@@ -36,11 +40,11 @@ class Block:
 
     def out(self, mixed: Tensor) -> Tensor:
         """Apply the output projection: (N, L, heads * d) -> (N, L, width)."""
-        raise NotImplementedError
+        return linear(mixed, self.out_proj.weight, self.out_proj.bias)
 
     def mlp(self, normed: Tensor) -> Tensor:
         """(N, L, width) -> (N, L, width)"""
-        raise NotImplementedError
+        return self.block.mlp(normed)
 
     def run(self, tokens: Tensor) -> Tensor:
         """Run the block on our kernels: (N, L, width) -> (N, L, width)."""
@@ -67,25 +71,19 @@ class ClipBlock(Block):
 
     def __init__(self, block: Any, /) -> None:
         self.block, self.attn = block, block.attn
+        self.heads, self.out_proj = block.attn.num_heads, block.attn.out_proj
         self.norm_1, self.norm_2 = block.ln_1, block.ln_2
         self.ls_1, self.ls_2 = block.ls_1, block.ls_2
 
     def qkv(self, normed: Tensor) -> list[Tensor]:
-        """See `Block`."""
         qkv = linear(normed, self.attn.in_proj_weight, self.attn.in_proj_bias)
-        return list(qkv.unflatten(2, (3, self.attn.num_heads, -1)).permute(2, 0, 3, 1, 4))
+        return list(qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
 
     def project(self, normed: Tensor, part: int) -> Tensor:
-        """See `Block`."""
         weight, bias = self.attn.in_proj_weight, self.attn.in_proj_bias
         return linear(normed, weight.chunk(3)[part], bias.chunk(3)[part])
 
-    def out(self, mixed: Tensor) -> Tensor:
-        """See `Block`."""
-        return linear(mixed, self.attn.out_proj.weight, self.attn.out_proj.bias)
-
     def mlp(self, normed: Tensor) -> Tensor:
-        """Run c_fc, gelu and c_proj."""
         mlp = self.block.mlp
         hidden = mlp.gelu(linear(normed, mlp.c_fc.weight, mlp.c_fc.bias))
         return linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)
@@ -103,6 +101,7 @@ class TimmBlock(Block):
         from timm.models.eva import EvaBlock, EvaBlockPostNorm
 
         self.block, self.attn, self.rope = block, block.attn, rope
+        self.heads, self.out_proj = block.attn.num_heads, block.attn.proj
         self.norm_1, self.norm_2 = block.norm1, block.norm2
         if isinstance(block, EvaBlockPostNorm):
             self.norm_1, self.norm_2 = nn.Identity(), nn.Identity()
@@ -113,13 +112,8 @@ class TimmBlock(Block):
             self.ls_1, self.ls_2 = block.ls1, block.ls2
 
     def qkv(self, normed: Tensor) -> list[Tensor]:
-        """See `Block`."""
-        query, keys, values = (
-            self.project(normed, i).unflatten(2, (self.attn.num_heads, -1)).transpose(1, 2)
-            for i in (QUERIES, KEYS, VALUES)
-        )
-        rotated = (self._rotate(self.attn.q_norm(query)), self._rotate(self.attn.k_norm(keys)))
-        return [*rotated, values]
+        query, keys, values = super().qkv(normed)
+        return [self._rotate(self.attn.q_norm(query)), self._rotate(self.attn.k_norm(keys)), values]
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Apply rotary positions to the patches: (N, heads, prefix + L, d) -> the same."""
@@ -132,7 +126,6 @@ class TimmBlock(Block):
         return torch.cat([prefix, apply_rot_embed_cat(patches, self.rope, half=half)], dim=2)
 
     def project(self, normed: Tensor, part: int) -> Tensor:
-        """See `Block`."""
         attn = self.attn
         if attn.qkv is None:
             layer = (attn.q_proj, attn.k_proj, attn.v_proj)[part]
@@ -145,11 +138,7 @@ class TimmBlock(Block):
 
     def out(self, mixed: Tensor) -> Tensor:
         """Apply the norm within the attention, if there is one, and the output projection."""
-        return linear(self.attn.norm(mixed), self.attn.proj.weight, self.attn.proj.bias)
-
-    def mlp(self, normed: Tensor) -> Tensor:
-        """Run timm's MLP, of whatever kind."""
-        return self.block.mlp(normed)
+        return super().out(self.attn.norm(mixed))
 
 
 class HubBlock(Block):
@@ -168,23 +157,9 @@ class HubBlock(Block):
             self.norm_1, self.norm_2 = block.norm1, block.norm2
             self.ls_1, self.ls_2 = block.layer_scale1, block.layer_scale2
 
-    def qkv(self, normed: Tensor) -> list[Tensor]:
-        """See `Block`."""
-        parts = (self.project(normed, part) for part in (QUERIES, KEYS, VALUES))
-        return [x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in parts]
-
     def project(self, normed: Tensor, part: int) -> Tensor:
-        """See `Block`."""
         layer = (self.attn.q_proj, self.attn.k_proj, self.attn.v_proj)[part]
         return linear(normed, layer.weight, layer.bias)
-
-    def out(self, mixed: Tensor) -> Tensor:
-        """See `Block`."""
-        return linear(mixed, self.out_proj.weight, self.out_proj.bias)
-
-    def mlp(self, normed: Tensor) -> Tensor:
-        """Run the block's MLP, plain or gated."""
-        return self.block.mlp(normed)
 
 
 def parts_of(block: Any, rope: Tensor | None = None) -> Block:

@@ -22,7 +22,6 @@ from mmseg.utils.tensors import RGB
 PREFIX = 'hf:'
 FAMILIES = ('clip', 'metaclip_2', 'siglip', 'siglip2', 'tipsv2')  # transformers' model types
 TEXT_INPUTS = ('input_ids', 'attention_mask')
-Preprocess = tuple[RGB, RGB]
 
 
 class ImageTower(nn.Module):
@@ -76,7 +75,7 @@ class DualEncoder(nn.Module):
         return self.text_projection(outputs.pooler_output)
 
 
-def read_dual_encoder(source: str) -> tuple[DualEncoder, Preprocess]:
+def read_dual_encoder(source: str) -> tuple[DualEncoder, tuple[RGB, RGB]]:
     """Read the weights of a dual encoder in fp32, and mean and std of its images.
 
     Args:

@@ -35,22 +35,22 @@ class LoadedCLIP:
         model: its module. `model.visual` is the image tower.
         name: the architecture, for its tokenizer.
         mean, std: RGB, for values in 0..1.
-        has_text: the text tower has weights. A file may hold the image tower alone.
-        can_pool: the image embedding has all its weights.
         source: where the weights came from, for messages.
         embed_dim: D of the space that images and texts share.
         text_cfg: open_clip's description of the text tower.
+        has_text: the text tower has weights. A file may hold the image tower alone.
+        can_pool: the image embedding has all its weights.
     """
 
     model: Any
     name: str
     mean: RGB
     std: RGB
-    has_text: bool
-    can_pool: bool
     source: str
     embed_dim: int | None
     text_cfg: dict[str, Any]
+    has_text: bool = True
+    can_pool: bool = True
 
     @property
     def sigmoid(self) -> tuple[float, float] | None:
@@ -121,13 +121,12 @@ def load_clip(
     return LoadedCLIP(
         network,
         name,
-        preprocess['mean'],
-        preprocess['std'],
-        has_text=all(key.startswith('visual.') for key in missing),
-        can_pool=not missing.intersection(POOL_ONLY),
+        **preprocess,
         source=str(file or pretrained),
         embed_dim=config['embed_dim'],
         text_cfg=config['text_cfg'],
+        has_text=all(key.startswith('visual.') for key in missing),
+        can_pool=not missing.intersection(POOL_ONLY),
     )
 
 
@@ -159,13 +158,11 @@ def _architecture(model: str | Mapping[str, Any]) -> tuple[dict[str, Any] | None
         try:
             description = json.loads(Path(model).read_text())
         except (OSError, ValueError) as error:
-            raise UserError(
-                f'{model} is no readable JSON description of a CLIP: {error}'
-            ) from error
+            message = f'{model} is no readable JSON description of a CLIP: {error}'
+            raise UserError(message) from error
     else:
         description = dict(model)
-    lacking = {'embed_dim', 'vision_cfg', 'text_cfg'} - set(description)
-    if lacking:
+    if lacking := {'embed_dim', 'vision_cfg', 'text_cfg'} - set(description):
         raise UserError(f'the description of a CLIP lacks {", ".join(sorted(lacking))}')
     described = description.pop('preprocess_cfg', {})
     description.pop('note', None)
@@ -176,10 +173,8 @@ def _agreed_preprocess(name: str) -> Preprocess:
     """Find mean and std of an architecture's known weights; {} if they do not agree."""
     import open_clip
 
-    tags = [
-        open_clip.get_pretrained_cfg(name, tag)
-        for tag in open_clip.list_pretrained_tags_by_model(name)
-    ]
+    names = open_clip.list_pretrained_tags_by_model(name)
+    tags = [open_clip.get_pretrained_cfg(name, tag) for tag in names]
     known = {(tuple(t['mean']), tuple(t['std'])) for t in tags if t.get('mean') and t.get('std')}
     if len(known) != 1 or not all(t.get('mean') for t in tags):
         return {}
@@ -220,27 +215,18 @@ def _build(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _load_strictly(network: nn.Module, state: dict[str, Tensor], problem: str) -> set[str]:
-    """Load weights; return the missing names, all of the text tower's or POOL_ONLY.
-
-    Raises:
-        UserError: any other weight is missing or does not fit.
-    """
+    """Load weights; return the missing names, all of the text tower's or POOL_ONLY."""
     expected = network.state_dict()
     text = {name for name in expected if not name.startswith('visual.')}
     optional = {*POOL_ONLY} if text & set(state) else {*POOL_ONLY, *text}
-    reason = misfit(expected, state, optional)
-    if reason:
+    if reason := misfit(expected, state, optional):
         raise UserError(f'{problem}: {reason}; name the architecture that they are of')
     network.load_state_dict(state, strict=False)
     return set(expected) - set(state)
 
 
 def _from_tag(name: str, tag: str, config: Mapping[str, Any]) -> LoadedCLIP:
-    """Load by open_clip, which may use the network.
-
-    Raises:
-        UserError: an unknown tag, or weights that cannot be fetched; how to do without.
-    """
+    """Load by open_clip, which may use the network."""
     import open_clip
 
     from_hub = name.startswith(HUBS)
@@ -275,8 +261,6 @@ def _from_tag(name: str, tag: str, config: Mapping[str, Any]) -> LoadedCLIP:
         name,
         tuple(preprocess['mean']),
         tuple(preprocess['std']),
-        has_text=True,
-        can_pool=True,
         source=f'{name}:{tag}',
         embed_dim=getattr(network.visual, 'output_dim', config.get('embed_dim')),
         text_cfg=config.get('text_cfg', {}),
@@ -284,11 +268,7 @@ def _from_tag(name: str, tag: str, config: Mapping[str, Any]) -> LoadedCLIP:
 
 
 def _from_transformers(model: Any, source: str) -> LoadedCLIP:
-    """Load a dual encoder of transformers.
-
-    Raises:
-        UserError: a model is named beside it.
-    """
+    """Load a dual encoder of transformers; refuse the name of a model beside it."""
     if model is not None:
         raise UserError(
             f'pretrained={source!r} names the model too; leave out model={model!r} (model=None)'
@@ -300,8 +280,6 @@ def _from_transformers(model: Any, source: str) -> LoadedCLIP:
         source,
         mean,
         std,
-        has_text=True,
-        can_pool=True,
         source=source,
         embed_dim=getattr(network.visual.projection, 'out_features', vision.hidden_size),
         text_cfg=dict(hf_tokenizer_name=source, context_length=text.max_position_embeddings),

@@ -235,8 +235,7 @@ def _load(vit: Any, model: str, file: str) -> None:
         raise UserError(f'{file} does not fit the proxy {model}: {reason_of(error)}') from error
     state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
-    reason = misfit(vit.state_dict(), state)
-    if reason:
+    if reason := misfit(vit.state_dict(), state):
         raise UserError(
             f'{file} does not fit the proxy {model} ({reason}); name the model that it is of'
         )

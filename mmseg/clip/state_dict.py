@@ -81,8 +81,7 @@ def _from_maskclip(trunk: Any, projections: Any, path: Path) -> State:
     parts = {key: projections[key] for key in PROJECTIONS if isinstance(projections.get(key), dict)}
     is_vit = 'proj' in projections
     needed = ('proj',) if is_vit else ('k_proj', 'v_proj', 'c_proj')
-    lacking = [key for key in needed if key not in parts]
-    if lacking:
+    if lacking := [key for key in needed if key not in parts]:
         raise UserError(f'{path} lacks {", ".join(lacking)}; convert the CLIP again')
     rename = _vit_name if is_vit else _resnet_name
     state = {rename(name): tensor for name, tensor in state_of(trunk, path).items()}

@@ -97,22 +97,19 @@ def embed_prompts(
         for synonyms in prompts
     ]
     unique = list(dict.fromkeys(s for group in sentences for s in group))
-    _require_known_words(clip, unique)
-    rows = _encode_sentences(clip, unique, batch)
-    row_of = {sentence: i for i, sentence in enumerate(unique)}
+    if unknown := unknown_words(clip, unique):
+        raise UserError(
+            f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '
+            'words that it was trained with, or use another CLIP'
+        )
+    tokens, parts = _tokenize(clip, unique), []
+    with Progress(len(unique), 'text', unit='sentence') as progress:
+        for part in tokens.split(batch):
+            parts.append(F.normalize(encode_text(clip.model, part), dim=-1))
+            progress.update(len(part))
+    rows, row_of = torch.cat(parts), {sentence: i for i, sentence in enumerate(unique)}
     means = torch.stack([rows[[row_of[s] for s in group]].mean(dim=0) for group in sentences])
     return F.normalize(means, dim=-1) if renormalize else means
-
-
-def _encode_sentences(clip: LoadedCLIP, sentences: list[str], batch: int) -> Tensor:
-    """(S) -> (S, D), unit norm"""
-    tokens = _tokenize(clip, sentences)
-    rows = []
-    with Progress(len(sentences), 'text', unit='sentence') as progress:
-        for part in tokens.split(batch):
-            rows.append(F.normalize(encode_text(clip.model, part), dim=-1))
-            progress.update(len(part))
-    return torch.cat(rows)
 
 
 def encode_text(model: Any, tokens: Tensor) -> Tensor:
@@ -136,11 +133,7 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
 
 
 def _tokenize(clip: LoadedCLIP, sentences: list[str]) -> Tensor:
-    """(S) -> (S, L) token ids; of a DualEncoder as its `encode_text` takes them
-
-    Raises:
-        UserError: a sentence is longer than CLIP's context.
-    """
+    """(S) -> (S, L) token ids; of a DualEncoder as its `encode_text` takes them"""
     limit = clip.text_cfg.get('context_length', 77)
     tokenizer = _tokenizer(clip)
     is_dual = isinstance(clip.model, DualEncoder)
@@ -163,11 +156,7 @@ def _tokenize(clip: LoadedCLIP, sentences: list[str]) -> Tensor:
 
 
 def _tokenizer(clip: LoadedCLIP) -> Any:
-    """Build the CLIP's own tokenizer. Some are fetched from a hub.
-
-    Raises:
-        UserError: it needs a network or a package that is missing.
-    """
+    """Build the CLIP's own tokenizer. Some are fetched from a hub."""
     import open_clip
 
     try:
@@ -199,15 +188,6 @@ def unknown_words(clip: LoadedCLIP, sentences: Sequence[str]) -> list[str]:
     known[0] = True  # the padding
     words = dict.fromkeys(word.strip('.,!?') for text in sentences for word in text.split())
     return [word for word in words if word and not known[open_clip.tokenize(word)].all()]
-
-
-def _require_known_words(clip: LoadedCLIP, sentences: Sequence[str]) -> None:
-    unknown = unknown_words(clip, sentences)
-    if unknown:
-        raise UserError(
-            f'{clip.source} never learned the words {", ".join(unknown[:5])}; name classes by '
-            'words that it was trained with, or use another CLIP'
-        )
 
 
 def _warn_of_foreign_scripts(clip: LoadedCLIP, prompts: Sequence[Sequence[str]]) -> None:

@@ -96,14 +96,8 @@ class ResNetTower(nn.Module):
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
         grid = (trunk.shape[2], trunk.shape[3])
         tokens = tokens + resize_positions(pool.positional_embedding, grid)
-        query, keys, values = (
-            projection(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
-            for projection, x in (
-                (pool.q_proj, tokens[:, :1]),
-                (pool.k_proj, tokens),
-                (pool.v_proj, tokens),
-            )
-        )
+        parts = pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
+        query, keys, values = (x.unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for x in parts)
         pooled = F.scaled_dot_product_attention(query, keys, values)
         return pool.c_proj(pooled.transpose(1, 2).flatten(1))
 

@@ -29,11 +29,13 @@ class ViTTower(nn.Module):
         prefix: number of tokens before the patches.
         stride: pixels of a patch.
         pools_by_token: the class token is the image embedding, before its projection.
+        has_token: there is a class token.
         project_keys: apply the output projection to the keys (as in the original code, Q2).
         readout: how `dense` reads the last block.
 
     Raises:
-        UserError: blocks with more than plain attention.
+        UserError: blocks with more than plain attention, or a readout that needs a class token
+            where there is none.
     """
 
     must_pad = False
@@ -45,9 +47,15 @@ class ViTTower(nn.Module):
         prefix: int,
         stride: int,
         pools_by_token: bool,
-        project_keys: bool,
-        readout: Readout,
+        has_token: bool = True,
+        project_keys: bool = False,
+        readout: Readout = PRESETS['maskclip'],
     ) -> None:
+        if readout.cls_weight and not has_token:
+            raise UserError(
+                'readout.cls_weight adds the class token to the patches, but this image tower has '
+                'none; set readout.cls_weight=0'
+            )
         super().__init__()
         if not pools_by_token and readout == PRESETS['maskclip']:
             readout = PRESETS['clip']  # the pool is skipped in its place
@@ -116,20 +124,13 @@ class ClipViT(ViTTower):
 
     Args:
         positions: rule of `resize_positions`.
+        options: see `ViTTower`.
 
     Raises:
         UserError: two attention pools, or blocks with more than plain attention.
     """
 
-    def __init__(
-        self,
-        visual: Any,
-        /,
-        *,
-        project_keys: bool = False,
-        readout: Readout = PRESETS['maskclip'],
-        positions: PositionRule = 'size',
-    ) -> None:
+    def __init__(self, visual: Any, /, *, positions: PositionRule = 'size', **options: Any) -> None:
         if getattr(visual, 'attn_pool_contrastive', None) is not None:
             raise UserError(
                 'ViTs with two attention pools, parallel or in cascade, are unfinished in '
@@ -140,18 +141,15 @@ class ClipViT(ViTTower):
             prefix=1,
             stride=visual.patch_size[0],
             pools_by_token=visual.attn_pool is None and visual.pool_type == 'tok',
-            project_keys=project_keys,
-            readout=readout,
+            **options,
         )
         self.positions = positions
 
     @property
     def blocks(self) -> Any:
-        """See `ViTTower`."""
         return self.visual.transformer.resblocks
 
     def embed(self, image: Tensor) -> Trunk:
-        """See `ViTTower`."""
         visual = self.visual
         patches = visual.conv1(image)
         grid = (patches.shape[2], patches.shape[3])
@@ -161,7 +159,6 @@ class ClipViT(ViTTower):
         return Trunk(visual.ln_pre(torch.cat([cls_token, tokens], dim=1) + positions), grid)
 
     def head(self, patches: Tensor) -> Tensor:
-        """See `ViTTower`."""
         if self.visual.attn_pool is not None:
             patches = self._pass_through_pool(patches)
         return linear(self.visual.ln_post(patches), self.visual.proj.T)
@@ -176,7 +173,6 @@ class ClipViT(ViTTower):
         return linear(values, pool.attn.out_proj.weight, pool.attn.out_proj.bias)
 
     def pool(self, trunk: Trunk) -> Tensor:
-        """See `ViTTower`."""
         pooled, _ = self.visual._pool(self.visual.transformer.resblocks[-1](trunk.tokens))
         return pooled @ self.visual.proj
 
@@ -184,35 +180,32 @@ class ClipViT(ViTTower):
 class TimmViT(ViTTower):
     """timm's VisionTransformer or Eva: SigLIP, EVA, PE-Core, MobileCLIP-B, ViTamin.
 
+    Args:
+        options: see `ViTTower`.
+
     Raises:
-        UserError: blocks with more than plain attention, rotary positions in every block, or a
-            readout that needs a class token where there is none.
+        UserError: see `ViTTower`; or rotary positions in every block.
     """
 
     must_pad = True
 
-    def __init__(
-        self, visual: Any, /, *, project_keys: bool = False, readout: Readout = PRESETS['maskclip']
-    ) -> None:
+    def __init__(self, visual: Any, /, **options: Any) -> None:
         trunk = visual.trunk
-        require_class_token(readout, trunk.cls_token is not None)
         accept_any_size(trunk)
         super().__init__(
             visual,
             prefix=trunk.num_prefix_tokens,
             stride=trunk.patch_embed.feat_ratio(),
             pools_by_token=trunk.attn_pool is None and trunk.global_pool == 'token',
-            project_keys=project_keys,
-            readout=readout,
+            has_token=trunk.cls_token is not None,
+            **options,
         )
 
     @property
     def blocks(self) -> Any:
-        """See `ViTTower`."""
         return self.visual.trunk.blocks
 
     def embed(self, image: Tensor) -> Trunk:
-        """See `ViTTower`."""
         trunk = self.visual.trunk
         height, width = (side // self.stride * self.stride for side in image.shape[2:])
         patches = trunk.patch_embed(image[..., :height, :width])  # (N, h, w, width)
@@ -241,7 +234,6 @@ class TimmViT(ViTTower):
         return linear(network.norm(patches), weight.chunk(2)[0], bias)
 
     def pool(self, trunk: Trunk) -> Tensor:
-        """See `ViTTower`."""
         tokens = parts_of(self.blocks[-1], trunk.rope).run(trunk.tokens)
         return self._pool(self.visual.trunk.norm(tokens))
 
@@ -252,33 +244,24 @@ class TimmViT(ViTTower):
 class HubViT(ViTTower):
     """The image tower of a dual encoder of transformers: CLIP, MetaCLIP 2, SigLIP, TIPSv2.
 
-    Raises:
-        UserError: a readout that needs a class token where there is none.
+    Args:
+        options: see `ViTTower`.
     """
 
-    def __init__(
-        self,
-        visual: ImageTower,
-        /,
-        *,
-        project_keys: bool = False,
-        readout: Readout = PRESETS['maskclip'],
-    ) -> None:
+    def __init__(self, visual: ImageTower, /, **options: Any) -> None:
         network: Any = visual.network
         has_token = not hasattr(network, 'head')
-        require_class_token(readout, has_token)
         super().__init__(
             visual,
             prefix=int(has_token) + getattr(network.config, 'num_register_tokens', 0),
             stride=network.config.patch_size,
             pools_by_token=has_token,
-            project_keys=project_keys,
-            readout=readout,
+            has_token=has_token,
+            **options,
         )
 
     @property
     def blocks(self) -> Any:
-        """See `ViTTower`."""
         encoder = self.visual.network.encoder
         return encoder.layers if hasattr(encoder, 'layers') else encoder.layer
 
@@ -317,7 +300,6 @@ class HubViT(ViTTower):
         return linear(self._norm(patches), weight, bias)
 
     def pool(self, trunk: Trunk) -> Tensor:
-        """See `ViTTower`."""
         tokens = self._norm(parts_of(self.blocks[-1]).run(trunk.tokens))
         pooled = tokens[:, 0] if self.pools_by_token else self.visual.network.head(tokens)
         return self.visual.projection(pooled)
@@ -326,15 +308,6 @@ class HubViT(ViTTower):
         network = self.visual.network
         norm = network.layernorm if hasattr(network, 'layernorm') else network.post_layernorm
         return norm(tokens)
-
-
-def require_class_token(readout: Readout, is_there: bool) -> None:
-    """Refuse a readout that adds the class token, where there is none."""
-    if readout.cls_weight and not is_there:
-        raise UserError(
-            'readout.cls_weight adds the class token to the patches, but this image tower has '
-            'none; set readout.cls_weight=0'
-        )
 
 
 def accept_any_size(trunk: Any) -> None:

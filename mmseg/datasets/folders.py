@@ -58,21 +58,26 @@ class SegDataset(PhotoDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return one `PhotoDataset.row` per photo."""
-        if self.split is None:
-            return [
-                self.row(*paths, reduce_zero_label=self.reduce_zero_label)
-                for paths in self._pairs()
-            ]
-        root = Path(self.data_root)
-        split, rows = root / self.split, []
-        for name in _read_split(split):
+        pairs = self._pairs() if self.split is None else self._listed(self.split)
+        return [self.row(*pair, reduce_zero_label=self.reduce_zero_label) for pair in pairs]
+
+    def _listed(self, split: str) -> list[tuple[Path, Path | None]]:
+        """Pair the photo and the mask of each name in a list."""
+        root, pairs = Path(self.data_root), []
+        for name in _read_split(root / split):
             mask = None
             if self.ann_dir is not None:
-                mask = path_below(root / self.ann_dir, f'{name}{self.seg_map_suffix}', split)
-            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', split)
-            rows.append(self.row(photo, mask, reduce_zero_label=self.reduce_zero_label))
-        _require_files(rows, split)
-        return rows
+                file = f'{name}{self.seg_map_suffix}'
+                mask = path_below(root / self.ann_dir, file, root / split)
+            photo = path_below(root / self.img_dir, f'{name}{self.img_suffix}', root / split)
+            pairs.append((photo, mask))
+        if absent := [str(path) for pair in pairs for path in pair if path and not path.is_file()]:
+            more = f' and {len(absent) - MOST_LISTED} more' if len(absent) > MOST_LISTED else ''
+            raise UserError(
+                f'{root / split} names {len(absent)} files that do not exist: '
+                f'{", ".join(absent[:MOST_LISTED])}{more}'
+            )
+        return pairs
 
     def _pairs(self) -> list[tuple[Path, Path | None]]:
         """Pair each mask with the photo of its name; without masks, list all photos."""
@@ -94,8 +99,7 @@ class SegDataset(PhotoDataset):
             for path in list_photos(self.photo_root)
             if path not in known
         }
-        lonely = [str(path) for name, path in masks.items() if name not in photos]
-        if lonely:
+        if lonely := [str(path) for name, path in masks.items() if name not in photos]:
             raise UserError(
                 f'{len(lonely)} masks have no photo of their name in {self.photo_root}: '
                 f'{", ".join(lonely[:MOST_LISTED])}'
@@ -114,24 +118,12 @@ def _read_split(path: Path) -> list[str]:
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise UserError(f'the split list {path} is empty')
-    double = [name for name, count in Counter(names).items() if count > 1]
-    if double:
+    if double := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(
             f'the split list {path} names twice: {", ".join(double[:5])}; such photos would count '
             'twice: name each once'
         )
     return names
-
-
-def _require_files(rows: list[dict[str, Any]], split: Path) -> None:
-    paths = (row[key] for row in rows for key in ('img_path', 'seg_map_path'))
-    absent = [path for path in paths if path is not None and not Path(path).is_file()]
-    if absent:
-        more = f' and {len(absent) - MOST_LISTED} more' if len(absent) > MOST_LISTED else ''
-        raise UserError(
-            f'{split} names {len(absent)} files that do not exist: '
-            f'{", ".join(absent[:MOST_LISTED])}{more}'
-        )
 
 
 class ReleasedDataset(SegDataset):

@@ -29,28 +29,20 @@ def require_labels(
         raise UserError(
             f'{folder} holds no labels of tools/pseudo_label.py: its {RECORD} cannot be read'
         ) from error
-    difference = vocabulary.difference(classes)
-    if difference:
+    if difference := vocabulary.difference(classes):
         raise UserError(f'the labels of {folder} are of another vocabulary: {difference}')
     if confidence and not has_confidence:
         raise UserError(
             f'{folder} holds labels without confidence, which model.conf_thresh and '
-            'model.robust_loss.confidence_* need: write them with --confidence, to another folder'
+            'model.robust_loss.confidence_power need: write them with --confidence, elsewhere'
         )
-    _require_files(folder, [Path(path) for path in paths], confidence)
-
-
-def _require_files(folder: str | Path, paths: list[Path], confidence: bool) -> None:
-    absent = [str(path) for path in paths if not path.is_file()]
-    if absent:
+    if absent := [path for path in paths if not Path(path).is_file()]:
         raise UserError(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
             'run tools/pseudo_label.py again, it continues where it stopped'
         )
-    if not confidence:
-        return
-    bare = [str(path) for path in paths if not path.with_suffix(CONFIDENCE).is_file()]
-    if bare:
+    certainties = [Path(path).with_suffix(CONFIDENCE) for path in paths if confidence]
+    if bare := [path for path, file in zip(paths, certainties) if not file.is_file()]:
         raise UserError(
             f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
             f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'

@@ -37,8 +37,7 @@ def read_photo(
             )
         return to_rgb(image)
 
-    photo: Image.Image = read_image(path, convert, file)
-    return photo
+    return read_image(path, convert, file)
 
 
 def photo_size(path: str | Path) -> tuple[int, int]:
@@ -52,8 +51,7 @@ def photo_size(path: str | Path) -> tuple[int, int]:
         quarter_turn = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
         return image.size if quarter_turn else image.size[::-1]
 
-    height_and_width: tuple[int, int] = read_image(path, size)
-    return height_and_width
+    return read_image(path, size)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -92,7 +90,7 @@ def read_mask(
         UserError: the mask is missing, has another size than the photo, does not hold class
             indices, or holds ids that the vocabulary does not have.
     """
-    image: Image.Image = read_image(path, lambda opened: opened.copy())
+    image = read_image(path, lambda opened: opened.copy())
     if image.mode not in MASK_MODES:
         raise UserError(
             f'the mask {path} has {image.mode} pixels; a mask holds one class index a pixel'

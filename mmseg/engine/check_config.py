@@ -62,10 +62,12 @@ def _check_keys(
         if name == '_scope_' or (name == 'type' and name not in keys):
             continue
         key = keys.get(name, Key(NARROWER.get(name, Any), None, False, built))
-        if not _is_default(value, key):
-            _check_value(value, key.annotation, f'{where}.{name}'.lstrip('.'), complete)
+        path = f'{where}.{name}'.lstrip('.')
+        # mmengine's annotations may forget the default
+        if type(value) is not type(key.default) or value != key.default:
+            _check_value(value, key.annotation, path, complete)
         if name == 'readout' and value is not None:
-            _check_readout(value, f'{where}.{name}'.lstrip('.'))
+            _check_readout(value, path)
 
 
 def _check_readout(value: str | Settings, path: str) -> None:
@@ -105,21 +107,23 @@ def _class_of(
     """Find the class or function that a dict gives arguments to, and its registry"""
     default = next((item.default for item in metadata if isinstance(item, Builds)), None)
     registries = [item for item in metadata if isinstance(item, Registry)]
+    first = next(iter(registries), None)
     if default is not None and ('type' not in settings or 'type' in config_keys(default)[0]):
-        return default, next(iter(registries), None)
+        return default, first
     if 'type' not in settings:
         if any(isinstance(item, (Builds, Registry)) for item in metadata):
             raise UserError(f"{path} lacks the key 'type'")
         return None, None
     name = settings['type']
     if callable(name):
-        return name, next(iter(registries), None)
+        return name, first
     require_setting(f'{path}.type', name, str)
-    for registry in registries or REGISTRIES:
+    registries = registries or list(REGISTRIES)
+    for registry in registries:
         built = registry.get(name)
         if built is not None:
             return built, registry
-    names = {key for registry in registries or REGISTRIES for key in _names(registry)}
+    names = {key for registry in registries for key in _names(registry)}
     raise UserError(f'{path}: no type is called {name!r}{nearest(name, names)}')
 
 
@@ -188,8 +192,3 @@ def _alternatives(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterator[t
             yield from _alternatives(arg, metadata)
     else:
         yield annotation, metadata
-
-
-def _is_default(value: Any, key: Key) -> bool:
-    """Tell whether a value is the default, which an annotation of mmengine may forget"""
-    return type(value) is type(key.default) and value == key.default

@@ -90,6 +90,17 @@ class _OutputHook(Hook):
         paths = [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
         self.names = unique_names(paths)
 
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
+    ) -> None:
+        for sample in outputs:
+            require_finite_scores(checksum(sample.seg_logits), sample.img_path)
+            self.write(sample, sample.pred_sem_seg.cpu().numpy())
+
+    def write(self, sample: SegDataSample, labels: np.ndarray) -> None:
+        """Write the files of a photo with its labels (H, W)."""
+        raise NotImplementedError
+
     def target(self, sample: SegDataSample, suffix: str) -> Path:
         """Name the output file of a photo."""
         return self.out_dir / f'{self.names[sample.img_path]}{suffix}'
@@ -99,19 +110,15 @@ class _OutputHook(Hook):
 class SegVisualizationHook(_OutputHook):
     """Draw photo | truth | prediction where there is truth, else an overlay; and a legend."""
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
-    ) -> None:
+    def write(self, sample: SegDataSample, labels: np.ndarray) -> None:
         names, palette = self.meta['classes'], self.meta['palette']
-        for sample in outputs:
-            photo = np.asarray(self.dataset.read(sample.img_path))
-            labels = _labels(sample)
-            if 'gt_sem_seg' in sample:
-                truth = sample.gt_sem_seg.cpu().numpy()
-                picture = panels(photo, truth, labels, names, palette)
-            else:
-                picture = overlay_with_legend(photo, labels, names, palette)
-            _save_image(Image.fromarray(picture), self.target(sample, '.png'))
+        photo = np.asarray(self.dataset.read(sample.img_path))
+        if 'gt_sem_seg' in sample:
+            picture = panels(photo, sample.gt_sem_seg.cpu().numpy(), labels, names, palette)
+        else:
+            picture = overlay_with_legend(photo, labels, names, palette)
+        with atomic_path(self.target(sample, '.png')) as path:
+            Image.fromarray(picture).save(path)
 
 
 @HOOKS.register_module()
@@ -129,28 +136,10 @@ class LabelWriterHook(_OutputHook):
         super().__init__(out_dir)
         self.save_scores = save_scores
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Samples = ()
-    ) -> None:
-        for sample in outputs:
-            image = label_image(_labels(sample), self.meta['palette'])
-            _save_image(image, self.target(sample, '.png'))
-            if self.save_scores:
-                with atomic_path(self.target(sample, '.npz')) as path:
-                    np.savez_compressed(
-                        path,
-                        scores=sample.seg_logits.half().cpu().numpy(),
-                        labels=np.array(self.meta['classes']),
-                    )
-
-
-def _labels(sample: SegDataSample) -> np.ndarray:
-    """Return (H, W) labels; raise UserError where the scores are NaN or infinite"""
-    labels = sample.pred_sem_seg.cpu().numpy()
-    require_finite_scores(checksum(sample.seg_logits), sample.img_path)
-    return labels
-
-
-def _save_image(image: Image.Image, target: Path) -> None:
-    with atomic_path(target) as path:
-        image.save(path)
+    def write(self, sample: SegDataSample, labels: np.ndarray) -> None:
+        with atomic_path(self.target(sample, '.png')) as path:
+            label_image(labels, self.meta['palette']).save(path)
+        if self.save_scores:
+            scores = sample.seg_logits.half().cpu().numpy()
+            with atomic_path(self.target(sample, '.npz')) as path:
+                np.savez_compressed(path, scores=scores, labels=np.array(self.meta['classes']))

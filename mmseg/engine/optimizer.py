@@ -70,36 +70,20 @@ class CpuAmpOptimWrapper(WeightedOptimWrapper):
 
 
 @OPTIMIZERS.register_module(name='MuonAdamW')
-def build_muon(
-    params: Any,
-    *,
-    lr: float,
-    weight_decay: float,
-    momentum: float = 0.95,
-    betas: tuple[float, float] = (0.9, 0.98),
-    adamw_scale: float = 0.2,
-) -> Optimizer:
+def build_muon(params: Any, *, lr: float, weight_decay: float) -> Optimizer:
     """Build timm's Muon (Jordan et al., 2024, with the scale of Liu et al., arXiv:2502.16982).
 
     It steps matrices, with Nesterov's momentum; vectors, and groups with `use_fallback`, are
-    stepped by AdamW, with the same momentum (NAdamW).
+    stepped by AdamW, with the same momentum (NAdamW) and a fifth of the learning rate.
 
     Args:
         params: groups.
         lr: of Muon.
-        adamw_scale: AdamW's learning rate over Muon's.
     """
     from timm.optim import Muon
 
-    return Muon(
-        params,
-        lr=lr,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        nesterov=True,
-        betas=betas,
-        fallback_lr_scale=adamw_scale,
-    )
+    options: Any = dict(momentum=0.95, nesterov=True, betas=(0.9, 0.98), fallback_lr_scale=0.2)
+    return Muon(params, lr=lr, weight_decay=weight_decay, **options)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

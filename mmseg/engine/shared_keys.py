@@ -118,8 +118,7 @@ def _require_same(config: Config, key: str, path: str) -> None:
 
 def _fill_teacher(copied: Resolved, teacher: Settings | None) -> None:
     config = copied.config
-    folder = config.get('pseudo_labels')
-    if folder:
+    if folder := config.get('pseudo_labels'):
         if not config.get(TRAINING):
             raise UserError(f'{config.filename} trains nothing, so pseudo_labels has no effect')
         copied.fill('model.teacher', None, 'pseudo_labels')
@@ -187,8 +186,8 @@ def _fill_pseudo_labels(copied: Resolved) -> None:
             copied.sources[f'{path}.pipeline.{position}'] = 'pseudo_labels'
         model = copied.config.model
         loss = model.get('robust_loss') or {}
-        used = [model.get('conf_thresh'), loss.get('confidence_power'), loss.get('confidence_ramp')]
-        if path.startswith(TRAINING) and any(used):
+        used = model.get('conf_thresh') or loss.get('confidence_power')
+        if path.startswith(TRAINING) and used:
             copied.fill(f'{path}.pseudo_confidence', True, 'model')
 
 

@@ -1,5 +1,6 @@
 """Hooks of the training: log, progress, checks of losses and labels, the averaged student."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.evaluation import score_table
-from mmseg.models.frozen import Frozen, FrozenOwner
+from mmseg.models.frozen import FrozenOwner
 from mmseg.registry import HOOKS
 from mmseg.utils import Count, Progress, validated, write_json
 from mmseg.utils.checkpoint import require_finite_state
@@ -160,16 +161,14 @@ class NonFiniteLossHook(Hook):
             return
         losses = torch.stack([loss for _, loss, _ in recent]).tolist()
         for loss, (iteration, _, photos) in zip(losses, recent):
-            if loss - loss != 0:  # NaN and infinity
-                raise UserError(self._report(Path(runner.work_dir), iteration, loss, photos))
-
-    def _report(self, folder: Path, iteration: int, loss: float, photos: list[str]) -> str:
-        path = folder / 'nonfinite_loss.json'
-        write_json(path, dict(iteration=iteration, loss=str(loss), photos=photos))
-        return (
-            f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; check '
-            'them, or lower optim_wrapper.optimizer.lr; checkpoints before it are whole'
-        )
+            if not math.isfinite(loss):
+                path = Path(runner.work_dir, 'nonfinite_loss.json')
+                write_json(path, dict(iteration=iteration, loss=str(loss), photos=photos))
+                raise UserError(
+                    f'the loss of iteration {iteration} is {loss}; its photos are named in {path}; '
+                    'check them, or lower optim_wrapper.optimizer.lr; checkpoints before it are '
+                    'whole'
+                )
 
 
 @HOOKS.register_module()
@@ -184,12 +183,12 @@ class AverageStudentHook(EMAHook):
         student = getattr(runner.model, 'module', runner.model)
         frozen = {n: m.frozen for n, m in student.named_modules() if isinstance(m, FrozenOwner)}
         for name in frozen:
-            student.get_submodule(name).frozen = Frozen()
+            student.get_submodule(name).frozen = {}
         super().before_run(runner)  # copies the student, but not its frozen modules
         average = self.ema_model.module.eval()
         for name, modules in frozen.items():
             student.get_submodule(name).frozen = modules
-            average.get_submodule(name).frozen = Frozen(modules)
+            average.get_submodule(name).frozen = dict(modules)
         average.frozen.pop('teacher', None)
         student.frozen['average'] = average
 
@@ -205,8 +204,7 @@ class LabelLeakHook(Hook):
         meta = runner.train_dataloader.dataset.metainfo
         for sample in data_batch['data_samples']:
             unseen = meta.get('unseen', ())
-            leaked = unseen and leaked_classes(sample.gt_sem_seg, unseen)
-            if leaked:
+            if leaked := unseen and leaked_classes(sample.gt_sem_seg, unseen):
                 names = ', '.join(meta['classes'][i] for i in leaked)
                 raise UserError(
                     f'the training target of {sample.img_path} shows {names}, which the config '

@@ -61,11 +61,8 @@ class StreamTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('before_train_iter', **step)
         model, outputs, pixels = self.runner.model, [], []
         for part in split_batch(data_batch, self.parts):
-            outputs.append(
-                model.train_step(
-                    dict(part, step=self._iter + 1), optim_wrapper=self.runner.optim_wrapper
-                )
-            )
+            whole = dict(part, step=self._iter + 1)
+            outputs.append(model.train_step(whole, optim_wrapper=self.runner.optim_wrapper))
             pixels.append(getattr(getattr(model, 'module', model), 'loss_pixels', 1.0))
         self.runner.call_hook('after_train_iter', **step, outputs=_mean_of(outputs, pixels))
         self._iter += 1

@@ -98,8 +98,7 @@ def score_table(labels: Sequence[str], scores: Scores, unseen: Sequence[int] = (
         f'mAcc {_percent(scores.acc.nanmean())}   mPrec {_percent(scores.prec.nanmean())}',
         f'mIoU over the {int(scores.present.sum())} classes present {_percent(present)}',
     ]
-    means = zero_shot_scores(scores.iou, unseen)
-    if means:
+    if means := zero_shot_scores(scores.iou, unseen):
         rows.append('   '.join(f'{name} {_percent(value)}' for name, value in means.items()))
     return '\n'.join(rows)
 

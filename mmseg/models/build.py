@@ -86,6 +86,13 @@ def build(
     return builder(*arguments, **without_type(config))
 
 
+def build_optional(
+    config: Settings | None, *arguments: Any, default: Callable[..., Any], where: str
+) -> Any:
+    """Call `build`; return None for None."""
+    return None if config is None else build(config, *arguments, default=default, where=where)
+
+
 def build_registered(config: Settings, *arguments: Any, registry: Registry) -> Any:
     """Call `build` for `MODELS.build`, which passes its registry too."""
     return build(config, *arguments)
@@ -134,15 +141,13 @@ def build_maskclip(
     arguments: tuple[Any, ...] = (words, background, decode_head)
     queries, rules = build(scoring or {}, *arguments, default=Scoring, where='model.scoring')
     head = build(decode_head, loaded, queries, default=MaskClipHead, where='model.decode_head')
-    weight = None
-    if class_weight is not None:
-        arguments = (loaded, queries, rules.groups, prior)
-        weight = build(class_weight, *arguments, default=ClassWeight, where='class_weight')
+    arguments = (loaded, queries, rules.groups, prior)
+    weight = build_optional(class_weight, *arguments, default=ClassWeight, where='class_weight')
     return MaskClip(
         extractor,
         head,
         weight,
-        windows=build_windows(windows),
+        windows=build_optional(windows, default=Windows, where='model.windows'),
         scoring=rules,
         post=build_post(post),
         resize_twice=resize_twice,
@@ -180,11 +185,9 @@ def build_extractor(
     for module in visual.modules():
         if norm_eps is not None and isinstance(module, nn.LayerNorm):
             module.eps = norm_eps
-    switches, refine, network = readout_of(readout), None, None
+    switches, refine = readout_of(readout), None
     if switches.feedback is not None and switches.feedback.steps:
         refine = PAMR(steps=switches.feedback.steps, dilations=switches.feedback.dilations)
-    if proxy is not None:
-        network = build(proxy, default=load_proxy, where='model.backbone.proxy')
     extractor = CLIPDenseExtractor(
         visual,
         mean=mean or clip.mean,
@@ -193,7 +196,7 @@ def build_extractor(
         pad=pad,
         readout=switches,
         positions=positions,
-        proxy=network,
+        proxy=build_optional(proxy, default=load_proxy, where='model.backbone.proxy'),
         refine=refine,
     )
     if extractor.proxy is not None:
@@ -325,11 +328,6 @@ def build_scoring(
     return queries, Scoring(groups, background_id, None if smoothed else scale, prob_thd, area_thd)
 
 
-def build_windows(windows: Settings | None) -> Windows | None:
-    """Build sliding windows, or None."""
-    return None if windows is None else build(windows, default=Windows, where='model.windows')
-
-
 def build_post(post: Settings | Sequence[Settings] | None) -> list[nn.Module]:
     """Build the modules of post-processing."""
     if post is None:
@@ -383,9 +381,8 @@ def build_maskclip_plus(
     words = load_vocabulary(vocabulary)
     if teacher is None and checkpoint is None and options.get('distill_weight'):
         raise UserError('model.distill_weight needs the teacher itself, not labels that it wrote')
-    maskclip = None
-    if teacher is not None:
-        maskclip = build(dict(teacher, vocabulary=words), default=MaskClip, where='model.teacher')
+    settings = None if teacher is None else dict(teacher, vocabulary=words)
+    maskclip = build_optional(settings, default=MaskClip, where='model.teacher')
     state = None
     if checkpoint is not None:
         state, meta = read_student(checkpoint)
@@ -396,21 +393,17 @@ def build_maskclip_plus(
     classifier = TextClassifier(rows, normalize=False, persistent=True, learned=learned)
     arguments = (network.channels, rows.shape[1], classifier)
     head = build(decode_head, *arguments, where='model.decode_head')
-    weight, loss = None, None
-    if class_weight is not None:
-        weight = build(class_weight, None, words, default=ClassWeight, where='class_weight')
-    if robust_loss is not None:
-        loss = build(robust_loss, len(words), default=RobustLoss, where='model.robust_loss')
+    weight = build_optional(class_weight, None, words, default=ClassWeight, where='class_weight')
     model = MaskClipPlus(
         network,
         head,
         maskclip,
         weight,
         None if unseen == 'all' else words.ids(unseen),
-        loss,
+        build_optional(robust_loss, len(words), default=RobustLoss, where='model.robust_loss'),
         mean=mean,
         std=std,
-        windows=build_windows(windows),
+        windows=build_optional(windows, default=Windows, where='model.windows'),
         **options,
     )
     if checkpoint is not None and state is not None:

@@ -91,8 +91,7 @@ def _from_nvidia(state: State) -> State:
 def _stage_name(name: str) -> str:
     """'block2.0.norm1.weight' -> 'layers.1.1.0.norm1.weight'; other names as they are"""
     for i, module in enumerate(('patch_embed', 'block', 'norm')):
-        stage = re.match(module + r'(\d)\.', name)
-        if stage:
+        if stage := re.match(module + r'(\d)\.', name):
             rest = name[stage.end() :]
             if module == 'patch_embed':
                 rest = re.sub(r'^proj\.', 'projection.', rest)
@@ -104,8 +103,7 @@ def _from_hub(state: State) -> State:
     renamed = {}
     for name, tensor in _joined_pairs(state, KEY, VALUE, KV).items():
         for pattern, stage in HUB_STAGES:
-            number = re.match(pattern, name)
-            if number:
+            if number := re.match(pattern, name):
                 name = stage.format(int(number[1]) + 1) + name[number.end() :]
         for hub, nvidia in HUB_PARTS:
             name = name.replace(hub, nvidia)

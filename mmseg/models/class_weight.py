@@ -14,7 +14,7 @@ from mmseg.utils import Count, Fraction, require_setting, validated
 from mmseg.utils.checkpoint import require_finite
 from mmseg.utils.tensors import index_of
 
-from .frozen import Frozen, FrozenOwner
+from .frozen import FrozenOwner
 from .refine.denoise import ABSENT, LOGIT_SCALE
 
 # A small tau drives weights to 0, which has neither an inverse nor a logarithm.
@@ -84,7 +84,7 @@ class ClassWeight(FrozenOwner):
             require_setting('class_weight.tau', tau, Tau)
         if mode == 'topk':
             require_setting('class_weight.k', k, Annotated[int, Interval(ge=1, le=classes)])
-        self.frozen = Frozen() if encoder is None else Frozen(encoder=encoder)
+        self.frozen = {} if encoder is None else {'encoder': encoder}
         self.crop, self.groups, self.sigmoid = crop, groups, sigmoid
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
         self.alpha, self.k, self.keep = alpha, k, list(keep)

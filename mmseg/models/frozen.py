@@ -6,14 +6,10 @@ from typing import Any
 from torch import nn
 
 
-class Frozen(dict[str, nn.Module]):
-    """Named modules."""
-
-
 class FrozenOwner(nn.Module):
     """A module whose `frozen` moves and converts with it."""
 
-    frozen: Frozen
+    frozen: dict[str, nn.Module]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         for module in self.frozen.values():

@@ -149,6 +149,8 @@ def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'o
     unseen = training.pop('unseen', 'all')
     rows = dict(backbone=_named(network['backbone']), head=_named(network['decode_head']))
     rows |= {key.replace('_', ' '): value for key, value in training.items()}
+    metrics = description['metrics'].items()  # some of single classes, some no numbers
+    overall = {k: v for k, v in metrics if '.' not in k and isinstance(v, (int, float))}
     data = ModelCardData(
         license=license, library_name='maskclip-plus', pipeline_tag='image-segmentation', tags=TAGS
     )
@@ -160,7 +162,7 @@ def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'o
         training=rows,
         unseen=unseen,
         start=str(training.get('start') or ''),
-        metrics=_overall(description['metrics']),
+        metrics=overall,
         measured_on=description.get('measured_on'),
         mit_licence=MIT_LICENCE,
     )
@@ -169,8 +171,3 @@ def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'o
 def _named(settings: dict[str, Any]) -> str:
     """dict(type='TimmBackbone', model='resnet50') -> 'TimmBackbone resnet50'"""
     return ' '.join(str(settings[key]) for key in ('type', 'model', 'size') if key in settings)
-
-
-def _overall(metrics: dict[str, Any]) -> dict[str, float]:
-    """Leave out figures of single classes, and those that are no numbers"""
-    return {k: v for k, v in metrics.items() if '.' not in k and isinstance(v, (int, float))}

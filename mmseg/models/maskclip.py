@@ -1,15 +1,13 @@
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg.clip import CLIPDenseExtractor
 
 from .class_weight import ClassWeight
 from .decode_heads import MaskClipHead
-from .postprocess import Scoring
 from .refine.denoise import key_smooth, prompt_denoise
-from .resize import Windows
 from .segmentor import Segmentor
 
 
@@ -23,7 +21,7 @@ class MaskClip(Segmentor):
         backbone: a CLIPDenseExtractor.
         decode_head: a MaskClipHead.
         class_weight: a ClassWeight, or None.
-        resize_twice, windows, scoring, post: see `Segmentor`.
+        options: see `Segmentor`.
     """
 
     backbone: CLIPDenseExtractor
@@ -35,20 +33,9 @@ class MaskClip(Segmentor):
         decode_head: MaskClipHead,
         class_weight: ClassWeight | None = None,
         /,
-        *,
-        resize_twice: bool = False,
-        windows: Windows | None = None,
-        scoring: Scoring | None = None,
-        post: Sequence[nn.Module] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(
-            class_weight,
-            score_stride=backbone.stride,
-            resize_twice=resize_twice,
-            windows=windows,
-            scoring=scoring,
-            post=post,
-        )
+        super().__init__(class_weight, score_stride=backbone.stride, **options)
         self.backbone, self.decode_head = backbone, decode_head
         self.requires_grad_(False)
         self.eval()

@@ -14,7 +14,7 @@ from mmseg.utils.tensors import channel_statistics
 from .class_weight import ClassWeight
 from .data_preprocessor import stack_padded
 from .decode_heads import DecodeHead
-from .frozen import Frozen, FrozenOwner
+from .frozen import FrozenOwner
 from .hub import HubStudent
 from .losses import count_pixels, cross_entropy, distance
 from .maskclip import MaskClip
@@ -100,7 +100,7 @@ class MaskClipPlus(FrozenOwner, Segmentor, HubStudent):
             raise UserError("unseen = [] leaves a teacher no class to label; name some, or 'all'")
         super().__init__(class_weight, resize_twice=resize_twice, windows=windows)
         self.backbone, self.decode_head = backbone, decode_head
-        self.frozen = Frozen() if teacher is None else Frozen(teacher=teacher)
+        self.frozen = {} if teacher is None else {'teacher': teacher}
         self.start_clip_guided, self.start_self_train = start_clip_guided, start_self_train
         self.candidates, self.conf_thresh = candidates, conf_thresh
         self.self_thresh = conf_thresh if self_thresh is None else self_thresh

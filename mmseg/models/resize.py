@@ -54,14 +54,6 @@ class Windows:
                 'pixels between windows would have no score'
             )
 
-    def require_patch(self, pixels: int) -> None:
-        """Raise a UserError for windows smaller than the network's patch of so many pixels."""
-        if self.size < pixels:
-            raise UserError(
-                f'windows.size is {self.size} pixels, less than a patch of {pixels}; use windows '
-                f'of at least {pixels}, such as 224'
-            )
-
     def starts(self, pixels: int) -> list[int]:
         """Return where windows begin along a side: 0, stride, ..., and the last one flush."""
         if pixels <= self.size:
@@ -103,7 +95,7 @@ def tiled_logits(
     step: WindowStep,
     refine: RefineStep,
     images: Sequence[Tensor],
-    context: Sequence[Tensor] | None,
+    context: Tensor | None,
     windows: Windows | None,
 ) -> list[Tensor]:
     """Run a network on the windows of images: [(3, H_i, W_i)] -> [(Q, m_i, n_i)] side by side.
@@ -114,7 +106,7 @@ def tiled_logits(
     Args:
         step: run a batch of windows, see `WindowStep`.
         refine: refine all windows of an image together, see `RefineStep`.
-        context: of the image, shared by all its windows: one tensor per image.
+        context: (N, ...) of the images, each shared by all its windows.
         windows: None for each image as one window, all of one shape in one pass.
     """
     jobs: dict[tuple[int, ...], list[tuple[int, int, int]]] = defaultdict(list)

@@ -25,8 +25,6 @@ class RobustLoss(nn.Module):
     Args:
         num_classes: C.
         confidence_power: a pseudo-labelled pixel weighs its probability to this power; 0 for 1.
-        confidence_ramp: (low, high): it weighs 0 up to the probability `low`, 1 from `high` on, and
-            linearly between; None for 1.
         balance: a class weighs its share of the labelled pixels to the power of minus this: 0.5 is
             the inverse square root, 1 makes all classes alike; 0 for none. See `ClassBalance`.
         balance_memory, balance_most: see `ClassBalance`.
@@ -43,7 +41,6 @@ class RobustLoss(nn.Module):
         /,
         *,
         confidence_power: NotNegative = 0.0,
-        confidence_ramp: tuple[Fraction, Fraction] | None = None,
         balance: NotNegative = 0.0,
         balance_memory: Below1 = BALANCE_MEMORY,
         balance_most: Positive = 5.0,
@@ -53,15 +50,7 @@ class RobustLoss(nn.Module):
         super().__init__()
         if smoothing and gce:
             raise UserError('model.robust_loss: smoothing and gce exclude each other')
-        if confidence_ramp is not None:
-            low, high = confidence_ramp
-            if confidence_power or low >= high:
-                raise UserError(
-                    'model.robust_loss: confidence_ramp needs low < high, and no confidence_power '
-                    'beside it'
-                )
-        self.confidence_power, self.confidence_ramp = confidence_power, confidence_ramp
-        self.smoothing, self.gce = smoothing, gce
+        self.confidence_power, self.smoothing, self.gce = confidence_power, smoothing, gce
         self.balance = None
         if balance:
             self.balance = ClassBalance(
@@ -71,7 +60,7 @@ class RobustLoss(nn.Module):
     @property
     def reads_confidence(self) -> bool:
         """Whether the loss needs the confidence of pseudo-labels."""
-        return bool(self.confidence_power or self.confidence_ramp)
+        return self.confidence_power > 0
 
     def forward(
         self, logits: Tensor, target: Tensor, confidence: Tensor | None = None
@@ -83,23 +72,11 @@ class RobustLoss(nn.Module):
         """
         weight = None
         if self.reads_confidence and confidence is not None:
-            weight = confidence_weight(
-                confidence, power=self.confidence_power, ramp=self.confidence_ramp
-            )
+            weight = confidence**self.confidence_power
         if self.balance is not None:
             rarity = self.balance(target)
             weight = rarity if weight is None else weight * rarity
         return cross_entropy(logits, target, weight, smoothing=self.smoothing, gce=self.gce)
-
-
-def confidence_weight(
-    confidence: Tensor, *, power: float = 0.0, ramp: tuple[float, float] | None = None
-) -> Tensor:
-    """Turn probabilities into weights in 0..1: `confidence` ** power, or the linear ramp."""
-    if ramp is None:
-        return confidence**power
-    low, high = ramp
-    return ((confidence - low) / (high - low)).clamp(0, 1)
 
 
 class ClassBalance(nn.Module):
@@ -131,10 +108,9 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def count(self, target: Tensor) -> None:
         """Add the shares of a batch of labels, of all processes."""
-        counts = bincount(
-            target.clamp_max(len(self.class_shares)).flatten(), len(self.class_shares) + 1
-        )
-        counts = counts[:-1].to(self.class_shares)
+        classes = len(self.class_shares)
+        counts = bincount(target.clamp_max(classes).flatten(), classes + 1)[:-1]
+        counts = counts.to(self.class_shares)
         all_reduce(counts)
         self.class_shares.mul_(self.memory).add_(counts / counts.sum().clamp_min(1))
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmseg.errors import UserError
 from mmseg.structures import SegDataSample
 
 from .class_weight import ClassWeight
@@ -56,8 +57,12 @@ class Segmentor(BaseModel):
 
     def check_windows(self, windows: Windows | None) -> Windows | None:
         """Return the windows, or raise a UserError if they are smaller than a patch."""
-        if windows is not None:
-            windows.require_patch(self.score_stride or 1)
+        patch = self.score_stride or 1
+        if windows is not None and windows.size < patch:
+            raise UserError(
+                f'windows.size is {windows.size} pixels, less than a patch of {patch}; use windows '
+                f'of at least {patch}, such as 224'
+            )
         return windows
 
     # From photos to labels
@@ -149,19 +154,17 @@ class Segmentor(BaseModel):
         images: Sequence[Tensor],
         prior_crops: Sequence[Tensor] | None,
         windows: Windows | None,
-    ) -> Sequence[Tensor] | None:
-        """Embed photos for the class weight: one (D) for each, shared by its windows.
+    ) -> Tensor | None:
+        """Embed photos for the class weight: -> (N, D), each shared by its windows.
 
         None without a class weight, and for the crop 'image' without windows, which the pass
         of the network embeds.
         """
-        if self.class_weight is None or (self.prior_crop == 'image' and windows is None):
-            return None
         if self.prior_crop == 'clip':
-            crops = None if prior_crops is None else torch.stack(list(prior_crops))
-            embeddings = self.embed(crops)
-            return None if embeddings is None else list(embeddings)
-        return [self.class_weight.embed(image[None], self.backbone)[0] for image in images]
+            return self.embed(None if prior_crops is None else torch.stack(list(prior_crops)))
+        if self.class_weight is None or windows is None:
+            return None
+        return torch.cat([self.class_weight.embed(x[None], self.backbone) for x in images])
 
     def window_logits(
         self, image: Tensor, embedding: Tensor | None = None

@@ -184,8 +184,7 @@ def require_same_training(
     description = description_in(meta, path)
     if description is None:
         return
-    difference = vocabulary.difference(_labels(description))
-    if difference:
+    if difference := vocabulary.difference(_labels(description)):
         raise UserError(f'the student of {path} was trained with other classes: {difference}')
     trained, now = switches_of(description['model'].get('class_weight')), switches_of(class_weight)
     names = [name for name in trained | now if trained.get(name) != now.get(name)]
@@ -204,8 +203,7 @@ def require_same_run(path: str, checkpoint: dict[str, Any], runner: Runner) -> N
     description = description_in(checkpoint.get('meta', {}), path)
     if description is not None:
         classes = runner.train_dataloader.dataset.metainfo['classes']
-        difference = label_difference(_labels(description), classes, 'the data set')
-        if difference:
+        if difference := label_difference(_labels(description), classes, 'the data set'):
             raise UserError(f'{path} was trained with other classes: {difference}')
     averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
     if 'ema_state_dict' in checkpoint and not averaged:

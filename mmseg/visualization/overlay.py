@@ -68,14 +68,8 @@ def with_names(picture: np.ndarray, labels: np.ndarray, names: Sequence[str]) ->
         box = np.s_[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
         if not written[box].any():  # names of neighbours do not overlap
             written[box] = True
-            draw.text(
-                (corner[0] - left, corner[1] - top),
-                text,
-                fill=INK,
-                font=font,
-                stroke_width=max(2, size // 8),
-                stroke_fill=PAPER,
-            )
+            place, stroke = (corner[0] - left, corner[1] - top), max(2, size // 8)
+            draw.text(place, text, INK, font, stroke_width=stroke, stroke_fill=PAPER)
     return np.asarray(image)
 
 
@@ -133,7 +127,7 @@ def overlay_with_legend(
     """Draw the tinted photo with names, and a legend: (H, W, 3), (H, W) -> (H', W', 3)."""
     photo, labels = enlarged(photo), enlarged(labels)
     shares = shares_of(labels, len(palette))
-    side = legend(shares, names, palette, height=len(photo), size=size_of(photo))
+    side = legend(shares, names, palette, height=len(photo), size=size_for(*labels.shape))
     return beside([with_names(blend(photo, labels, palette), labels, names), side])
 
 
@@ -148,16 +142,12 @@ def panels(
     photo, truth, prediction = (enlarged(part) for part in (photo, truth, prediction))
     shares = shares_of(prediction, len(palette))
     shares = {i: 0.0 for i in shares_of(truth, len(palette))} | shares
-    side = legend(shares, names, palette, height=len(photo), size=size_of(photo))
+    size = size_for(*truth.shape)
+    side = legend(shares, names, palette, height=len(photo), size=size)
     tinted = [with_names(blend(photo, m, palette), m, names) for m in (truth, prediction)]
     titles = ['photo', 'truth', 'prediction', 'share in the prediction']
     pictures = zip([photo, *tinted, side], titles)
-    return beside([titled(picture, title, size_of(photo)) for picture, title in pictures])
-
-
-def size_of(photo: np.ndarray) -> int:
-    """Return the pixels of letters for a picture (H, W, ...)."""
-    return size_for(*photo.shape[:2])
+    return beside([titled(picture, title, size) for picture, title in pictures])
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:

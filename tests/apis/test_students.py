@@ -197,7 +197,7 @@ def test_labels_without_confidence_where_it_is_needed(
 
     bare = tmp_path / 'bare'
     assert write_labels(tiny_config, photos, bare) == 0
-    for option in ('conf_thresh=0.5', 'robust_loss.confidence_ramp=(0.3,0.8)'):
+    for option in ('conf_thresh=0.5', 'robust_loss.confidence_power=1.0'):
         words = f'error: {bare} holds labels without confidence'
         assert error(bare, f'model.{option}').startswith(words)
     (label_folder / 'p3.conf.png').unlink()

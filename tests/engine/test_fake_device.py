@@ -264,7 +264,7 @@ STEPS = {
     'self-training': SELF,
     'running average': dict(**SELF, ema_momentum=0.1),
     'confidence and balance': dict(robust=dict(confidence_power=1.0, balance=0.5), **SURE),
-    'self-training by confidence': dict(robust=dict(confidence_ramp=(0.2, 0.8)), **SELF),
+    'self-training by confidence': dict(robust=dict(confidence_power=1.0), **SELF),
     'smoothing': dict(robust=dict(smoothing=0.1)),
     'gce': dict(robust=dict(gce=0.7)),
     'cached labels': dict(teacher=None, **SURE),

@@ -16,7 +16,6 @@ from mmseg.labelling.labeller import mean_probabilities
 from mmseg.models import ClassBalance, MaskClipPlus, RobustLoss, fill_from, fill_unlabeled
 from mmseg.models.decode_heads import DecodeHead
 from mmseg.models.losses import pixel_loss
-from mmseg.models.robust_loss import confidence_weight
 from mmseg.models.segmentor import Segmentor
 from mmseg.models.text_classifier import class_rows
 
@@ -40,12 +39,6 @@ def test_confidence_is_the_best_probability_and_1_where_somebody_labelled():
     assert two[0, 0] == pytest.approx(1 / 2) and two[1, 0] == pytest.approx(2 / 3)
     given = confidence(TARGET, torch.full((1, 3, 1, 1), 0.25), scale=None)
     assert given[TARGET == -1].tolist() == [0.25] * 3
-
-
-def test_confidence_weights():
-    sure = torch.tensor([0.0, 0.25, 0.5, 1.0])
-    assert confidence_weight(sure, power=0.5).tolist() == pytest.approx([0, 0.5, 0.5**0.5, 1])
-    assert confidence_weight(sure, ramp=(0.25, 0.75)).tolist() == [0, 0, 0.5, 1]
 
 
 def test_labels_of_a_folder_fill_what_nobody_labelled():
@@ -118,6 +111,8 @@ def test_pixels_count_by_confidence_and_class():
     each = F.cross_entropy(scores, target, reduction='none')[0, 0]
     found = RobustLoss(2, confidence_power=1.0)(scores, target, sure)[0]
     torch.testing.assert_close(found, (each * sure[0, 0]).sum())
+    found = RobustLoss(2, confidence_power=0.5)(scores, target, sure)[0]
+    torch.testing.assert_close(found, (each * torch.tensor([1.0, 0.5**0.5, 0.0, 1.0])).sum())
     found = RobustLoss(2, balance=1.0)(scores, target, sure)[0]  # 1/C over the share
     torch.testing.assert_close(found, each[:3].sum() * (2 / 3) + each[3] * 2)
 
@@ -126,9 +121,6 @@ def test_pixels_count_by_confidence_and_class():
     'settings, words',
     [
         (dict(smoothing=0.1, gce=0.5), 'smoothing and gce exclude each other'),
-        (dict(confidence_ramp=(0.5, 0.5)), 'confidence_ramp needs low < high'),
-        (dict(confidence_ramp=(0.1, 0.5), confidence_power=1), 'no confidence_power beside'),
-        (dict(confidence_ramp=0.5), 'confidence_ramp must be a list of 2: .*not 0.5'),
         (dict(gce='x'), "gce must be a number from 0 to 1, not 'x'"),
         (dict(smoothing=1), 'smoothing must be a number of at least 0 and below 1, not 1'),
         (dict(gce=2), 'gce must be a number from 0 to 1, not 2'),

@@ -54,10 +54,8 @@ def read_last_block(
     """
     last = parts_of(blocks[-1], trunk.rope)
     if readout.self_self:  # GEM
-        inputs = [
-            (parts_of(blocks[i], trunk.rope), trunk.block_outputs[i])
-            for i in sorted(trunk.block_outputs)
-        ]
+        outputs = sorted(trunk.block_outputs.items())
+        inputs = [(parts_of(blocks[i], trunk.rope), tokens) for i, tokens in outputs]
         stream = self_self_stream(inputs, readout)
         return _finish(last, stream[:, trunk.prefix :], trunk.tokens[:, :1], readout)
     attentions = _external_attentions(readout, trunk, guidance)

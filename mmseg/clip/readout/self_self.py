@@ -30,18 +30,14 @@ def self_self_stream(inputs: list[tuple[Block, Tensor]], readout: Readout) -> Te
         normed = block.norm_1(tokens)
         query, keys, values = block.qkv(normed)
         by_name = dict(q=query, k=keys, v=values)
-        scale = settings.temperature or _mean_length(normed) / values.shape[-1] ** 0.5
+        mean_length = normed.norm(dim=-1).mean(dim=1).view(-1, 1, 1, 1)  # (N, 1, 1, 1)
+        scale = settings.temperature or mean_length / values.shape[-1] ** 0.5
         mixed = [
             weight * _iterated_attention(by_name[first], values, scale, settings)
             for first, _, weight in readout.weighted_pairs()
         ]
         stream = stream + block.ls_1(block.out(join_heads(reduce(torch.add, mixed))))
     return stream
-
-
-def _mean_length(tokens: Tensor) -> Tensor:
-    """(N, L, D) -> (N, 1, 1, 1)"""
-    return tokens.norm(dim=-1).mean(dim=1).view(-1, 1, 1, 1)
 
 
 def _iterated_attention(

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.registry import DATASETS, TRANSFORMS
-from mmseg.utils import Count, Fraction, validated
+from mmseg.utils import Count, validated
 
 from ..base import PhotoDataset, VocabularySource
 from ..reading import crop_for_prior
@@ -20,7 +20,6 @@ class MiniatureDataset(PhotoDataset):
         scenes: number of scenes.
         world: seed of the scenes; another number gives another split.
         size: pixels of a side.
-        typical: share of things in the typical colour of their shape.
         keep: keep rendered scenes in memory, 16 kB each, for trainings that come back to them.
         kwargs: see `PhotoDataset`.
     """
@@ -33,12 +32,10 @@ class MiniatureDataset(PhotoDataset):
         scenes: Count,
         world: int = 0,
         size: Count = 64,
-        typical: Fraction = 0.7,
         keep: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.scenes, self.world = scenes, world
-        self.size, self.typical = size, typical
+        self.scenes, self.world, self.size = scenes, world, size
         self.keep, self.kept = keep, dict[int, Scene]()
         super().__init__(vocabulary, data_root='miniature', **kwargs)
 
@@ -55,7 +52,7 @@ class MiniatureDataset(PhotoDataset):
         number = int(Path(path).stem)
         if number not in self.kept:
             rng = np.random.default_rng((self.world, number))
-            scene = render(rng, self.size, typical=self.typical)
+            scene = render(rng, self.size)
             if not self.keep:
                 return scene
             self.kept[number] = scene

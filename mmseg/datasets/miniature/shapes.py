@@ -47,13 +47,6 @@ def moon(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(np.hypot(x, y) - 0.95, 0.78 - np.hypot(x - 0.5, y))
 
 
-SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = dict(
-    circle=circle,
-    square=square,
-    triangle=triangle,
-    star=star,
-    ring=ring,
-    cross=cross,
-    heart=heart,
-    moon=moon,
-)
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    shape.__name__: shape for shape in (circle, square, triangle, star, ring, cross, heart, moon)
+}

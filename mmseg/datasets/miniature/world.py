@@ -7,7 +7,7 @@ import numpy as np
 from mmseg.vocabularies import resolve_templates
 
 from .shapes import SHAPES
-from .textures import TEXTURES, smooth
+from .textures import TEXTURES, Generator, smooth
 
 STUFF, THINGS = tuple(TEXTURES), tuple(SHAPES)
 LABELS = STUFF + THINGS  # in the order of mask ids, and of the vocabulary 'miniature'
@@ -45,17 +45,13 @@ class Scene(NamedTuple):
         return tuple(name for name, count in zip(STUFF, counts) if count >= VISIBLE)
 
 
-def render(rng: np.random.Generator, size: int = 64, *, typical: float = 0.7) -> Scene:
-    """Render a random scene.
-
-    Args:
-        typical: share of things in the typical colour of their shape; others have any colour.
-    """
+def render(rng: Generator, size: int = 64) -> Scene:
+    """Render a random scene; 70 % of the things have the typical colour of their shape."""
     image, mask = _ground(rng, size)
     light, drawn = rng.uniform(0, 2 * np.pi), []
     for _ in range(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])):
         shape = THINGS[rng.integers(len(THINGS))]
-        is_typical = rng.random() < typical
+        is_typical = rng.random() < 0.7
         colour = TYPICAL[shape] if is_typical else list(COLOURS)[rng.integers(len(COLOURS))]
         image = _draw(rng, image, mask, shape, colour, light)
         drawn.append((shape, colour))
@@ -65,7 +61,7 @@ def render(rng: np.random.Generator, size: int = 64, *, typical: float = 0.7) ->
     return Scene(image, mask, visible)
 
 
-def _ground(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _ground(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Paint one ground, or in 60 % of the scenes two, the second below a wavy line."""
     grounds = rng.permutation(len(STUFF))[: 2 if rng.random() < 0.6 else 1]
     image = TEXTURES[STUFF[grounds[0]]](rng, size)
@@ -79,12 +75,7 @@ def _ground(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _draw(
-    rng: np.random.Generator,
-    image: np.ndarray,
-    mask: np.ndarray,
-    shape: str,
-    colour: str,
-    light: float,
+    rng: Generator, image: np.ndarray, mask: np.ndarray, shape: str, colour: str, light: float
 ) -> np.ndarray:
     """Return the image with one thing and its shadow painted; write the mask in place."""
     size = len(image)
@@ -103,7 +94,7 @@ def _draw(
     return image * (1 - cover) + np.asarray(COLOURS[colour], np.float32) * shade[..., None] * cover
 
 
-def caption(rng: np.random.Generator, scene: Scene) -> tuple[str, tuple[str, ...]]:
+def caption(rng: Generator, scene: Scene) -> tuple[str, tuple[str, ...]]:
     """Draw a sentence about a scene; return it and, sorted, what it names.
 
     A thing is named with probability 0.95, its colour with 0.12, a ground with 0.7.
@@ -111,14 +102,10 @@ def caption(rng: np.random.Generator, scene: Scene) -> tuple[str, tuple[str, ...
     words = []
     for shape, colour in scene.things:
         if rng.random() < 0.95:
-            words.append(with_article(f'{colour} {shape}' if rng.random() < 0.12 else shape))
+            name = f'{colour} {shape}' if rng.random() < 0.12 else shape
+            words.append(f'{"an" if name[0] in "aeiou" else "a"} {name}')
     words += [name for name in scene.stuff if rng.random() < 0.7]
     words = list(dict.fromkeys(words)) or [scene.stuff[0] if scene.stuff else scene.things[0][0]]
     rng.shuffle(words)
     sentence = TEMPLATES[rng.integers(len(TEMPLATES))].format(' and '.join(words))
     return sentence, tuple(sorted(words))
-
-
-def with_article(words: str) -> str:
-    """Put "a" or "an" before words."""
-    return f'{"an" if words[0] in "aeiou" else "a"} {words}'

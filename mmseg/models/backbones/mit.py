@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from mmseg.clip.transformer import to_grid
 from mmseg.kernels import linear
 
 # Width of a head, and depths; heads and reductions are the same for all sizes.
@@ -21,11 +22,6 @@ SIZES = {
 HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)
 KERNELS, STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
 EPS = 1e-6
-
-
-def to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, h*w, C), (h, w) -> (N, C, h, w)"""
-    return tokens.transpose(1, 2).unflatten(2, size)
 
 
 def to_tokens(features: Tensor) -> Tensor:
@@ -62,7 +58,7 @@ class EfficientAttention(nn.Module):
         """(N, h*w, D), (h, w) -> (N, h*w, D)"""
         source = tokens
         if self.reduction > 1:
-            source = self.norm(to_tokens(self.sr(to_map(tokens, size))))
+            source = self.norm(to_tokens(self.sr(to_grid(tokens, size))))
         (query_w, key_value_w), (query_b, key_value_b) = (
             p.tensor_split([tokens.shape[-1]])
             for p in (self.attn.in_proj_weight, self.attn.in_proj_bias)
@@ -96,7 +92,7 @@ class MixFFN(nn.Module):
         layers: Any = self.layers
         widen, depthwise, gelu, _, narrow = layers
         hidden = linear(tokens, widen.weight.flatten(1), widen.bias)
-        hidden = to_tokens(gelu(depthwise(to_map(hidden, size))))
+        hidden = to_tokens(gelu(depthwise(to_grid(hidden, size))))
         return linear(hidden, narrow.weight.flatten(1), narrow.bias)
 
 
@@ -155,7 +151,7 @@ class MixVisionTransformer(nn.Module):
             tokens, size = embed(features)
             for block in blocks:
                 tokens = block(tokens, size)
-            features = to_map(norm(tokens), size)
+            features = to_grid(norm(tokens), size)
             outputs.append(features)
         return outputs
 

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.kernels import pointwise
@@ -55,13 +56,8 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C', h, w)"""
-        return self.bn(self.convolve(x)).relu()
-
-    def convolve(self, x: Tensor) -> Tensor:
-        """Convolve only: (N, C, h, w) -> (N, C', h, w)"""
-        if self.conv.kernel_size == (1, 1):
-            return pointwise(x, self.conv.weight)
-        return self.conv(x)
+        is_pointwise = self.conv.kernel_size == (1, 1)
+        return self.bn(pointwise(x, self.conv.weight) if is_pointwise else self.conv(x)).relu()
 
 
 class SeparableConvModule(nn.Module):
@@ -75,3 +71,8 @@ class SeparableConvModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C', h, w)"""
         return self.pointwise_conv(self.depthwise_conv(x))
+
+
+def resize_like(x: Tensor, other: Tensor) -> Tensor:
+    """Resize bilinearly: (N, C, h, w), (N, ..., H, W) -> (N, C, H, W)"""
+    return F.interpolate(x, size=other.shape[2:], mode='bilinear', align_corners=False)

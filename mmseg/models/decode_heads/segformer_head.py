@@ -1,14 +1,13 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.kernels import is_plain, pointwise
 from mmseg.registry import MODELS
 from mmseg.utils import Fraction, validated
 
-from .decode_head import ConvModule, DecodeHead
+from .decode_head import ConvModule, DecodeHead, resize_like
 
 
 @MODELS.register_module()
@@ -53,8 +52,5 @@ class SegformerHead(DecodeHead):
 
     def _resized(self, parts: list[Tensor]) -> list[Tensor]:
         """[(N, D, h_i, w_i)] -> [(N, D, h_0, w_0)]"""
-        size = parts[0].shape[2:]
         first, *others = parts
-        return [first] + [
-            F.interpolate(part, size=size, mode='bilinear', align_corners=False) for part in others
-        ]
+        return [first, *(resize_like(part, first) for part in others)]
