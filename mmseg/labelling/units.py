@@ -9,6 +9,7 @@ import glob
 import hashlib
 import io
 import os
+import re
 import sys
 import tarfile
 from collections import deque
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 THREADS, AHEAD = 4, 16  # readers and writers, and the items that they may be ahead
 CONTENT = 'comment'  # the entry of a PNG, or of a tar's global header, that holds `content_of`
+TAR_HEADER = 2 * tarfile.BLOCKSIZE  # bytes of the global header of a tar of labels
 CHUNK = 64  # photos of a folder's unit
 BLOCK, BLOCKS = 4096, 5  # bytes of a sample, samples of a file
 Item = TypeVar('Item')
@@ -278,12 +280,13 @@ def _is_labelled(pair: tuple[str, str]) -> bool:
     source, target = pair
     try:
         if target.endswith('.tar'):
-            with tarfile.open(target, 'r:') as tar:
-                content = tar.pax_headers.get(CONTENT)
+            with open(target, 'rb') as tar:  # its first entry; tarfile takes six times as long
+                match = re.search(rf'{CONTENT}=(\S+)\n'.encode(), tar.read(TAR_HEADER))
+            content = match and match[1].decode()
         else:
             with Image.open(target, formats=['PNG']) as image:
                 content = image.info.get(CONTENT)
-    except (OSError, tarfile.TarError):  # no labels, or not ours
+    except OSError:  # no labels, or not ours
         return False
     return content is not None and content == content_of(source)
 

@@ -18,7 +18,14 @@ from mmseg.datasets.miniature import MiniatureDataset
 from mmseg.datasets.reading import read_photo
 from mmseg.labelling.ray_engine import run_units
 from mmseg.labelling.share import share_of
-from mmseg.labelling.units import find_units, in_order, missing, photo_units, photos_at_hand
+from mmseg.labelling.units import (
+    find_units,
+    in_order,
+    missing,
+    missing_first,
+    photo_units,
+    photos_at_hand,
+)
 from mmseg.models import engines
 from mmseg.utils.files import MACHINE
 
@@ -194,6 +201,20 @@ def test_a_bad_photo_is_named_and_the_others_are_labelled(folder, tmp_path, caps
     assert 'holds labels of other classes' in capsys.readouterr().err
 
 
+def test_tars_without_labels_come_first(folder, tmp_path):
+    names = [tmp_path / f'{name}.tar' for name in 'abc']
+    for name in names:
+        name.symlink_to(folder / 'x.tar')
+    (tmp_path / 'list.txt').write_text('\n'.join(map(str, names)))
+    units = find_units(tmp_path / 'list.txt', tmp_path / 'out')
+    assert len(units) == 3 and units[1] == (str(names[1]), f'{tmp_path}/out/b.tar')
+    assert list(units[::2]) == [units[0], units[2]]
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'a.tar').touch()
+    assert list(missing_first(units)) == [units[1], units[2], units[0]]
+    assert missing_first(list(units)) == [units[1], units[2], units[0]]
+
+
 def test_photos_at_hand(folder, tmp_path):
     """Of folders their paths, of tars images, of scenes what the data set draws."""
     units = find_units(folder / 'photos', tmp_path)
@@ -201,9 +222,9 @@ def test_photos_at_hand(folder, tmp_path):
     found = photos_at_hand(units, read_photo, count=4)
     assert [paths.index(path) for path in found] == [0, 32, 64, 67]  # units of 64 and of 6
     (tmp_path / 'broken.tar').write_bytes(b'junk')
-    for name in (folder / 'x.tar', tmp_path / 'broken.tar'):
-        images = photos_at_hand(find_units(name, tmp_path), read_photo, count=4)
-        assert [image.size for image in images] == [(96, 64), (64, 64)] * 2 * (name.stem == 'x')
+    images = photos_at_hand(find_units(folder / 'x.tar', tmp_path), read_photo, count=4)
+    assert [image.size for image in images] == [(96, 64), (64, 64), (64, 64), (96, 64)]
+    assert photos_at_hand(find_units(tmp_path / 'broken.tar', tmp_path), read_photo) == []
     scenes = photo_units([('miniature/3/00001.png', 'a.png'), ('miniature/3/00002.png', 'b.png')])
     dataset = MiniatureDataset(scenes=9, world=3)
     assert [image.size for image in photos_at_hand(scenes, dataset.read)] == [(64, 64)] * 2
