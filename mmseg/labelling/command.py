@@ -230,7 +230,7 @@ def report(
             progress.update()
     for folder in {str(out), *(os.path.dirname(label) for u in shared for _, label in u.pairs)}:
         if os.path.isdir(folder):
-            sweep_parts(folder)
+            sweep_parts(Path(folder))
     done = sum(all(os.path.exists(label) for _, label in unit.pairs) for unit in units)
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
     unread = [f'{len(errors)} photos'] if errors else []
