@@ -53,7 +53,30 @@ def machine() -> dict[str, Any]:
     """Describe this machine."""
     counts = dict(cores=os.cpu_count(), threads=torch.get_num_threads())
     date = time.strftime('%Y-%m-%d')
-    return dict(environment(device_of()), cpu=processor(), date=date, **counts)
+    return dict(environment(device_of()), cpu=processor(), date=date, **counts, **limits())
+
+
+def limits(size: int = 2048, seconds: float = 0.5) -> dict[str, float]:
+    """Measure what bounds any program on this CPU: {'gflops': of fp32 products, 'gb_s': of copies}.
+
+    The best of PyTorch's product and this project's (`kernels.linear`), and of copies that no cache
+    holds, by all threads.
+    """
+
+    def best(function: Callable[[], Any]) -> float:
+        times, end = [], time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times) < 3:
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    product = min(best(lambda: a @ b), best(lambda: kernels.linear(a, b)))
+    source, target = torch.rand(4 * size, 4 * size), torch.empty(4 * size, 4 * size)
+    moved = 2 * source.numel() * source.element_size()  # read and written
+    copied = best(lambda: target.copy_(source))
+    return dict(gflops=round(2 * size**3 / product / 1e9, 1), gb_s=round(moved / copied / 1e9, 1))
 
 
 def processor(path: str | Path = '/proc/cpuinfo') -> dict[str, str]:

@@ -1,5 +1,6 @@
 """tools/benchmark.py, and the promise that the fast ways give the plain way's results."""
 
+import itertools
 import json
 
 import numpy as np
@@ -146,6 +147,16 @@ def test_a_processor_by_hand(tmp_path):
     expected = dict(name='EPYC', family='25, model 17', flags='avx2')
     assert processor(tmp_path / 'cpuinfo') == expected
     assert processor(tmp_path / 'none') == {}
+
+
+def test_limits_by_a_clock_that_ticks_milliseconds(monkeypatch):
+    load_tool('benchmark')
+    import _benchmark
+
+    ticks = itertools.count()
+    monkeypatch.setattr(_benchmark.time, 'perf_counter', lambda: next(ticks) / 1000)
+    expected = dict(gflops=2 * 512**3 / 1e6, gb_s=2 * 4 * 2048**2 / 1e6)
+    assert _benchmark.limits(512, 0.005) == pytest.approx(expected, abs=0.1)
 
 
 def test_the_parts_of_a_split_are_the_whole():
