@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test train_b5
-# train_deeplabv2 sizes classes photos windows), JSONs into docs/benchmarks. On an idle machine.
+# What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test engines student
+# train_b5 train_deeplabv2 sizes classes photos windows). On an idle machine; JSONs into a folder of
+# docs/benchmarks that is named after the CPU: vendor_family_model_cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-OUT=${OUT:-docs/benchmarks}
+field() { awk -F': *' -v key="$1" '$1 ~ "^" key "[[:space:]]*$" {print $2; exit}' /proc/cpuinfo; }
+CPU=$(field vendor_id)_$(field 'cpu family')_$(field model)_$(nproc)_cores
+OUT=${OUT:-docs/benchmarks/$CPU}
 TEST=configs/maskclip/maskclip_vit16_520x520_pascal_context_59.py
+CPU_STUDENT=configs/photos/efficientnet_lite0.py
 STUDENT=configs/maskclip_plus/anno_free/maskclip_plus_vit16
 MADE_UP=(--random-weights --synthetic)
 
@@ -17,13 +21,19 @@ for part in "$@"; do
         test)
             measure test $TEST configs/maskclip/maskclip_r50_520x520_pascal_context_59.py \
                 configs/maskclip_text/maskclip_text_vit16_520x520_pascal_context_59.py \
-                --baseline --number 6 --repeats 3 ;;
+                --baseline --number 2 ;;
+        engines)
+            measure engines $TEST --baseline --number 4 \
+                --engines onnxruntime openvino torch:bf16 openvino:bf16 onnxruntime:int8 openvino:int8 ;;
+        student)  # the default of `maskclip distill` on a CPU
+            measure student $TEST $CPU_STUDENT --number 4 \
+                --cfg-options test_cfg.engine=onnxruntime ;;
         train_b5)
             measure train_b5 ${STUDENT}_segformer_b5_480x480_8k_pascal_context_59.py \
-                --train --baseline --batch 2 --number 1 --repeats 2 ;;
+                --train --baseline --batch 2 --number 1 --repeats 3 ;;
         train_deeplabv2)
             measure train_deeplabv2 ${STUDENT}_deeplabv2_r101-d8_480x480_4k_pascal_context_59.py \
-                --train --baseline --batch 2 --number 1 --repeats 2 ;;
+                --train --baseline --batch 2 --number 1 --repeats 3 ;;
         sizes)
             measure sizes $TEST --number 2 --repeats 3 --sizes 336 520 768 ;;
         classes)
