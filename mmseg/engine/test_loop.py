@@ -54,7 +54,7 @@ class SegTestLoop(TestLoop):
     def _start_engine(self) -> None:
         """Let the engine run the network; print the share of the labels that it keeps."""
         indices = self.engine.choose(len(self.dataloader.dataset))
-        model = getattr(self.runner.model, 'module', self.runner.model)
+        model = getattr(self.runner.model, 'module', self.runner.model).eval()
         line = self.engine.start(model, [partial(self._label, i) for i in indices])
         if is_main_process():
             print(line, flush=True)

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from test_tools import result_of, run_test
 
 from mmseg.apis import init_model, segment
 from mmseg.datasets.miniature import MiniatureDataset
+from mmseg.engine import SegTestLoop
 from mmseg.errors import UserError
 from mmseg.models import engines
 from mmseg.models.engines import CALIBRATED, COMPARED, Engine, Part
@@ -240,6 +242,20 @@ def test_an_exported_file_has_its_own_engine(tmp_path):
     write_red(tmp_path / 'a.onnx', 3, resize=[], scale=0.01)
     with pytest.raises(UserError, match='has its own engine and precision'):
         init_model(tmp_path / 'a.onnx', device='cpu', engine='onnxruntime')
+
+
+def test_labels_are_compared_without_dropout():
+    """A runner's network is in training mode until its loop runs."""
+    seen = []
+    loop = SimpleNamespace(
+        runner=SimpleNamespace(model=torch.nn.Dropout()),
+        dataloader=SimpleNamespace(dataset=[]),
+        engine=SimpleNamespace(
+            choose=lambda count: [], start=lambda model, labellers: seen.append(model.training)
+        ),
+    )
+    SegTestLoop._start_engine(loop)
+    assert seen == [False]
 
 
 def test_a_test_by_an_engine(config, tmp_path, capsys):
