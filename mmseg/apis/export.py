@@ -20,6 +20,7 @@ from mmseg.utils import atomic_path, reason_of
 from mmseg.utils.onnx_files import (
     Runner,
     onnx_runner,
+    openvino_core,
     openvino_runner,
     require_packages,
     write_onnx,
@@ -175,13 +176,13 @@ def _write_onnx(module: nn.Module, path: Path, metadata: dict[str, str]) -> None
 
 def _write_openvino(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write an .xml, and its weights as a .bin beside it."""
-    require_packages('the format openvino', 'openvino', extra='openvino')
+    core = openvino_core('the format openvino')
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, 'model.onnx')
         _write_onnx(module, source, metadata)
-        openvino.save_model(openvino.Core().read_model(source), path, compress_to_fp16=False)
+        openvino.save_model(core.read_model(source), path, compress_to_fp16=False)
 
 
 def _write_tensorrt(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:

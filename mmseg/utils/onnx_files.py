@@ -1,5 +1,6 @@
 """ONNX files: write a network, quantise it to int8, run it by onnxruntime or OpenVINO."""
 
+import functools
 import io
 import logging
 import shutil
@@ -112,6 +113,30 @@ def onnx_runner(path: Path, device: str = 'cpu') -> tuple[Runner, Mapping[str, s
     return lambda image: session.run(None, {'image': image}), known
 
 
+def openvino_core(subject: str) -> Any:
+    """Return OpenVINO's core, one for the whole process.
+
+    The CPU plugin of a core gives its thread a stack for signals, and puts the former one back when
+    the core is gone. Of two cores the second puts back what the first has freed, and the next
+    signal (Ctrl-C, the end of a worker) ends the process with a segmentation fault.
+
+    Args:
+        subject: what needs OpenVINO.
+
+    Raises:
+        UserError: OpenVINO is not installed.
+    """
+    require_packages(subject, 'openvino', extra='openvino')
+    return _core()
+
+
+@functools.cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
 def openvino_runner(
     path: Path, device: str = 'cpu', precision: str = 'f32'
 ) -> tuple[Runner, Mapping[str, str]]:
@@ -123,10 +148,7 @@ def openvino_runner(
     Raises:
         UserError: OpenVINO is not installed. Its own errors pass through.
     """
-    require_packages(str(path), 'openvino', extra='openvino')
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core(str(path))
     model = core.read_model(path)
     known: Mapping[str, str] = {}
     if model.has_rt_info(['framework']):  # where it keeps the metadata of an ONNX file
@@ -145,10 +167,7 @@ def openvino_runner(
 
 def openvino_precisions(device: str) -> set[str]:
     """Return what OpenVINO computes on a device of this machine: {'fp32', 'int8', ...}."""
-    import openvino
-
-    name = 'CPU' if device == 'cpu' else 'GPU'
-    core = openvino.Core()
+    name, core = 'CPU' if device == 'cpu' else 'GPU', openvino_core('the engine openvino')
     if name not in (found.partition('.')[0] for found in core.available_devices):
         return set()
     return {str(x).lower() for x in core.get_property(name, 'OPTIMIZATION_CAPABILITIES')}

@@ -1,6 +1,7 @@
 """Engines label as PyTorch does, export once, and say in one line what they cannot do."""
 
 import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -85,6 +86,28 @@ def range_of_first_block(extractor, images):
         for image in images:
             extractor.forward.function(image)
     return min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+
+
+SIGNAL_AFTER_TWO_FILES = """
+import gc, os, signal, sys
+from mmseg.utils.onnx_files import openvino_runner
+first, second = openvino_runner(sys.argv[1]), openvino_runner(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print('handled'))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_after_two_openvino_files(tmp_path):
+    """With a core for each file the process ends with a segmentation fault."""
+    pytest.importorskip('openvino', reason='needs openvino')
+    write_red(tmp_path / 'red.onnx', 3)
+    command = [sys.executable, '-c', SIGNAL_AFTER_TWO_FILES, tmp_path / 'red.onnx']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, 'handled\n')
 
 
 def test_int8_is_calibrated_on_the_photos(config, files, capsys, monkeypatch):
