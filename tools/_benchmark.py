@@ -248,7 +248,7 @@ class Test:
     def __init__(self, runner: SegRunner, way: str) -> None:
         self.runner, self.model, self.plain = runner, runner.model, way == BASELINE
         loader, settings = runner.cfg.test_dataloader.to_dict(), runner.cfg.test_cfg
-        loader['persistent_workers'] = False  # or idle ones would outlive the measurement
+        loader['persistent_workers'] = bool(loader.get('num_workers'))
         engine = {key: settings[key] for key in ('engine', 'precision') if key in settings}
         if self.plain:
             load, *others = loader['dataset']['pipeline']

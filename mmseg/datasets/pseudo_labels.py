@@ -41,8 +41,9 @@ def require_labels(
             f'{folder} lacks the labels of {len(absent)} photos, such as {", ".join(absent[:3])}; '
             'run tools/pseudo_label.py again, it continues where it stopped'
         )
-    certainties = [Path(path).with_suffix(CONFIDENCE) for path in paths if confidence]
-    if bare := [path for path, file in zip(paths, certainties) if not file.is_file()]:
+    if not confidence:
+        return
+    if bare := [path for path in paths if not Path(path).with_suffix(CONFIDENCE).is_file()]:
         raise UserError(
             f'{len(bare)} labels of {folder} lack their {CONFIDENCE}, such as those of '
             f'{", ".join(bare[:3])}; remove these and run tools/pseudo_label.py again'

@@ -6,7 +6,7 @@ Each function here is a signature only: its parameters are the keys of one dict 
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
-from mmengine import registry as root
+from mmengine import registry
 from mmengine.runner import LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from pydantic import AllowInfNan
@@ -27,7 +27,7 @@ def data_loader(
     sampler: Annotated[Settings, DATA_SAMPLERS],
     batch_size: Count = 1,
     batch_sampler: Annotated[Settings, DATA_SAMPLERS] | None = None,
-    collate_fn: Annotated[Settings, root.FUNCTIONS] | None = None,
+    collate_fn: Annotated[Settings, registry.FUNCTIONS] | None = None,
     drop_last: bool = False,
     in_order: bool = True,
     multiprocessing_context: str | None = None,
@@ -39,7 +39,7 @@ def data_loader(
     prefetch_factor: Count | None = None,
     shuffle: Literal[False] = False,
     timeout: NotNegative = 0,
-    worker_init_fn: Annotated[Settings, root.FUNCTIONS] | None = None,
+    worker_init_fn: Annotated[Settings, registry.FUNCTIONS] | None = None,
 ) -> None:
     """List the keys of a data loader: torch's, and those that mmengine builds."""
 
@@ -99,7 +99,7 @@ def evaluator(
     """List the keys of an evaluator that is a dict of metrics."""
 
 
-Evaluator = Annotated[Settings, Builds(evaluator), METRICS, root.EVALUATOR]
+Evaluator = Annotated[Settings, Builds(evaluator), METRICS, registry.EVALUATOR]
 Loader = Annotated[Settings, Builds(data_loader)]
 
 
@@ -123,15 +123,15 @@ def config(
     test_evaluator: Evaluator | list[Evaluator] | None = None,
     optim_wrapper: Annotated[Settings, Builds(WeightedOptimWrapper), OPTIM_WRAPPERS] | None = None,
     auto_scale_lr: Annotated[Settings, Builds(learning_rate_scaling)] | None = None,
-    param_scheduler: Annotated[Settings, root.PARAM_SCHEDULERS]
-    | list[Annotated[Settings, root.PARAM_SCHEDULERS]]
+    param_scheduler: Annotated[Settings, registry.PARAM_SCHEDULERS]
+    | list[Annotated[Settings, registry.PARAM_SCHEDULERS]]
     | None = None,
     default_hooks: dict[str, Hook | None] | None = None,
     custom_hooks: list[Hook] | None = None,
     randomness: Annotated[Settings, Builds(Runner.set_randomness)] = {},  # noqa: B006
     env_cfg: Annotated[Settings, Builds(environment)] = {},  # noqa: B006
-    visualizer: Annotated[Settings, root.VISUALIZERS] | None = None,
-    log_processor: Annotated[Settings, Builds(LogProcessor), root.LOG_PROCESSORS] | None = None,
+    visualizer: Annotated[Settings, registry.VISUALIZERS] | None = None,
+    log_processor: Annotated[Settings, Builds(LogProcessor), registry.LOG_PROCESSORS] | None = None,
     log_level: str | int = 'INFO',
     default_scope: str = 'mmseg',
     custom_imports: Settings = {},  # noqa: B006
@@ -153,19 +153,19 @@ PASSED = {
     DATA_SAMPLERS: {'dataset', 'sampler', 'batch_size'},
     LOOPS: {'runner', 'dataloader', 'evaluator'},
     OPTIM_WRAPPERS: {'optimizer'},
-    root.OPTIMIZERS: {'params'},
-    root.PARAM_SCHEDULERS: {'optimizer', 'param_name', 'epoch_length'},
-    root.VISBACKENDS: {'save_dir'},
+    registry.OPTIMIZERS: {'params'},
+    registry.PARAM_SCHEDULERS: {'optimizer', 'param_name', 'epoch_length'},
+    registry.VISBACKENDS: {'save_dir'},
 }
 # Keys that mmengine takes out of the dict before it builds something of a registry.
 TAKEN: dict[Any, dict[str, Any]] = {
     HOOKS: dict(priority=int | str),
     OPTIM_WRAPPERS: dict(
-        optimizer=Annotated[Settings, root.OPTIMIZERS],
+        optimizer=Annotated[Settings, registry.OPTIMIZERS],
         constructor=str,
         paramwise_cfg=Annotated[Settings, Builds(parameter_groups)] | None,
     ),
-    root.PARAM_SCHEDULERS: dict(convert_to_iter_based=bool),
+    registry.PARAM_SCHEDULERS: dict(convert_to_iter_based=bool),
 }
 # Parameters of mmengine and PyTorch whose annotation is missing or too weak.
 NARROWER: dict[str, Any] = dict(
@@ -191,7 +191,7 @@ NARROWER: dict[str, Any] = dict(
     end_factor=Fraction,
     val_begin=Whole,
     val_interval=Count,
-    vis_backends=list[Annotated[Settings, root.VISBACKENDS]] | None,
+    vis_backends=list[Annotated[Settings, registry.VISBACKENDS]] | None,
     weight_decay=NotNegative,
     window_size=Count,
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
-WAYS = dict(fast='#0072B2', baseline='#D55E00')
+WAYS = dict(config='#0072B2', fast='#0072B2', baseline='#D55E00')  # 'fast' until 28 Nov 2026
 SCALING = dict(  # what grows: x axis, y axis, files
     size=('short side of the largest input, pixels', 'ms a photo, end to end', 'sizes.json'),
     classes=('classes', 'ms a photo, all but the network', 'classes_*.json'),

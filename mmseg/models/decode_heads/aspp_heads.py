@@ -1,3 +1,5 @@
+"""DeepLab's heads, on atrous spatial pyramids (ASPP)."""
+
 from collections.abc import Sequence
 
 import torch
