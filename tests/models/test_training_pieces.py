@@ -295,6 +295,14 @@ def test_what_is_no_mit_is_named(tmp_path):
             build_mit('b0', pretrained=str(tmp_path / file))
 
 
+def test_a_frozen_backbone_keeps_weights_and_statistics():
+    backbone = build_timm_backbone('resnet10t', pretrained=False, frozen=True).train()
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    outputs = backbone(torch.randn(2, 3, 64, 64))
+    assert not outputs[-1].requires_grad
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
 @pytest.mark.parametrize(
     'name, channels, strides',
     [

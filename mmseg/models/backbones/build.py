@@ -51,6 +51,7 @@ def build_timm_backbone(
     prefix: str = '',
     out_indices: Sequence[int] | None = None,
     output_stride: Literal[8, 16, 32] = 32,
+    frozen: bool = False,
 ) -> TimmBackbone:
     """Build a TimmBackbone of a timm model's features.
 
@@ -61,6 +62,7 @@ def build_timm_backbone(
         out_indices: outputs to keep, numbered as in timm; None for the last four with at least 4
             pixels per cell.
         output_stride: pixels per cell of the last output.
+        frozen: train the head alone, see `TimmBackbone`.
     """
     if not timm.is_model(model):
         raise UserError(f'timm has no model {model!r}{nearest(model, timm.list_models())}')
@@ -84,7 +86,7 @@ def build_timm_backbone(
             'or more',
             *(model, options['out_indices'], finest, (FINEST // finest) ** 2),
         )
-    return TimmBackbone(body)
+    return TimmBackbone(body, frozen=frozen)
 
 
 def _coarse_outputs(model: str, options: dict[str, Any]) -> list[int]:

@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import Count, validated
 
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-CHUNK = 2**21  # logits at a time: they bound the memory and fit a core's cache
+CHUNK = 2**20  # logits at a time: they bound the memory and fit a core's cache
 Dilations = Annotated[tuple[Count, ...], MinLen(1)]
 
 
@@ -44,8 +44,8 @@ def pamr(
 ) -> Tensor:
     """Refine logits of any unit by the photo: (N, C, h, w), (N, 3, H, W) -> (N, C, H, W)
 
-    In each step a pixel becomes the mean of its neighbours, weighted by `affinity`. Classes do not
-    mix, so a few of them at a time bound the memory.
+    In each step a pixel becomes the mean of its neighbours, weighted by `affinity`. Images and
+    classes do not mix, so a few of them at a time are refined.
 
     Args:
         image: normalised by CLIP's mean and std; logits of another size are resized to its size
@@ -53,17 +53,19 @@ def pamr(
         dilations: distances of the neighbours, 8 for each.
     """
     height, width = image.shape[-2:]
-    logits = logits.float()
-    weights = affinity(image, dilations)
-    classes = max(1, CHUNK // (len(image) * height * width))
+    images = max(1, CHUNK // (logits.shape[1] * height * width))
+    classes = max(1, CHUNK // (height * width))
     refined = []
-    for part in logits.split(classes, dim=1):
-        if part.shape[-2:] != (height, width):
-            part = F.interpolate(part, (height, width), mode='bilinear', align_corners=True)
-        for _ in range(steps):
-            part = _mean_of_neighbours(part, weights, dilations)
-        refined.append(part)
-    return torch.cat(refined, dim=1)
+    for some_logits, some in zip(logits.float().split(images), image.split(images)):
+        weights, parts = affinity(some, dilations), []
+        for part in some_logits.split(classes, dim=1):
+            if part.shape[-2:] != (height, width):
+                part = F.interpolate(part, (height, width), mode='bilinear', align_corners=True)
+            for _ in range(steps):
+                part = _mean_of_neighbours(part, weights, dilations)
+            parts.append(part)
+        refined.append(torch.cat(parts, dim=1))
+    return torch.cat(refined)
 
 
 def affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
