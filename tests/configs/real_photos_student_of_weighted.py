@@ -1,5 +1,5 @@
-# Only the head learns, on nearly whole photos, from labels that the class weight lifted. Write these
-# first: docs/students.md.
+# Only the head learns, on nearly whole photos, from labels that the class weight lifted. Write
+# these first: docs/students.md.
 _base_ = './real_photos_student.py'
 pseudo_labels = 'work_dirs/real_photos_labels'
 model = dict(
