@@ -29,7 +29,12 @@ def main() -> None:
     parser.add_argument('--scenes', type=int, default=300, help='of validation, and of test')
     parser.add_argument('--photos', type=int, default=60, help='the same, if they are there')
     parser.add_argument('--iterations', type=int, default=150, help='of a student')
-    parser.add_argument('--no-students', action='store_true')
+    parser.add_argument(
+        '--students',
+        choices=('all', 'published', 'none'),
+        default='all',
+        help="of the ResNet's labels; 'published' leaves out the switches of training",
+    )
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
     parser.add_argument('--presence', action='store_true', help='print these rows, and no page')
     parser.add_argument('--out', default='docs/leaderboard.md')
@@ -56,7 +61,13 @@ def found_on(args: argparse.Namespace, tower: str) -> 'Findings':
     """Measure one tower of the miniature and its students."""
     from _leaderboard.board import Board, students
     from _leaderboard.measure import measure_retrieval, measure_scenes, train_student
-    from _leaderboard.options import FAMILIES, RESNET_FAMILIES, RESNET_SWITCHES, SECOND, SWITCHES
+    from _leaderboard.options import (
+        FAMILIES,
+        PUBLISHED_TRAINING,
+        RESNET_FAMILIES,
+        SECOND,
+        SWITCHES,
+    )
     from _leaderboard.page import Findings
 
     scenes, folder = args.scenes, output_dir(args.work_dir)
@@ -68,16 +79,17 @@ def found_on(args: argparse.Namespace, tower: str) -> 'Findings':
     def train(seed: Any, settings: dict[str, Any]) -> float:
         return train_student(tower, seed, settings, **limits, folder=folder)
 
-    families, switches = FAMILIES, SWITCHES
-    if tower == 'rn':
-        families, switches = RESNET_FAMILIES, RESNET_SWITCHES
+    families = RESNET_FAMILIES if tower == 'rn' else FAMILIES
     board = Board(tower, args.seeds, families, measure, results=args.results, measured_with=limits)
     retrieval = board.kept_or(
         ['retrieval'], lambda seed: measure_retrieval(tower, seed, folder=folder)
     )
-    steps, alone = board.combination(without=[SECOND]), board.alone()
-    rows = {} if args.no_students else students(board, steps, train, switches)
-    return Findings(board, alone, steps, rows, retrieval)
+    found = Findings(board, board.alone(), board.combination(without=[SECOND]), {}, retrieval)
+    if tower != 'rn' or args.students == 'none':
+        return found
+    short = {PUBLISHED_TRAINING: SWITCHES[PUBLISHED_TRAINING]}
+    trainings = SWITCHES if args.students == 'all' else short
+    return found._replace(students=students(board, found.steps, train, trainings))
 
 
 def presence_part(args: argparse.Namespace) -> str:

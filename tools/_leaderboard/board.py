@@ -9,7 +9,7 @@ from typing import Any
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir, read_json
 
-from .options import COMBINATION, SWITCHES, SWITCHES_OF_ALL, SWITCHES_WRITTEN
+from .options import COMBINATION, PUBLISHED_TRAINING, SWITCHES, SWITCHES_WRITTEN
 
 MASKCLIP = 'MaskCLIP'
 Options = dict[str, Any]  # as `--cfg-options` takes them
@@ -133,7 +133,7 @@ def students(
 
     for teacher, options in teachers.items():
         for switch, more in switches.items():
-            if switch in SWITCHES_OF_ALL or teacher == list(teachers)[-1]:  # the best teacher
+            if switch == PUBLISHED_TRAINING or teacher == list(teachers)[-1]:  # the best
                 add(teacher, options, switch, {**of_teacher(options), **more})
     best = steps[-1][1]
     for switch, more in SWITCHES_WRITTEN.items():

@@ -143,11 +143,9 @@ PHOTO_FAMILIES = {
     'post': {'PAMR': [pamr(10, 8, 16)], 'superpixels': [superpixels(400)]},
 }
 
-# Options of a student's training: `--cfg-options` of its config (docs/students.md). `student`
-# names another config. The ResNet's students get the first of them alone.
-RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_rn_resnet10.py'
+# Options of the training of the ResNet's students: `--cfg-options` of their config
+# (docs/students.md). Every teacher has a student by the first, the best one by the others too.
 PUBLISHED_TRAINING = 'as published'
-BALANCED = 'balance, ResNet-10'
 SWITCHES = {
     PUBLISHED_TRAINING: {},
     'confidence': {'model.robust_loss.confidence_power': 1.0},
@@ -161,14 +159,11 @@ SWITCHES = {
         'model.ema_momentum': 0.02,
         'model.self_thresh': 0.5,
     },
-    'ResNet-10': {'student': RESNET},
-    BALANCED: {'student': RESNET, 'model.robust_loss.balance': 0.5},
 }
-SWITCHES_OF_ALL = (PUBLISHED_TRAINING, BALANCED)  # of every teacher; the others of the best
-RESNET_SWITCHES: dict[str, Options] = {PUBLISHED_TRAINING: {}}
 
-# The same with precomputed labels of the best combination, whose windows and views do not work on a
-# student's crops.
+# The same with precomputed labels of the best combination, whose windows and PAMR do not work on a
+# student's crops. `student` names another config.
+RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_rn_resnet10.py'
 SWITCHES_WRITTEN = {
     'written once, balance, ResNet-10': {'student': RESNET, 'model.robust_loss.balance': 0.5},
     'written once, balance, ResNet-10, input 128': {
