@@ -61,13 +61,7 @@ def found_on(args: argparse.Namespace, tower: str) -> 'Findings':
     """Measure one tower of the miniature and its students."""
     from _leaderboard.board import Board, students
     from _leaderboard.measure import measure_retrieval, measure_scenes, train_student
-    from _leaderboard.options import (
-        FAMILIES,
-        PUBLISHED_TRAINING,
-        RESNET_FAMILIES,
-        SECOND,
-        SWITCHES,
-    )
+    from _leaderboard.options import FAMILIES, PUBLISHED_TRAINING, RESNET_FAMILIES, SECOND, SWITCHES
     from _leaderboard.page import Findings
 
     scenes, folder = args.scenes, output_dir(args.work_dir)
