@@ -9,7 +9,7 @@ from typing import Any
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir, read_json
 
-from .options import COMBINATION, PUBLISHED_TRAINING, SWITCHES, SWITCHES_WRITTEN
+from .options import COMBINATION, PUBLISHED_TRAINING, SWITCHES, WRITTEN, WRITTEN_TRAINING
 
 MASKCLIP = 'MaskCLIP'
 Options = dict[str, Any]  # as `--cfg-options` takes them
@@ -136,8 +136,7 @@ def students(
             if switch == PUBLISHED_TRAINING or teacher == list(teachers)[-1]:  # the best
                 add(teacher, options, switch, {**of_teacher(options), **more})
     best = steps[-1][1]
-    for switch, more in SWITCHES_WRITTEN.items():
-        add(COMBINATION, best, switch, {'pseudo_labels': best, **more})
+    add(COMBINATION, best, WRITTEN_TRAINING, {'pseudo_labels': best, **WRITTEN})
     return rows
 
 

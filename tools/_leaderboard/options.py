@@ -161,16 +161,10 @@ SWITCHES = {
     },
 }
 
-# The same with precomputed labels of the best combination, whose windows and PAMR do not work on a
-# student's crops. `student` names another config.
-RESNET, RESNET_128 = 'maskclip_plus_vit_resnet10.py', 'maskclip_plus_rn_resnet10.py'
-SWITCHES_WRITTEN = {
-    'written once, balance, ResNet-10': {'student': RESNET, 'model.robust_loss.balance': 0.5},
-    'written once, balance, ResNet-10, input 128': {
-        'student': RESNET_128,
-        'model.robust_loss.balance': 0.5,
-    },
-}
+# The student of tools/miniature.py: of precomputed labels of the best combination, whose PAMR works
+# on whole photos only. `student` names another config.
+WRITTEN_TRAINING = 'written once, balance, ResNet-10, 300 iterations'
+WRITTEN: Options = {'student': 'maskclip_plus_rn_resnet10.py', 'train_cfg.max_iters': 300}
 
 # Options of the same names with CLIP's ViT-B/16: a config, and `--cfg-options`.
 PLAIN = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'

@@ -41,11 +41,10 @@ over the line above.
 STUDENTS = """\
 ## Students
 
-From scratch, {iterations} iterations, on labels of the {tower}: SegFormer-b0 (3.4 million
-parameters), or ResNet-10 under SegFormer's head (5.0 million) where the line says so. In brackets
-the gain over the teacher. Trainings: [students.md](students.md).
-
-Such a short training shows what a change is worth, not what a student can reach.
+On labels of the {tower}, from scratch: SegFormer-b0 (3.4 million parameters) for {iterations}
+iterations, which shows what a change is worth and not what a student can reach; the last line is
+the student of `tools/miniature.py`, ResNet-10 under SegFormer's head (5.0 million). In brackets the
+gain over the teacher. Trainings: [students.md](students.md).
 """
 PHOTOS = """\
 ## Real photos

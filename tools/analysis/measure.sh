@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test engines student
-# train_b5 train_deeplabv2 sizes classes photos windows). On an idle machine; JSONs into a folder of
+# What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test busy engines
+# student train_b5 train_deeplabv2 sizes classes photos windows). On an idle machine; JSONs into a folder of
 # docs/benchmarks that is named after the CPU: vendor_family_model_cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,6 +22,10 @@ for part in "$@"; do
             measure test $TEST configs/maskclip/maskclip_r50_520x520_pascal_context_59.py \
                 configs/maskclip_text/maskclip_text_vit16_520x520_pascal_context_59.py \
                 --baseline --number 2 ;;
+        busy)  # while other processes keep every core busy
+            for _ in $(seq "$(nproc)"); do yes > /dev/null & done
+            trap 'kill $(jobs -p)' EXIT
+            measure busy $TEST --baseline --number 2 --repeats 4 --force ;;
         engines)
             measure engines $TEST --baseline --number 4 \
                 --engines onnxruntime openvino torch:bf16 openvino:bf16 onnxruntime:int8 openvino:int8 ;;
