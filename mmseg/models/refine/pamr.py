@@ -13,6 +13,7 @@ from mmseg.utils import Count, validated
 
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 CHUNK = 2**20  # logits at a time: they bound the memory and fit a core's cache
+SMALL, SERIAL = 2**18, 2**15  # of fewer than SMALL logits, so many that torch wakes no other thread
 Dilations = Annotated[tuple[Count, ...], MinLen(1)]
 
 
@@ -53,8 +54,9 @@ def pamr(
         dilations: distances of the neighbours, 8 for each.
     """
     height, width = image.shape[-2:]
-    images = max(1, CHUNK // (logits.shape[1] * height * width))
-    classes = max(1, CHUNK // (height * width))
+    size = logits.shape[1] * height * width
+    chunk = CHUNK if len(image) * size > SMALL else SERIAL
+    images, classes = max(1, chunk // size), max(1, chunk // (height * width))
     refined = []
     for some_logits, some in zip(logits.float().split(images), image.split(images)):
         weights, parts = affinity(some, dilations), []
