@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What docs/performance.md shows: bash tools/analysis/measure.sh PART ... (test busy engines
-# student train_b5 train_deeplabv2 sizes classes photos windows). On an idle machine; JSONs into a folder of
-# docs/benchmarks that is named after the CPU: vendor_family_model_cores.
+# student segformer_b0 train_b5 train_deeplabv2 sizes classes photos windows). On an idle machine;
+# JSONs into a folder of docs/benchmarks that is named after the CPU: vendor_family_model_cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 field() { awk -F': *' -v key="$1" '$1 ~ "^" key "[[:space:]]*$" {print $2; exit}' /proc/cpuinfo; }
@@ -32,6 +32,9 @@ for part in "$@"; do
         student)  # the default of `maskclip distill` on a CPU
             measure student $TEST $CPU_STUDENT --number 4 \
                 --cfg-options test_cfg.engine=onnxruntime ;;
+        segformer_b0)
+            measure segformer_b0 ${STUDENT}_segformer_b0_480x480_8k_pascal_context_59.py \
+                --baseline --number 4 --repeats 3 --engines onnxruntime openvino ;;
         train_b5)
             measure train_b5 ${STUDENT}_segformer_b5_480x480_8k_pascal_context_59.py \
                 --train --baseline --batch 2 --number 1 --repeats 3 ;;
