@@ -20,7 +20,9 @@ class FrozenOwner(nn.Module):
 def frozen_modules(model: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
     """Yield the frozen modules of a model and of its parts, with names such as 'teacher'."""
     for name, owner in model.named_modules(prefix=prefix):
-        for key, module in getattr(owner, 'frozen', {}).items():
+        if not isinstance(owner, FrozenOwner):
+            continue
+        for key, module in owner.frozen.items():
             path = f'{name}.{key}' if name else key
             yield path, module
             yield from frozen_modules(module, path)

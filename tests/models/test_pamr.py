@@ -25,14 +25,21 @@ def test_published_outputs(golden, case):
     torch.testing.assert_close(found, data[case], rtol=0, atol=2e-6)
 
 
-def test_every_class_and_photo_by_itself(monkeypatch):
+@pytest.mark.parametrize('most, parts', [(1, 15), (1200, 9), (3000, 3), (6000, 2), (9000, 1)])
+def test_parts_of_any_size_give_the_same_bits(monkeypatch, most, parts):
+    """Three images of five classes and 600 pixels; 1,200 logits are two classes, 6,000 two images"""
     torch.manual_seed(0)
-    scores, image = torch.randn(2, 5, 20, 30), torch.randn(2, 3, 20, 30)
-    whole = pamr(scores, image, steps=3, dilations=(2, 4))
-    monkeypatch.setattr(module, 'CHUNK', 1)  # a class at a time
-    for i in range(2):
-        one = pamr(scores[i : i + 1], image[i : i + 1], steps=3, dilations=(2, 4))
-        torch.testing.assert_close(one[0], whole[i])
+    scores, image = torch.randn(3, 5, 20, 30), torch.randn(3, 3, 20, 30)
+    refined, shift = [], module._mean_of_neighbours
+    monkeypatch.setattr(
+        module,
+        '_mean_of_neighbours',
+        lambda part, *rest: refined.append(part) or shift(part, *rest),
+    )
+    monkeypatch.setattr(module, 'logits_at_a_time', lambda number, device: most)
+    found = pamr(scores, image, steps=1, dilations=(2, 4))
+    assert len(refined) == parts
+    assert torch.equal(found, shift(scores, affinity(image, (2, 4)), (2, 4)))
 
 
 def test_a_pixel_takes_the_scores_of_those_of_its_colour():

@@ -23,9 +23,11 @@ for part in "$@"; do
                 configs/maskclip_text/maskclip_text_vit16_520x520_pascal_context_59.py \
                 --baseline --number 2 ;;
         busy)  # while other processes keep every core busy
-            for _ in $(seq "$(nproc)"); do yes > /dev/null & done
-            trap 'kill $(jobs -p)' EXIT
-            measure busy $TEST --baseline --number 2 --repeats 4 --force ;;
+            (
+                trap 'kill $(jobs -p)' EXIT
+                for _ in $(seq "$(nproc)"); do yes > /dev/null & done
+                measure busy $TEST --baseline --number 2 --repeats 4 --force
+            ) ;;
         engines)
             measure engines $TEST --baseline --number 4 \
                 --engines onnxruntime openvino torch:bf16 openvino:bf16 onnxruntime:int8 openvino:int8 ;;

@@ -12,8 +12,6 @@ from mmseg.registry import MODELS
 from mmseg.utils import Count, validated
 
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-CHUNK = 2**20  # logits at a time: they bound the memory and fit a core's cache
-SMALL, SERIAL = 2**18, 2**15  # of fewer than SMALL logits, so many that torch wakes no other thread
 Dilations = Annotated[tuple[Count, ...], MinLen(1)]
 
 
@@ -55,11 +53,11 @@ def pamr(
     """
     height, width = image.shape[-2:]
     size = logits.shape[1] * height * width
-    chunk = CHUNK if len(image) * size > SMALL else SERIAL
-    images, classes = max(1, chunk // size), max(1, chunk // (height * width))
+    most = logits_at_a_time(len(image) * size, image.device.type)
+    images, classes = max(1, most // size), max(1, most // (height * width))
     refined = []
-    for some_logits, some in zip(logits.float().split(images), image.split(images)):
-        weights, parts = affinity(some, dilations), []
+    for some_logits, some_images in zip(logits.float().split(images), image.split(images)):
+        weights, parts = affinity(some_images, dilations), []
         for part in some_logits.split(classes, dim=1):
             if part.shape[-2:] != (height, width):
                 part = F.interpolate(part, (height, width), mode='bilinear', align_corners=True)
@@ -68,6 +66,17 @@ def pamr(
             parts.append(part)
         refined.append(torch.cat(parts, dim=1))
     return torch.cat(refined)
+
+
+def logits_at_a_time(number: int, device: str) -> int:
+    """Choose how many of a number of logits are refined together, which bounds the memory.
+
+    On a CPU they and their neighbours' weights fit the caches. Few of them go in parts below
+    PyTorch's grain of 2**15 elements, since waking a second thread takes longer than their work.
+    """
+    if device != 'cpu':
+        return 2**21
+    return 2**20 if number > 2**18 else 2**15
 
 
 def affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
