@@ -37,7 +37,7 @@ def test_parts_of_any_size_give_the_same(monkeypatch, most, parts):
         return shift(part, *rest)
 
     monkeypatch.setattr(module, '_mean_of_neighbours', counted)
-    monkeypatch.setattr(module, 'logits_at_a_time', lambda number, device: most)
+    monkeypatch.setitem(module.LOGITS_AT_A_TIME, 'cpu', most)
     found = pamr(scores, image, steps=1, dilations=(2, 4))
     assert len(refined) == parts
     whole = shift(scores, affinity(image, (2, 4)), (2, 4))

@@ -12,6 +12,8 @@ from mmseg.registry import MODELS
 from mmseg.utils import Count, validated
 
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+# They and their neighbours' weights fit the caches of a CPU, or fill an accelerator.
+LOGITS_AT_A_TIME = dict(cpu=2**20, accelerator=2**21)
 Dilations = Annotated[tuple[Count, ...], MinLen(1)]
 
 
@@ -53,7 +55,7 @@ def pamr(
     """
     height, width = image.shape[-2:]
     size = logits.shape[1] * height * width
-    most = logits_at_a_time(len(image) * size, image.device.type)
+    most = LOGITS_AT_A_TIME['cpu' if image.device.type == 'cpu' else 'accelerator']
     images, classes = max(1, most // size), max(1, most // (height * width))
     refined = []
     for some_logits, some_images in zip(logits.float().split(images), image.split(images)):
@@ -66,17 +68,6 @@ def pamr(
             parts.append(part)
         refined.append(torch.cat(parts, dim=1))
     return torch.cat(refined)
-
-
-def logits_at_a_time(number: int, device: str) -> int:
-    """Choose how many of a number of logits are refined together, which bounds the memory.
-
-    On a CPU they and their neighbours' weights fit the caches. Few of them go in parts below
-    PyTorch's grain of 2**15 elements, since waking a second thread takes longer than their work.
-    """
-    if device != 'cpu':
-        return 2**21
-    return 2**20 if number > 2**18 else 2**15
 
 
 def affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
