@@ -17,6 +17,7 @@ from _leaderboard.measure import (
     TOWERS,
     base_of,
     config_of,
+    distilled,
     measure_scenes,
     student_of,
     train_student,
@@ -25,6 +26,7 @@ from _leaderboard.measure import (
     with_proxy,
 )
 from _leaderboard.options import (
+    DISTILLED,
     FAMILIES,
     MEASURED,
     PRESENCE_FAMILIES,
@@ -33,6 +35,7 @@ from _leaderboard.options import (
     SWITCHES,
     WRITTEN,
     WRITTEN_TRAINING,
+    pamr,
     prior,
     proxyclip,
 )
@@ -80,11 +83,11 @@ def test_students_have_the_teachers_of_the_combination(tmp_path):
     board, trained = board_of(tmp_path, []), []
     found = students(board, board.combination(), lambda m, s: trained.append(s) or 20.0 + m)
     assert list(found)[:2] == [('MaskCLIP', 'as published'), ('sharp', 'as published')]
-    assert [t for t, _ in found] == ['MaskCLIP'] + ['sharp'] * 7 + ['the best combination']
+    assert [t for t, _ in found] == ['MaskCLIP'] + ['sharp'] * 7 + ['the best combination'] * 2
     assert {'model.teacher.a': 2} in trained
     balance, best = {'model.robust_loss.balance': 0.5}, {'pseudo_labels': {'a': 2, 'c': 1}}
     assert {'model.teacher.a': 2, **balance} in trained
-    assert {**best, **WRITTEN} in trained
+    assert {**best, **WRITTEN} in trained and {**best, **DISTILLED} in trained
     assert found['sharp', 'as published'] == ([18.0, 19.0], [20.0, 21.0])
     assert found['the best combination', WRITTEN_TRAINING][0] == [19.0, 20.0]
 
@@ -190,6 +193,20 @@ def test_one_student_after_another_is_trained(tmp_path):
         settings = {**few, 'param_scheduler': [], 'optim_wrapper.optimizer.lr': rate}
         found = train_student('rn', 0, settings, scenes=2, iterations=1, folder=tmp_path)
         assert 0 <= found <= 100
+
+
+def test_scenes_become_a_folder_to_distill(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        '_leaderboard.measure.distill',
+        lambda photos, classes, out, **more: asked.update(more, photos=photos, classes=classes),
+    )
+    best = pamr(10, 8, 16) | prior(tau=1.0)
+    distilled('rn', 0, {**DISTILLED, 'distill': 4, 'pseudo_labels': best}, tmp_path)
+    assert len(list(asked['photos'].iterdir())) == 4 and len(asked['classes']) == 14
+    teacher = load_config(asked['teacher']).model
+    assert teacher.post.type == 'PAMR' and teacher.class_weight.tau == 1.0
+    assert asked['iterations'] == 600 and load_config(asked['student'])
 
 
 def test_the_kept_figures_are_whole():

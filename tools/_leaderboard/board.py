@@ -9,7 +9,15 @@ from typing import Any
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir, read_json
 
-from .options import COMBINATION, PUBLISHED_TRAINING, SWITCHES, WRITTEN, WRITTEN_TRAINING
+from .options import (
+    COMBINATION,
+    DISTILLED,
+    DISTILLED_TRAINING,
+    PUBLISHED_TRAINING,
+    SWITCHES,
+    WRITTEN,
+    WRITTEN_TRAINING,
+)
 
 MASKCLIP = 'MaskCLIP'
 Options = dict[str, Any]  # as `--cfg-options` takes them
@@ -137,6 +145,7 @@ def students(
                 add(teacher, options, switch, {**of_teacher(options), **more})
     best = steps[-1][1]
     add(COMBINATION, best, WRITTEN_TRAINING, {'pseudo_labels': best, **WRITTEN})
+    add(COMBINATION, best, DISTILLED_TRAINING, {'pseudo_labels': best, **DISTILLED})
     return rows
 
 

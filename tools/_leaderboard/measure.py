@@ -12,9 +12,12 @@ from zlib import crc32
 import numpy as np
 import torch
 from mmengine.config import Config
+from PIL import Image
 from safetensors.torch import save_file
 
+from mmseg.apis.inference import init_model
 from mmseg.apis.record import bare
+from mmseg.apis.result import write_image
 from mmseg.apis.test import require_data
 from mmseg.apis.train import train
 from mmseg.clip.state_dict import prune_vocabulary
@@ -23,9 +26,10 @@ from mmseg.engine import load_config
 from mmseg.errors import UserError
 from mmseg.evaluation import RetrievalMetric, confusion_matrix, scores_of
 from mmseg.labelling.command import main as label
+from mmseg.labelling.distill import distill
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from mmseg.utils import atomic_path, read_json
+from mmseg.utils import atomic_path, output_dir, read_json
 
 from .options import MEASURED, PROXY, SIGMOID, VIEWS
 
@@ -96,10 +100,14 @@ def train_student(
 ) -> float:
     """Train a student; return its mIoU in per cent.
 
-    Two keys of `settings` belong to the leaderboard: `student` names another config, and
-    `pseudo_labels` the teacher of precomputed labels, see `labels_written`.
+    Three keys of `settings` belong to the leaderboard: `student` names another config,
+    `pseudo_labels` the teacher of precomputed labels, see `labels_written`, and `distill` the
+    number of photos for `distilled`.
     """
     settings = {'train_cfg.max_iters': iterations, **settings}
+    if 'distill' in settings:
+        model = init_model(distilled(tower, seed, settings, folder), device='cpu').student
+        return miou(model, scenes_of(load_config(CONFIGS / settings['student']), split, scenes))
     leaf = CONFIGS / settings.pop('student', student_of(tower).name)
     if 'pseudo_labels' in settings:
         folder_of_labels = str(labels_written(tower, seed, settings, folder))
@@ -114,6 +122,28 @@ def train_student(
     trained = bare(runner.model).cpu()
     student = (trained.frozen.get('average') or trained).eval()  # what its checkpoints hold
     return miou(student, scenes_of(load_config(leaf), split, scenes))
+
+
+def distilled(tower: str, seed: int, settings: Options, folder: Path) -> Path:
+    """Draw scenes into a folder of photos, distill a seed's teacher; return the student's file."""
+    root = folder / f'distilled_{tower}_{seed}'
+    photos, out, teacher = output_dir(root / 'photos'), root / 'out', root / 'teacher.py'
+    data = MiniatureDataset(scenes=settings['distill'], world=UNLABELLED)
+    for i in range(len(data)):
+        name = data.get_data_info(i)['img_path']
+        write_image(Image.fromarray(data.draw(name).image), photos / f'{Path(name).stem}.png')
+    config_of(tower, seed, settings['pseudo_labels'], folder).dump(str(teacher))
+    distill(
+        photos,
+        data.metainfo['classes'],
+        out,
+        teacher=teacher,
+        student=CONFIGS / settings['student'],
+        iterations=settings['train_cfg.max_iters'],
+        seed=seed,
+        device='cpu',
+    )
+    return out / 'student.safetensors'
 
 
 def labels_written(tower: str, seed: int, settings: Options, folder: Path) -> Path:
