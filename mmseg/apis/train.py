@@ -1,5 +1,6 @@
 """Train a config's student, from the start or from where a run stopped."""
 
+import copy
 import json
 import signal
 import sys
@@ -26,7 +27,7 @@ from mmseg.engine import (
 from mmseg.errors import UserError
 from mmseg.models import MaskClipPlus, count_parameters
 from mmseg.models.student_file import KEY, describe_student
-from mmseg.utils import output_dir
+from mmseg.utils import atomic_path, output_dir
 from mmseg.utils.checkpoint import newest_checkpoint
 
 from .command import settings_of
@@ -88,6 +89,7 @@ def train(
     runner.register_hook(CheckpointContentHook(settings, description))
     record = {}
     if is_main_process():
+        _write_config(config)
         print(_parameters_line(bare(runner.model)))
         record = write_record(runner, config)
     with _stopping_on_signals(runner):
@@ -114,15 +116,24 @@ def _check_data(config: Config) -> None:
 
 def _build_runner(config: Config) -> SegRunner:
     """Build the runner, and as mmengine would later, its optimizer and schedules."""
-    config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     if config.launcher != 'none':
         config.sync_bn = config.device != 'cpu'  # gloo has none
+    untested = copy.copy(config)
+    untested.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
     with settings_of(config):
-        runner = SegRunner.from_cfg(config)
+        runner = SegRunner.from_cfg(untested)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         if runner.param_schedulers:
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     return runner
+
+
+def _write_config(config: Config) -> None:
+    """Write the config into the work folder, for tools/test.py, unless it is that very file."""
+    path = Path(config.work_dir, Path(config.filename or 'config.py').name)
+    if not config.filename or path.resolve() != Path(config.filename).resolve():
+        with atomic_path(path) as temporary:
+            config.dump(temporary)
 
 
 def _set_randomness(config: Config, seed: int | None, deterministic: bool) -> None:

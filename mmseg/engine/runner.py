@@ -65,6 +65,9 @@ class SegRunner(Runner):
                 handler.addFilter(_is_for_users)
         return logger
 
+    def dump_config(self) -> None:
+        """Write no config: `mmseg.apis.train` does; a test would replace it by another one."""
+
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model by `mmseg.models.build`."""
         return model if isinstance(model, nn.Module) else MODELS.build(model)

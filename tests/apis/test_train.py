@@ -95,8 +95,10 @@ def test_train_then_test_without_the_teacher(student_config, tmp_path, capsys):
     models = init_model(checkpoint, device='cpu'), init_model(student_config, checkpoint, 'cpu')
     assert same(*(model.student.state_dict() for model in models))
     assert [model.transforms[0].scale for model in models] == [[64, 64], (64, 64)]
-    assert run_test(student_config, checkpoint, '--work-dir', tmp_path / 'test') == 0
-    assert 'mIoU' in result_of(tmp_path / 'test')['metric']
+    config = tmp_path / 'run' / 'student.py'  # with its tests, which leave it as it is
+    written = config.read_text()
+    assert run_test(config, checkpoint, '--work-dir', tmp_path / 'run') == 0
+    assert 'mIoU' in result_of(tmp_path / 'run')['metric'] and config.read_text() == written
 
 
 def test_what_a_run_leaves_behind(student_config, tmp_path, capsys):
