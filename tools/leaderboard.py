@@ -5,9 +5,7 @@ python tools/leaderboard.py [--results DIR] [--seeds 0 1 2 3 4] [--out FILE.md]
 A seed is a ViT and a ResNet of the miniature, trained from scratch (those of seed 0 are shipped),
 and a proxy for ProxyCLIP. Variants of an option and the combination are chosen by the mean mIoU of
 all seeds on validation scenes; what is shown is that of test scenes. Figures are kept in one JSON a
-tower, and what is there is not measured again: a stopped run continues. --presence trains each
-seed's ResNet on with SigLIP's loss (configs/miniature/clip_rn_sigmoid.py), and prints what its
-probability that a class is in the scene is worth, against the softmax class weights of both towers.
+tower, and what is there is not measured again: a stopped run continues.
 """
 
 import argparse
@@ -36,16 +34,12 @@ def main() -> None:
         help="of the ResNet's labels; 'all' adds the switches of training (an hour)",
     )
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
-    parser.add_argument('--presence', action='store_true', help='print these rows, and no page')
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
     from _leaderboard.measure import TOWERS, measure_speeds, speeds_of
     from _leaderboard.options import SPEEDS
     from _leaderboard.page import introduction, page_of_scenes, published
 
-    if args.presence:
-        print(presence_part(args))
-        return
     if args.speeds:
         measure_speeds(output_dir(args.results) / 'speed.json', SPEEDS)
     scenes = page_of_scenes([found_on(args, tower) for tower in TOWERS], speeds_of(args.results))
@@ -84,25 +78,6 @@ def found_on(args: argparse.Namespace, tower: str) -> 'Findings':
     short = {PUBLISHED_TRAINING: SWITCHES[PUBLISHED_TRAINING]}
     trainings = SWITCHES if args.students == 'all' else short
     return found._replace(students=students(board, found.steps, train, trainings))
-
-
-def presence_part(args: argparse.Namespace) -> str:
-    """Make the tables of a sigmoid ResNet's presence."""
-    from _leaderboard.board import Board
-    from _leaderboard.measure import measure_scenes
-    from _leaderboard.options import PRESENCE_FAMILIES
-    from _leaderboard.page import page_of_presence
-
-    folder = output_dir(args.work_dir)
-
-    def measure(seed: Any, options: dict[str, Any], split: str) -> float:
-        return measure_scenes('rn', seed, options, split, args.scenes, folder=folder)
-
-    limits = dict(scenes=args.scenes, iterations=args.iterations)
-    board = Board(
-        'rn', args.seeds, PRESENCE_FAMILIES, measure, results=args.results, measured_with=limits
-    )
-    return page_of_presence(board)
 
 
 def photos_part(args: argparse.Namespace) -> str:

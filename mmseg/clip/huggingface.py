@@ -57,8 +57,6 @@ class DualEncoder(nn.Module):
 
     Attributes:
         visual: the ImageTower.
-        logit_scale: logarithm of the factor of the cosines, if it has one.
-        logit_bias: of a sigmoid tower, or None.
     """
 
     def __init__(self, model: Any, /) -> None:
@@ -66,8 +64,6 @@ class DualEncoder(nn.Module):
         self.visual = ImageTower(model)
         self.text_model = model.text_model
         self.text_projection = getattr(model, 'text_projection', nn.Identity())
-        self.logit_scale = getattr(model, 'logit_scale', None)
-        self.logit_bias = getattr(model, 'logit_bias', None)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """(S, 1 or 2, L) ids, and the mask if the tokenizer gives one -> (S, D)"""

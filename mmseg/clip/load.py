@@ -53,13 +53,6 @@ class LoadedCLIP:
     can_pool: bool = True
 
     @property
-    def sigmoid(self) -> tuple[float, float] | None:
-        """Scale and bias of the cosines, if it was trained with a sigmoid and a file has both."""
-        if not self.has_text or getattr(self.model, 'logit_bias', None) is None:
-            return None
-        return self.model.logit_scale.exp().item(), self.model.logit_bias.item()
-
-    @property
     def image_size(self) -> int:
         """Pixels of a side of the images that it was trained on."""
         size = self.model.visual.image_size
@@ -114,8 +107,6 @@ def load_clip(
         known = open_clip.get_pretrained_cfg(name, str(pretrained)) or {}
         preprocess |= {key: tuple(known[key]) for key in preprocess if key in known}
         quick_gelu = config.get('quick_gelu') or by_openai or known.get('quick_gelu', False)
-        if 'logit_bias' in state:
-            config = dict(config, init_logit_bias=0.0)  # a sigmoid tower of any architecture
         network = _build(dict(config, quick_gelu=quick_gelu))
         missing = _load_strictly(network, state, f'{file} does not fit {name}')
     return LoadedCLIP(

@@ -10,7 +10,7 @@ from .build import (
     build_text,
 )
 from .class_weight import ClassWeight, reweight
-from .clip_pretraining import ClipPretraining, contrastive_loss, sigmoid_loss
+from .clip_pretraining import ClipPretraining, contrastive_loss
 from .count import count_parameters
 from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
 from .maskclip import MaskClip
@@ -56,5 +56,4 @@ __all__ = [
     'key_smooth',
     'prompt_denoise',
     'reweight',
-    'sigmoid_loss',
 ]

@@ -286,13 +286,7 @@ def build_class_weight(
             file = f'class_weight.mean_similarity {mean_similarity}'
             raise UserError(f'{file} holds no single array; {cure}')
     ids = [i for label in keep for i in vocabulary.ids_of(label)]
-    sigmoid = loaded.sigmoid
-    if options.get('mode') == 'presence' and sigmoid is None:
-        raise UserError(
-            f"class_weight.mode='presence' needs a sigmoid tower (SigLIP), and {loaded.source} has "
-            "no bias of its cosines; use another class_weight.prior_encoder, or mode='add'"
-        )
-    return ClassWeight(rows, encoder, groups, sigmoid, mean_similarity=mean, keep=ids, **options)
+    return ClassWeight(rows, encoder, groups, mean_similarity=mean, keep=ids, **options)
 
 
 @builds(Scoring)

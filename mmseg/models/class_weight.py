@@ -18,10 +18,10 @@ from .frozen import FrozenOwner
 from .refine.denoise import ABSENT, LOGIT_SCALE
 
 # A small tau drives weights to 0, which has neither an inverse nor a logarithm.
-SMALLEST = {'multiply': 1e-3, 'add': 1e-12, 'presence': 1e-12}
+SMALLEST = {'multiply': 1e-3, 'add': 1e-12}
 # Below, cosines / tau overflow in half precision; above, all weights are 1.
 Tau = Annotated[float, Interval(ge=1e-4, le=1e4)]
-Mode = Literal['multiply', 'add', 'presence', 'blend', 'topk']
+Mode = Literal['multiply', 'add', 'blend', 'topk']
 
 
 class ClassWeight(FrozenOwner):
@@ -36,17 +36,15 @@ class ClassWeight(FrozenOwner):
             shares the model's own CLIP, and its pass if that covers the whole image.
         groups: (C) class of each row, ascending, if classes have several rows. 'topk' then counts
             classes, by their best row; the other modes weigh rows.
-        sigmoid: scale and bias of a sigmoid encoder's cosines, for 'presence'.
         crop: input of the encoder: 'clip' for CLIP's 224-pixel center crop of the photo, made by
             the data set; 'image' for the input that is segmented (all of it, with windows too).
         tau: temperature of raw cosines, without CLIP's factor 100 (Q7). 1 gives weights of about
-            0.93 to 1.08, 0.25 of 0.73 to 1.33. 'presence' raises the probability to 1 / tau.
+            0.93 to 1.08, 0.25 of 0.73 to 1.33.
         mean_similarity: (C) mean cosines of the classes with photos, which are subtracted first.
         sum_to_one: leave out the factor C (as in the original's MaskCLIP, Q5). Logits shrink C-fold
             and later thresholds change their meaning.
-        mode: 'multiply' or 'add', see `reweight`; 'presence' adds sigmoid(scale * cosine + bias),
-            the probability that a class is in the photo (SigLIP); 'blend' mixes in image cosines
-            (CASS, CVPR 2025: 0.75 local + 0.25 global); 'topk' drops all classes but the best `k`.
+        mode: 'multiply' or 'add', see `reweight`; 'blend' mixes in image cosines (CASS, CVPR 2025:
+            0.75 local + 0.25 global); 'topk' drops all classes but the best `k`.
         signed: see `reweight`.
         alpha: of the image cosines in 'blend'.
         k: classes that 'topk' keeps.
@@ -65,7 +63,6 @@ class ClassWeight(FrozenOwner):
         text: Tensor,
         encoder: nn.Module | None = None,
         groups: Sequence[int] | None = None,
-        sigmoid: tuple[float, float] | None = None,
         /,
         *,
         crop: Literal['clip', 'image'] = 'clip',
@@ -85,7 +82,7 @@ class ClassWeight(FrozenOwner):
         if mode == 'topk':
             require_setting('class_weight.k', k, Annotated[int, Interval(ge=1, le=classes)])
         self.frozen = {} if encoder is None else {'encoder': encoder}
-        self.crop, self.groups, self.sigmoid = crop, groups, sigmoid
+        self.crop, self.groups = crop, groups
         self.tau, self.sum_to_one, self.mode, self.signed = tau, sum_to_one, mode, signed
         self.alpha, self.k, self.keep = alpha, k, list(keep)
         if mean_similarity is None:
@@ -114,10 +111,6 @@ class ClassWeight(FrozenOwner):
     def forward(self, embedding: Tensor) -> Tensor:
         """Compute the weights: (N, D) of unit norm -> (N, C)"""
         assert self.tau is not None
-        if self.mode == 'presence':
-            assert self.sigmoid is not None
-            scale, bias = self.sigmoid
-            return (F.logsigmoid(scale * self.cosines(embedding) + bias) / self.tau).exp()
         weight = F.softmax(self.cosines(embedding) / self.tau, dim=-1)
         return weight if self.sum_to_one else weight * len(self.text)
 
@@ -136,14 +129,14 @@ def reweight(
     logits: Tensor,
     weight: Tensor | None,
     *,
-    mode: Literal['multiply', 'add', 'presence'] = 'multiply',
+    mode: Literal['multiply', 'add'] = 'multiply',
     signed: bool = False,
 ) -> Tensor:
     """Weigh logits: (N, C, h, w), (N, C) -> (N, C, h, w). Ones, or None, change no bit.
 
     Args:
-        mode: 'multiply' scales the logits (as published); 'add' and 'presence' add
-            log(weight) / 100 to cosines, which multiplies softmax(100 * logits) by the weight.
+        mode: 'multiply' scales the logits (as published); 'add' adds log(weight) / 100 to cosines,
+            which multiplies softmax(100 * logits) by the weight.
         signed: multiply negative logits too (as published, Q4): the class with the lowest weight
             wins among them. By default they are divided by the weight: more weight always lifts.
     """
@@ -153,7 +146,7 @@ def reweight(
     if mode == 'multiply' and signed:
         return logits * weight
     weight = weight.clamp_min(SMALLEST[mode])
-    if mode != 'multiply':
+    if mode == 'add':
         return logits + weight.log() / LOGIT_SCALE
     return torch.where(logits < 0, logits / weight, logits * weight)
 

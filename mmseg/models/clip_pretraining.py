@@ -1,14 +1,13 @@
 """Train CLIP: images and captions in, two towers of one space out (ICML 2021)."""
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg.clip import LoadedCLIP, load_clip
 from mmseg.evaluation.functional import name_the_same
@@ -23,21 +22,11 @@ class ClipPretraining(BaseModel):
     """Train the towers of a CLIP on images and captions.
 
     Captions that name the same are positives of each other's images.
-
-    Args:
-        loss: 'softmax' over the batch (CLIP), or 'sigmoid' of each pair (SigLIP, ICCV 2023), which
-            gives a softmax tower a new scale, 10, and a bias, -10.
     """
 
-    def __init__(
-        self, clip: LoadedCLIP, /, *, loss: Literal['softmax', 'sigmoid'] = 'softmax'
-    ) -> None:
+    def __init__(self, clip: LoadedCLIP, /) -> None:
         super().__init__(data_preprocessor=SegDataPreprocessor())
         self.clip: Any = clip.model
-        self.loss = loss
-        if loss == 'sigmoid' and self.clip.logit_bias is None:
-            self.clip.logit_scale.data.fill_(math.log(10))
-            self.clip.logit_bias = nn.Parameter(torch.tensor(-10.0))
         self.context = clip.text_cfg.get('context_length', 77)
         for name in ('mean', 'std'):
             values = torch.tensor(getattr(clip, name)).view(3, 1, 1) * 255
@@ -58,10 +47,8 @@ class ClipPretraining(BaseModel):
         image, text = self.embed(torch.stack(list(inputs)), captions)
         if mode == 'loss':
             positive = name_the_same([sample.named for sample in data_samples], image.device)
-            logits = self.clip.logit_scale.exp().clamp(max=100) * image @ text.T
-            if self.loss == 'sigmoid':
-                return sigmoid_loss(logits + self.clip.logit_bias, positive)
-            return contrastive_loss(logits, positive)
+            scale = self.clip.logit_scale.exp().clamp(max=100)
+            return contrastive_loss(scale * image @ text.T, positive)
         for sample, *pair in zip(data_samples, image, text):
             sample.image_embedding, sample.text_embedding = pair
         return data_samples
@@ -76,10 +63,10 @@ class ClipPretraining(BaseModel):
 
 @builds(ClipPretraining)
 def build_clip_pretraining(
-    model: str | Settings, vocabulary: Any = None, *, pretrained: str = 'random', **options: Any
+    model: str | Settings, vocabulary: Any = None, *, pretrained: str = 'random'
 ) -> ClipPretraining:
-    """Build a ClipPretraining of what `load_clip` reads; `options` are its own."""
-    return ClipPretraining(load_clip(model, pretrained), **options)
+    """Build a ClipPretraining of what `load_clip` reads."""
+    return ClipPretraining(load_clip(model, pretrained))
 
 
 def contrastive_loss(logits: Tensor, positive: Tensor) -> dict[str, Tensor]:
@@ -89,19 +76,5 @@ def contrastive_loss(logits: Tensor, positive: Tensor) -> dict[str, Tensor]:
     """
     share = positive / positive.sum(dim=1, keepdim=True)
     loss = (F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)) / 2
-    return dict(loss_clip=loss, retrieval=_retrieval(logits, positive))
-
-
-def sigmoid_loss(logits: Tensor, positive: Tensor) -> dict[str, Tensor]:
-    """Sum the log losses of all pairs, over N (SigLIP, equation 1).
-
-    (N, N) image x text, (N, N) bool -> {'loss_clip': (), 'retrieval': () in 0..100}
-    """
-    loss = -F.logsigmoid(torch.where(positive, logits, -logits)).sum() / len(logits)
-    return dict(loss_clip=loss, retrieval=_retrieval(logits, positive))
-
-
-def _retrieval(logits: Tensor, positive: Tensor) -> Tensor:
-    """Compute the percentage of images whose best caption is a positive."""
     correct = positive.gather(1, logits.argmax(dim=1, keepdim=True))
-    return 100 * correct.float().mean()
+    return dict(loss_clip=loss, retrieval=100 * correct.float().mean())

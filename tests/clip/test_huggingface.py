@@ -132,16 +132,6 @@ def test_sentences_are_the_librarys_embeddings(encoder):
         embed_prompts(clip, [['cat'], ['photo of many small cats']], ['a {}.'])
 
 
-def test_sigmoid_towers_have_their_scale_and_bias(encoder):
-    clip, model, _ = encoder
-    expected = None
-    if hasattr(model, 'logit_bias'):
-        expected = pytest.approx((model.logit_scale.exp().item(), model.logit_bias.item()))
-    assert clip.sigmoid == expected and (expected is None) == (
-        'siglip' not in model.config.model_type
-    )
-
-
 @pytest.mark.parametrize('size', [(24, 48), (21, 43)], ids=['whole patches', 'padded'])
 @torch.no_grad()
 def test_patch_tokens_are_the_librarys_at_another_size(encoder, size):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, load_tool
 from PIL import Image
-from safetensors.torch import save_file
 from test_tools import result_of, run_test
 
 from mmseg.apis.test import require_data
@@ -23,8 +22,7 @@ from mmseg.errors import UserError
 from mmseg.evaluation import RetrievalMetric
 from mmseg.evaluation.functional import name_the_same
 from mmseg.labelling.command import main as label
-from mmseg.models import build_maskclip, build_masked_autoencoder, contrastive_loss, sigmoid_loss
-from mmseg.registry import MODELS
+from mmseg.models import build_maskclip, build_masked_autoencoder, contrastive_loss
 from mmseg.vocabularies import load_vocabulary
 
 CONFIGS = ROOT / 'configs' / 'miniature'
@@ -87,37 +85,6 @@ def test_contrastive_loss_against_open_clip():
     assert same[0].tolist() == same[1].tolist() == [True, True, False, False, False]
     perfect = torch.where(same, 50.0, 0.0)
     assert contrastive_loss(perfect, same)['loss_clip'] == pytest.approx(2 * np.log(2) / 5)
-
-
-def test_sigmoid_loss_against_open_clip():
-    torch.manual_seed(0)
-    image, text = (F.normalize(torch.randn(5, 4), dim=1) for _ in range(2))
-    logits = 10 * image @ text.T - 10
-    found = sigmoid_loss(logits, name_the_same(list('abcde'), 'cpu'))
-    expected = open_clip.loss.SigLipLoss()(image, text, torch.tensor(10.0), torch.tensor(-10.0))
-    torch.testing.assert_close(found['loss_clip'], expected)
-    same = name_the_same(list('aabcd'), 'cpu')  # two positives for each of the first two
-    perfect = torch.where(same, 50.0, -50.0)
-    assert sigmoid_loss(perfect, same)['loss_clip'] < 1e-9
-
-
-def test_a_softmax_tower_becomes_a_sigmoid_tower(tmp_path):
-    leaf = load_config(CONFIGS / 'clip_rn_sigmoid.py')
-    model = MODELS.build(leaf.model)
-    shipped = load_clip('miniature-rn', 'miniature')
-    assert shipped.sigmoid is None and model.clip.logit_bias == -10
-    assert model.clip.logit_scale.exp().item() == pytest.approx(10)
-    data = require_data(leaf.train_dataloader)
-    samples = [data[i] for i in range(3)]
-    inputs = [s['inputs'] for s in samples]
-    model([*inputs], [s['data_samples'] for s in samples], mode='loss')['loss_clip'].backward()
-    assert model.clip.logit_bias.grad.abs() > 0 and model.clip.visual.conv1.weight.grad.any()
-    model.clip.logit_bias.data.fill_(-3.0)
-    save_file(prune_vocabulary(model.clip.state_dict(), ['a dog.']), tmp_path / 'w.safetensors')
-    written = load_clip('miniature-rn', tmp_path / 'w.safetensors')
-    assert written.sigmoid == pytest.approx((10, -3), rel=1e-3)
-    again = MODELS.build({**leaf.model, 'pretrained': str(tmp_path / 'w.safetensors')})
-    assert again.clip.logit_bias == -3  # a sigmoid tower keeps its own
 
 
 def test_the_autoencoder_draws_from_what_it_sees_and_is_judged_on_the_rest():

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from conftest import TINY
 
 from mmseg.apis.record import frozen_digests
-from mmseg.clip import load_clip
 from mmseg.errors import UserError
 from mmseg.models import (
     ClassWeight,
@@ -16,7 +15,6 @@ from mmseg.models import (
     MaskClipHead,
     Scoring,
     TextClassifier,
-    build_class_weight,
     key_smooth,
     prompt_denoise,
     reweight,
@@ -200,31 +198,6 @@ def test_adding_multiplies_the_probabilities():
     torch.testing.assert_close(found, expected / expected.sum(dim=1, keepdim=True))
 
 
-def test_presence_multiplies_the_probabilities_by_the_sigmoid():
-    """Cosines 0.9, 0.5 and 0.1 with scale 10 and bias -5: logits 4, 0 and -4."""
-    text = torch.tensor([[0.9], [0.5], [0.1]])
-    weigh = ClassWeight(text, None, None, (10.0, -5.0), mode='presence', tau=1.0)
-    expected = torch.tensor([[0.98201, 0.5, 0.01799]])
-    torch.testing.assert_close(weigh(torch.ones(1, 1)), expected, atol=1e-5, rtol=0)
-    scores = 0.05 * random(1, 3, 2, 2)
-    found = F.softmax(100 * weigh.reweight(scores, torch.ones(1, 1)), dim=1)
-    product = F.softmax(100 * scores, dim=1) * expected[:, :, None, None]
-    torch.testing.assert_close(found, product / product.sum(dim=1, keepdim=True), atol=1e-5, rtol=0)
-    sharp = ClassWeight(text, None, None, (10.0, -5.0), mode='presence', tau=0.5)
-    torch.testing.assert_close(sharp(torch.ones(1, 1)), expected**2, atol=1e-5, rtol=0)
-
-
-def test_presence_is_of_a_sigmoid_tower():
-    weight = dict(text=dict(templates='plain'), mode='presence', tau=1.0)
-    clip = load_clip(dict(TINY['vit'], init_logit_bias=-10.0), 'random')
-    built = build_class_weight(clip, load_vocabulary(['cat', 'dog']), **weight)
-    assert built.sigmoid == pytest.approx((1 / 0.07, -10))
-    with pytest.raises(UserError, match='needs a sigmoid tower .SigLIP., and random has no bias'):
-        build_class_weight(
-            load_clip(TINY['vit'], 'random'), load_vocabulary(['cat', 'dog']), **weight
-        )
-
-
 # Labels at the photo's size
 
 
@@ -327,8 +300,6 @@ def build_vit(tmp_path):
     """Options of a backbone's config -> (LoadedCLIP, extractor) of the same tiny weights."""
     import json
 
-    from conftest import TINY
-
     from mmseg.models import build_extractor
 
     (tmp_path / 'clip.json').write_text(json.dumps(dict(TINY['vit'], quick_gelu=True)))
@@ -380,7 +351,6 @@ def test_quirk_numerics_of_the_tower(build_vit):  # Q3
 def test_parts_are_checked_when_they_are_built(tiny_clip, config, message):
     from mmseg.models import MaskClipHead
     from mmseg.models.build import build
-    from mmseg.vocabularies import load_vocabulary
 
     given = tiny_clip('vit'), load_vocabulary(['a'])
     with pytest.raises(UserError, match=message):

@@ -21,7 +21,6 @@ from _leaderboard.measure import (
     measure_scenes,
     student_of,
     train_student,
-    trained_clip,
     trained_proxy,
     with_proxy,
 )
@@ -29,7 +28,6 @@ from _leaderboard.options import (
     DISTILLED,
     FAMILIES,
     MEASURED,
-    PRESENCE_FAMILIES,
     PROXY,
     RESNET_FAMILIES,
     SWITCHES,
@@ -39,7 +37,7 @@ from _leaderboard.options import (
     prior,
     proxyclip,
 )
-from _leaderboard.page import Findings, gain, page_of_presence, page_of_scenes, settings, spread
+from _leaderboard.page import Findings, gain, page_of_scenes, settings, spread
 
 TOY = {
     'readout': {'sharp': [{'a': 1}, {'a': 2}], 'flat': [{'a': 3}]},
@@ -158,33 +156,6 @@ def test_a_proxy_is_trained_once_a_seed_and_stands_for_its_place(tmp_path):
     assert 0 <= measure_scenes('vit', 0, options, 'test', 2, folder=tmp_path) <= 100
     assert Path(file).stat().st_mtime_ns == written
     assert settings(options) == '`preset=proxyclip, gain=10.0; parts=2`'
-
-
-def test_files_of_a_seeds_prior(tmp_path, monkeypatch):
-    monkeypatch.setattr('_leaderboard.measure.CAPTIONS', 50)
-    few = {'train_cfg.max_iters': 2, 'train_dataloader.batch_size': 2, 'param_scheduler': []}
-    few |= {'val_dataloader.dataset.scenes': 4, 'train_dataloader.dataset.scenes': 60}
-    few |= {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
-    few |= {'val_dataloader.num_workers': 0}
-    file = trained_clip('clip_rn_sigmoid', 0, tmp_path, few)
-    options = PRESENCE_FAMILIES['prior']['presence, by the sigmoid tower'][-1]
-    weight = config_of('rn', 0, options, tmp_path).model.class_weight
-    assert weight.prior_encoder.pretrained == file and weight.mode == 'presence'
-    assert 0 <= measure_scenes('rn', 0, options, 'test', 2, folder=tmp_path) <= 100
-    assert settings(options) == '`tau=1.0, mode=presence`'
-
-
-def test_the_table_of_presence(tmp_path):
-    families = {'prior': {'class weight': [{'a': 1}, {'a': 2}], 'presence': [{'a': 3}]}}
-
-    def measure(seed, options, split):
-        return 10.0 + options.get('a', 0) * seed
-
-    board = Board('toy', [1, 2], families, measure, results=tmp_path, measured_with=dict(scenes=7))
-    text = page_of_presence(board)
-    assert '| presence | `a=3` | 14.5 ± 2.1 (+4.5, 2 of 2) |' in text
-    assert '| option | over the class weight |' in text
-    assert '| presence | +1.5, 2 of 2 |' in text
 
 
 def test_one_student_after_another_is_trained(tmp_path):

@@ -31,7 +31,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import atomic_path, output_dir, read_json
 
-from .options import MEASURED, PROXY, SIGMOID, VIEWS
+from .options import MEASURED, PROXY, VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / 'miniature'
@@ -65,7 +65,7 @@ def measure_scenes(
 
 def config_of(tower: str, seed: int, options: Options, folder: Path) -> Config:
     """Load the config of a seed's MaskCLIP, with the seed's files."""
-    options = with_prior(tower, seed, with_proxy(seed, options, folder), folder)
+    options = with_means(tower, seed, with_proxy(seed, options, folder), folder)
     weights = {'model.backbone.pretrained': weights_of(tower, seed, folder)}
     return load_config(base_of(tower), {**options, **weights})
 
@@ -114,7 +114,7 @@ def train_student(
         settings = {k: v for k, v in settings.items() if '.teacher' not in k}
         settings['pseudo_labels'] = folder_of_labels
     else:
-        settings = with_prior(tower, seed, with_proxy(seed, settings, folder), folder)
+        settings = with_means(tower, seed, with_proxy(seed, settings, folder), folder)
         settings['model.teacher.backbone.pretrained'] = weights_of(tower, seed, folder)
     with tempfile.TemporaryDirectory(dir=folder) as work_dir:
         config = load_config(leaf, settings)
@@ -169,14 +169,11 @@ def labels_written(tower: str, seed: int, settings: Options, folder: Path) -> Pa
 
 def weights_of(tower: str, seed: int, folder: Path) -> str:
     """Return the weights of a seed's CLIP, trained if missing; those of seed 0 are shipped."""
-    return trained_clip(f'clip_{tower}', seed, folder) if seed else 'miniature'
-
-
-def trained_clip(leaf: str, seed: int, folder: Path, options: Options | None = None) -> str:
-    """Return the weights of a seed's CLIP of a leaf of CONFIGS, trained if missing."""
-    path = folder / f'{leaf}_{seed}.safetensors'
+    if not seed:
+        return 'miniature'
+    path = folder / f'clip_{tower}_{seed}.safetensors'
     if not path.exists():
-        config = load_config(CONFIGS / f'{leaf}.py', options)
+        config = load_config(CONFIGS / f'clip_{tower}.py')
         data = require_data(config.train_dataloader)
         captions = [data[i]['data_samples'].caption for i in range(CAPTIONS)]
         with torch.enable_grad():
@@ -195,19 +192,12 @@ def with_proxy(seed: int, options: Options, folder: Path) -> Options:
     return changed
 
 
-def with_prior(tower: str, seed: int, options: Options, folder: Path) -> Options:
-    """Return options with the files of the seed's class weight, where it has some."""
+def with_means(tower: str, seed: int, options: Options, folder: Path) -> Options:
+    """Return options with the seed's mean cosines, where its class weight subtracts them."""
     changed = dict(options)
     for key, value in options.items():
-        if key.rpartition('.')[2] == 'class_weight':
-            changed[key] = weight = dict(value)
-            encoder = weight.get('prior_encoder') or {}
-            if weight.get('mean_similarity') == MEASURED:
-                weight['mean_similarity'] = mean_similarity(tower, seed, folder)
-            if encoder.get('pretrained') == SIGMOID:
-                start = {'model.pretrained': weights_of('rn', seed, folder)}
-                file = trained_clip('clip_rn_sigmoid', seed, folder, start)
-                weight['prior_encoder'] = {**encoder, 'pretrained': file}
+        if key.endswith('class_weight') and value.get('mean_similarity') == MEASURED:
+            changed[key] = {**value, 'mean_similarity': mean_similarity(tower, seed, folder)}
     return changed
 
 

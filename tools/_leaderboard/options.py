@@ -4,7 +4,6 @@ from typing import Any
 
 MEASURED = 'measured'  # stands for the file of a seed
 PROXY = 'proxy'  # stands for the weights of a seed's proxy
-SIGMOID = 'sigmoid'  # stands for the weights of a seed's sigmoid ResNet
 VIEWS = 'views'  # stands for the folder of labels that a seed's teacher wrote
 PHOTOS = '../shared/mini'  # real photos and a small tower, if they are there
 COMBINATION = 'the best combination'
@@ -106,24 +105,6 @@ RESNET_FAMILIES = {
     'input': {'another input size': [shown_at(size) for size in (64, 128, 160)]},
     'refinement': REFINEMENTS,
     'post': FAMILIES['post'],
-}
-
-# What a sigmoid ResNet's presence is worth: tools/leaderboard.py --presence.
-BY_SIGMOID: Options = dict(
-    prior_encoder=dict(type='CLIPDenseExtractor', model='miniature-rn', pretrained=SIGMOID)
-)
-PRESENCE_FAMILIES = {
-    'prior': {
-        'class weight': [prior(tau=tau) for tau in TAUS],
-        'log weight added': [prior(tau=tau, mode='add') for tau in (0.02, 0.05, 0.1, 0.25)],
-        'class weight by the sigmoid tower': [prior(tau=tau, **BY_SIGMOID) for tau in TAUS],
-        'log weight added, by the sigmoid tower': [
-            prior(tau=tau, mode='add', **BY_SIGMOID) for tau in (0.02, 0.05, 0.1, 0.25)
-        ],
-        'presence, by the sigmoid tower': [
-            prior(tau=tau, mode='presence', **BY_SIGMOID) for tau in (0.1, 0.25, 0.5, 1.0)
-        ],
-    }
 }
 
 # The same on real photos, for a tower that has no attention blocks to read out.

@@ -132,15 +132,6 @@ def page_of_photos(board: Board) -> str:
     return '\n'.join([head, _options([found], {}), _steps(board, found.steps, {}, 'combination')])
 
 
-def page_of_presence(board: Board) -> str:
-    """Write the priors of PRESENCE_FAMILIES, and their gain over the first, the class weight."""
-    found = Findings(board, board.alone(), [])
-    figures = {name: board.figures(chosen, 'test') for name, chosen in found.options.items()}
-    _, base, *others = figures
-    rows = [f'| {name} | {gain(figures[name], figures[base])} |' for name in others]
-    return f'{_options([found], {})}\n{_table(f"| option | over the {base} |", rows)}'
-
-
 def published() -> str:
     """Write the part on published figures."""
     here = mean_figures(REPRODUCED)
