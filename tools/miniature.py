@@ -1,4 +1,4 @@
-"""The whole method on a rendered world, offline and on a CPU, in four minutes.
+"""The whole method on a rendered world, offline and on a CPU, in three minutes.
 
 python tools/miniature.py [--work-dir DIR]
 

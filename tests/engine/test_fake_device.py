@@ -32,6 +32,7 @@ from mmseg.models import (
     MaskClipHead,
     MaskClipPlus,
     MaskedAutoencoder,
+    ParseNetHead,
     RobustLoss,
     Scoring,
     SegformerHead,
@@ -213,6 +214,7 @@ STUDENTS = {
         build_timm_backbone('resnet10t', pretrained=False),
         DepthwiseSeparableASPPHead,
     ),
+    'ParseNet': lambda: (build_timm_backbone('resnet10t', pretrained=False), ParseNetHead),
 }
 UNLABELLED = dict(gt_sem_seg=(None, torch.int64))
 CACHED = dict(UNLABELLED, pseudo_sem_seg=(None, torch.uint8), pseudo_confidence=(None, torch.uint8))
@@ -254,6 +256,7 @@ STEPS = {
     'SegFormer': dict(kind='SegFormer'),
     'DeepLabv2': dict(kind='DeepLabv2', loss_over='all'),
     'DeepLabv3+': dict(kind='DeepLabv3+'),
+    'ParseNet': dict(kind='ParseNet'),
     'sure of some classes': SURE,
     'learned classes and distillation': dict(learned=[0], distill_weight=0.5),
     'teacher with windows and class weight': dict(
