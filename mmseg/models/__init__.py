@@ -12,13 +12,7 @@ from .build import (
 from .class_weight import ClassWeight, reweight
 from .clip_pretraining import ClipPretraining, contrastive_loss
 from .count import count_parameters
-from .decode_heads import (
-    ASPPHeadV2,
-    DepthwiseSeparableASPPHead,
-    MaskClipHead,
-    ParseNetHead,
-    SegformerHead,
-)
+from .decode_heads import ASPPHeadV2, DepthwiseSeparableASPPHead, MaskClipHead, SegformerHead
 from .maskclip import MaskClip
 from .maskclip_plus import MaskClipPlus
 from .masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
@@ -40,7 +34,6 @@ __all__ = [
     'MaskClipPlus',
     'MaskedAutoencoder',
     'PAMR',
-    'ParseNetHead',
     'RobustLoss',
     'Scoring',
     'SegformerHead',

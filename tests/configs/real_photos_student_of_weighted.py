@@ -4,7 +4,9 @@ _base_ = './real_photos_student.py'
 pseudo_labels = 'work_dirs/real_photos_labels'
 model = dict(
     backbone=dict(out_indices=(4,), frozen=True),
-    decode_head=dict(type='ParseNetHead', dropout=0.3, _delete_=True),
+    decode_head=dict(
+        type='DepthwiseSeparableASPPHead', dilations=(1, 3, 6), dropout=0.3, _delete_=True
+    ),
     robust_loss=dict(balance=1.0, balance_most=50.0),
 )
 train_dataloader = dict(
@@ -20,4 +22,4 @@ train_dataloader = dict(
         ]
     )
 )
-optim_wrapper = dict(optimizer=dict(lr=4e-4))
+optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -32,7 +32,6 @@ from mmseg.models import (
     MaskClipHead,
     MaskClipPlus,
     MaskedAutoencoder,
-    ParseNetHead,
     RobustLoss,
     Scoring,
     SegformerHead,
@@ -214,7 +213,6 @@ STUDENTS = {
         build_timm_backbone('resnet10t', pretrained=False),
         DepthwiseSeparableASPPHead,
     ),
-    'ParseNet': lambda: (build_timm_backbone('resnet10t', pretrained=False), ParseNetHead),
 }
 UNLABELLED = dict(gt_sem_seg=(None, torch.int64))
 CACHED = dict(UNLABELLED, pseudo_sem_seg=(None, torch.uint8), pseudo_confidence=(None, torch.uint8))
@@ -256,7 +254,6 @@ STEPS = {
     'SegFormer': dict(kind='SegFormer'),
     'DeepLabv2': dict(kind='DeepLabv2', loss_over='all'),
     'DeepLabv3+': dict(kind='DeepLabv3+'),
-    'ParseNet': dict(kind='ParseNet'),
     'sure of some classes': SURE,
     'learned classes and distillation': dict(learned=[0], distill_weight=0.5),
     'teacher with windows and class weight': dict(

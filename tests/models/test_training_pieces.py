@@ -26,7 +26,6 @@ from mmseg.errors import UserError
 from mmseg.evaluation.functional import zero_shot_scores
 from mmseg.models import (
     DepthwiseSeparableASPPHead,
-    ParseNetHead,
     TextClassifier,
     build_mit,
     build_timm_backbone,
@@ -384,19 +383,6 @@ def test_deeplabv3plus_head_by_hand():
         folded = head.aspp_modules[2].depthwise_conv.conv(deep).flatten()
         torch.testing.assert_close(folded, deep.flatten() * centre)
         assert head([torch.randn(1, 8, 12, 16), torch.randn(1, 16, 6, 8)]).shape == (1, 4, 12, 16)
-
-
-def test_parsenet_head_by_hand():
-    """One channel and its mean over two places; untrained batch norms leave both as they are."""
-    head = ParseNetHead((9, 1), 2, torch.nn.Identity()).eval()
-    weight = torch.tensor([[1.0, 0.0], [2.0, -1.0]]).view(2, 2, 1, 1)
-    head.fusion_conv.weight.data.copy_(weight)
-    head.fusion_conv.bias.data.zero_()
-    deep = torch.tensor([1.0, 5.0]).view(1, 1, 1, 2)  # of mean 3
-    with torch.no_grad():
-        found = head([torch.randn(1, 9, 4, 4), deep])
-    expected = torch.tensor([[1.0, 5.0], [0.0, 7.0]]).view(1, 2, 1, 2)  # 2 - 3 < 0, 10 - 3
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 # A learned background, zero-shot

@@ -1,7 +1,6 @@
 from .aspp_heads import ASPPHeadV2, DepthwiseSeparableASPPHead
 from .decode_head import DecodeHead
 from .maskclip_head import MaskClipHead
-from .parsenet_head import ParseNetHead
 from .segformer_head import SegformerHead
 
 __all__ = [
@@ -9,6 +8,5 @@ __all__ = [
     'DecodeHead',
     'DepthwiseSeparableASPPHead',
     'MaskClipHead',
-    'ParseNetHead',
     'SegformerHead',
 ]
