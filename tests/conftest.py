@@ -83,6 +83,11 @@ def pytest_addoption(parser):
     parser.addoption('--fuzz', type=int, default=40, help='of tests/clip/test_weight_fuzz.py')
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the documents and the code checkers, which take long: both workers end together."""
+    items.sort(key=lambda item: item.path.parent.name != 'tests')
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _frozen():
     """Keep what is imported out of garbage collections: mmengine starts one for each data set."""
