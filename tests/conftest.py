@@ -84,7 +84,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the documents and the code checkers, which take long: both workers end together."""
+    """Begin with the long tests of documents and style, so that both workers end together."""
     items.sort(key=lambda item: item.path.parent.name != 'tests')
 
 

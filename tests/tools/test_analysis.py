@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, load_tool, run_script
 from matplotlib.figure import Figure
 from PIL import Image
@@ -59,6 +60,20 @@ def test_odd_results_are_one_line(text, tmp_path):
 
     with pytest.raises(UserError, match='name_0.json'):
         Board('name', [0], {}, None, results=tmp_path, measured_with=dict(scenes=1))
+
+
+def test_a_scene_through_cells_by_hand(capsys):
+    """One cell is mostly of class 0; two have shares that cross halfway between their centres."""
+    tool = load_tool('analysis/cells')
+    mask = torch.zeros(4, 4, dtype=torch.long)
+    mask[:, 3] = 1
+    assert torch.equal(tool.coarse(mask, 1), torch.zeros_like(mask))
+    assert torch.equal(tool.coarse(mask, 4), mask)
+    mask[:, 2] = 1
+    assert torch.equal(tool.coarse(mask, 2), mask)
+    assert run_script('analysis/cells', '--grids', '3', '64', '--scenes', '5') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('3 x 3: ') and lines[1] == '64 x 64: 100.0 mIoU'
 
 
 def test_a_picture_of_no_known_format(tmp_path, capsys):
