@@ -67,10 +67,10 @@ def test_a_scene_through_cells_by_hand(capsys):
     tool = load_tool('analysis/cells')
     mask = torch.zeros(4, 4, dtype=torch.long)
     mask[:, 3] = 1
-    assert torch.equal(tool.coarse(mask, 1), torch.zeros_like(mask))
-    assert torch.equal(tool.coarse(mask, 4), mask)
+    assert torch.equal(tool.coarse(mask, 1, 2), torch.zeros_like(mask))
+    assert torch.equal(tool.coarse(mask, 4, 2), mask)
     mask[:, 2] = 1
-    assert torch.equal(tool.coarse(mask, 2), mask)
+    assert torch.equal(tool.coarse(mask, 2, 2), mask)
     assert run_script('analysis/cells', '--grids', '3', '64', '--scenes', '5') == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('3 x 3: ') and lines[1] == '64 x 64: 100.0 mIoU'

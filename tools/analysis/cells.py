@@ -6,13 +6,12 @@ Each of the grid x grid cells of a test scene of the miniature gets the shares o
 They are resized to the scene, as MaskCLIP's scores are, and the largest wins.
 """
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mmseg.apis.command import documented_parser, run_command
-from mmseg.datasets.miniature import LABELS, MiniatureDataset
-from mmseg.evaluation import confusion_matrix, scores_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def main() -> None:
@@ -20,20 +19,26 @@ def main() -> None:
     parser.add_argument('--grids', type=int, nargs='+', default=[2, 3, 4, 5, 6, 8])
     parser.add_argument('--scenes', type=int, default=300)
     args = parser.parse_args()
+    import torch
+
+    from mmseg.datasets.miniature import LABELS, MiniatureDataset
+    from mmseg.evaluation import confusion_matrix, scores_of
+
     data = MiniatureDataset(scenes=args.scenes, world=1)
     names = [data.get_data_info(i)['img_path'] for i in range(args.scenes)]
     masks = [torch.from_numpy(data.draw(name).mask).long() for name in names]
     for grid in args.grids:
-        total = sum(
-            (confusion_matrix(coarse(mask, grid), mask, len(LABELS)) for mask in masks),
-            torch.zeros(()),
-        )
+        found = (coarse(mask, grid, len(LABELS)) for mask in masks)
+        pairs = (confusion_matrix(f, m, len(LABELS)) for f, m in zip(found, masks))
+        total = sum(pairs, torch.zeros(()))
         print(f'{grid} x {grid}: {100 * scores_of(total).iou.nanmean():.1f} mIoU')
 
 
-def coarse(mask: Tensor, grid: int) -> Tensor:
+def coarse(mask: 'Tensor', grid: int, classes: int) -> 'Tensor':
     """Label through a grid: (H, W) -> (H, W)"""
-    one_hot = F.one_hot(mask, len(LABELS)).permute(2, 0, 1)[None].float()
+    import torch.nn.functional as F
+
+    one_hot = F.one_hot(mask, classes).permute(2, 0, 1)[None].float()
     shares = F.interpolate(one_hot, size=(grid, grid), mode='area')
     return F.interpolate(shares, size=mask.shape, mode='bilinear').argmax(dim=1)[0]
 
