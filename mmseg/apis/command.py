@@ -35,8 +35,9 @@ def run_command(main: Callable[[], Any]) -> None:
     Any other exception is a bug: its traceback, a line that asks for a report, and exit code 1.
     """
     # For PyTorch, not yet imported. Threads that spin long at barriers waste cores that others use
-    # too; threads that sleep at once cost small operations half of their speed.
-    os.environ.setdefault('GOMP_SPINCOUNT', '4000')
+    # too; with threads that sleep at once, small operations take half as long again.
+    if 'OMP_WAIT_POLICY' not in os.environ:
+        os.environ.setdefault('GOMP_SPINCOUNT', '4000')
     signal.signal(signal.SIGTERM, _exit_on_signal)  # an exception, so that files are cleaned up
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(sys.stdout, 'reconfigure'):  # file names need not be UTF-8

@@ -74,6 +74,8 @@ def test_a_scene_through_cells_by_hand(capsys):
     assert run_script('analysis/cells', '--grids', '3', '64', '--scenes', '5') == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('3 x 3: ') and lines[1] == '64 x 64: 100.0 mIoU'
+    assert run_script('analysis/cells', '--grids', '0') == 1
+    assert '--grids and --scenes are 1 or more' in capsys.readouterr().err
 
 
 def test_a_picture_of_no_known_format(tmp_path, capsys):

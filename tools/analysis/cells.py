@@ -9,6 +9,7 @@ They are resized to the scene, as MaskCLIP's scores are, and the largest wins.
 from typing import TYPE_CHECKING
 
 from mmseg.apis.command import documented_parser, run_command
+from mmseg.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,8 @@ def main() -> None:
     parser.add_argument('--grids', type=int, nargs='+', default=[2, 3, 4, 5, 6, 8])
     parser.add_argument('--scenes', type=int, default=300)
     args = parser.parse_args()
+    if min(args.scenes, *args.grids) < 1:
+        raise UserError('--grids and --scenes are 1 or more')
     import torch
 
     from mmseg.datasets.miniature import LABELS, MiniatureDataset
