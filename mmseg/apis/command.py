@@ -35,7 +35,7 @@ def run_command(main: Callable[[], Any]) -> None:
     Any other exception is a bug: its traceback, a line that asks for a report, and exit code 1.
     """
     # For PyTorch, not yet imported. Threads that spin long at barriers waste cores that others use
-    # too; with threads that sleep at once, small operations take half as long again.
+    # too; with threads that sleep at once, small steps take a third longer.
     if 'OMP_WAIT_POLICY' not in os.environ:
         os.environ.setdefault('GOMP_SPINCOUNT', '4000')
     signal.signal(signal.SIGTERM, _exit_on_signal)  # an exception, so that files are cleaned up
