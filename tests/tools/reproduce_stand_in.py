@@ -4,8 +4,8 @@ python tests/tools/reproduce_stand_in.py FOLDER [--kill] [--like reproduction.js
 
 Other arguments go to tools/reproduce.py. --kill stops each of its commands once, after one to four
 lines of output, and starts the tool again. --like compares the figures with those of another run.
-Needs the golden weights in ../shared. Nothing comes from the internet: the release of Pascal Context
-is served from this machine, and the weights are files in FOLDER/pretrain.
+Needs the golden weights in ../shared. Nothing comes from the internet: the release of Pascal
+Context is served from this machine, and the weights are files in FOLDER/pretrain.
 """
 
 import argparse
@@ -27,7 +27,9 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tests' / 'preparation')]
+sys.path.insert(0, str(ROOT / 'tests'))
+sys.path.insert(0, str(ROOT / 'tests' / 'clip'))
+sys.path.insert(0, str(ROOT / 'tests' / 'preparation'))
 
 from conftest import SHARED, load_module
 from test_download import Server
