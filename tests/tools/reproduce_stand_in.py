@@ -26,12 +26,11 @@ from pycocotools import mask as coco
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tests'))
-sys.path.insert(0, str(ROOT / 'tests' / 'clip'))
-sys.path.insert(0, str(ROOT / 'tests' / 'preparation'))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / 'clip'))
+sys.path.insert(0, str(Path(__file__).parents[1] / 'preparation'))
 
-from conftest import SHARED, load_module
+from conftest import ROOT, SHARED, load_module
 from test_download import Server
 from test_preparation import CONTEXT_IDS
 
