@@ -4,10 +4,10 @@ python tools/reproduce.py --plan [--rows maskclip class_weight plus peers teache
 python tools/reproduce.py [--rows ...] [--work-dir DIR] [--seeds 0 1 2] [--yes]
 python tools/reproduce.py --submit FILE/reproduction.json
 
---plan says what will be fetched, and how long each row takes on this machine, by ten steps of it.
-A stopped run continues; a row that fails does not stop the others. The work folder gets
-reproduction.json, reproduction.md and curves.png. --submit checks such a file, of any reader, and
-puts its figures into docs/.
+--plan says what will be fetched, and how long each row takes on this machine, by ten steps of it
+(two on a CPU). A stopped run continues; a row that fails does not stop the others. The work folder
+gets reproduction.json, reproduction.md and curves.png. --submit checks such a file, of any reader,
+and puts its figures into docs/.
 """
 
 import argparse

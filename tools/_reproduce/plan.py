@@ -15,7 +15,7 @@ from .rows import DINO, VALIDATIONS, Row
 from .run import PHOTOS, PRETRAIN, TOOLS, WEIGHTS, Reproduction, shown
 
 DATA = 'data/VOCdevkit/VOC2010'
-STEPS = 10  # of a row, whose time is measured
+STEPS, STEPS_ON_CPU = 10, 2  # of a row, whose time is measured; a CPU's take seconds each
 SHORT = 'out of memory'
 
 
@@ -97,14 +97,14 @@ def require_space(run: Reproduction, rows: Sequence[Row]) -> None:
 
 
 def print_plan(run: Reproduction, rows: Sequence[Row], seeds: Sequence[int]) -> Costs:
-    """Print downloads, commands, time and memory; measure each row's ten steps once a device."""
+    """Print downloads, commands, time and memory; measure some steps of each row once a device."""
     device = device_of(run.device)
     wanted = [f'{x.name}, {x.megabytes} MB ({x.terms}) from {x.source}' for x in missing(rows)]
     commands = [f'$ {shown(command)}' for command in steps_to_fetch(rows)]
     print('To fetch:', *(wanted or ['nothing']), *commands, sep='\n  ')
     costs = [_cost(run, row, device) for row in rows]
     photos, hours, parts = PHOTOS[0], 0.0, {}
-    print(f'\nOn {_device_name(device)}, by {STEPS} steps of each row:')
+    print(f'\nOn {_device_name(device)}, by {_steps(device)} steps of each row:')
     for row, cost in zip(rows, costs):
         done = len(run.figures(row, seeds)) == (len(seeds) if row.iterations else 1)
         need = 0.0 if done else photos / cost['photos_s'] / 3600
@@ -126,25 +126,30 @@ def _device_name(device: str) -> str:
     return str(torch.get_device_module(device).get_device_name(device))
 
 
+def _steps(device: str) -> int:
+    return STEPS_ON_CPU if torch.device(device).type == 'cpu' else STEPS
+
+
 def _cost(run: Reproduction, row: Row, device: str) -> dict[str, Any]:
-    """Measure a row's ten steps, or read what was measured on this device before."""
+    """Measure a row's steps, or read what was measured on this device before."""
     path, key = run.work_dir / 'plan.json', f'{_device_name(device)}: {row.key}'
     kept = read_json(path) if path.is_file() else {}
     if key not in kept:
-        print(f'measuring {STEPS} steps of {row.title} ...', flush=True)
+        print(f'measuring {_steps(device)} steps of {row.title} ...', flush=True)
         kept[key] = _measured(run, row, device)
         write_json(path, kept)
     return dict(kept[key])
 
 
 def _measured(run: Reproduction, row: Row, device: str) -> dict[str, Any]:
-    test = _benchmark(run, row, device, ['--number', STEPS])
+    number = ['--number', _steps(device)]
+    test = _benchmark(run, row, device, number)
     cost = dict(photos_s=test['rate']['median'], mib=_mib(test), parts=1)
     if not row.iterations:
         return cost
     batch = load_config(run.config(row)).train_dataloader.batch_size
     for parts in [batch] if device == 'cpu' else [1, 2, 4, batch]:
-        options = ['--train', '--batch', batch // parts, '--number', STEPS]
+        options = ['--train', '--batch', batch // parts, *number]
         try:
             train = _benchmark(run, row, device, options)
         except UserError as error:
