@@ -250,8 +250,12 @@ def run_distill(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', required=True, help='where labels, student and report go')
     parser.add_argument('--teacher', help="a MaskCLIP's config; default CLIP's ViT-B/16")
     parser.add_argument('--student', help="a student's config; default one that suits the device")
-    parser.add_argument('--minutes', type=float, default=20.0, help='that the training may take')
-    parser.add_argument('--iterations', type=int, help='of the training, in place of minutes')
+    parser.add_argument(
+        '--minutes', type=float, default=20.0, help='the most that the training may take'
+    )
+    parser.add_argument(
+        '--iterations', type=int, help='of the training, in place of what is enough'
+    )
     parser.add_argument('--held-out', type=float, default=0.1, help='share of the photos')
     parser.add_argument('--processes', type=int, default=1, help='that write labels')
     parser.add_argument('--val-masks', help='labels of some photos: the report tells IoU on them')

@@ -38,6 +38,7 @@ from .command import main as label
 from .distill_report import write_report
 
 PROBED = 8  # iterations whose time tells how many fit into the minutes
+PASSES, ENOUGH = 8, 300  # over the photos; iterations that any student gets, where they fit
 VALIDATIONS = 8  # of a training
 REVIEW_FORMATS = ('labelme', 'cvat', 'coco')
 KEPT = ('vocabulary', 'model', 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_scope')
@@ -78,8 +79,8 @@ def distill(
         teacher: config file of a MaskCLIP; None for CLIP's ViT-B/16, or for the miniature's where
             its weights are missing.
         student: config file of a student; None for one that suits the device.
-        minutes: the time that the training may take on this machine.
-        iterations: the length of the training, in place of minutes.
+        minutes: the most that the training may take on this machine.
+        iterations: the length of the training, in place of what is enough within the minutes.
         held_out: share of the photos that choose the checkpoint and that the report shows.
         processes: number of processes that write labels.
         masks: labels of some of the photos, see `read_labels`; the report tells IoU on them.
@@ -285,14 +286,22 @@ def _config_of(
 
 
 def _iterations_in(settings: Settings, root: Path, lists: Mapping[str, Path], device: str) -> int:
-    """Measure how many iterations fit into the minutes."""
+    """Measure how many iterations fit into the minutes; take no more than learn the labels.
+
+    A student that goes on learns its teacher's errors too (docs/distill.md).
+    """
     with tempfile.TemporaryDirectory(dir=root) as folder:
         config = student_config(settings, root, lists, PROBED)
         runner = train(config, work_dir=folder, validate=False, device=device)
         seconds = runner.message_hub.get_scalar('train/time').mean(PROBED // 2)
-    iterations = max(1, int(60 * settings['minutes'] / seconds))
-    print(f'{seconds:.2f} s an iteration: {iterations} fit into {settings["minutes"]:g} minutes')
-    return iterations
+    fit = max(1, int(60 * settings['minutes'] / seconds))
+    photos = len(lists['train'].read_text().splitlines())
+    enough = max(ENOUGH, PASSES * photos // config.train_dataloader.batch_size)
+    print(
+        f'{seconds:.2f} s an iteration: {fit} fit into {settings["minutes"]:g} minutes, '
+        f'{enough} are enough for {photos} photos'
+    )
+    return min(fit, enough)
 
 
 def student_config(

@@ -1,10 +1,12 @@
 """`maskclip distill`: from photos and words to a student and a report."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -14,7 +16,7 @@ from mmseg.datasets.miniature import LABELS
 from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
 from mmseg.labelling.command import run_distill
-from mmseg.labelling.distill import _corrections
+from mmseg.labelling.distill import _corrections, _iterations_in
 from mmseg.vocabularies import load_vocabulary
 
 WORDS = ', '.join(LABELS)
@@ -31,6 +33,23 @@ def photos(tmp_path_factory):
         Image.fromarray(scene.image).save(root / 'photos' / name)
         Image.fromarray(scene.mask).save(root / 'masks' / name)
     return root
+
+
+@pytest.mark.parametrize(
+    ('photos', 'minutes', 'expected'),
+    [(400, 20, 400), (12, 20, 300), (400, 1, 120), (4000, 20, 2400)],
+)
+def test_the_length_of_a_training(tmp_path, monkeypatch, photos, minutes, expected):
+    """At 0.5 s an iteration of eight photos: eight passes or 300 iterations, if they fit."""
+    hub = SimpleNamespace(get_scalar=lambda name: SimpleNamespace(mean=lambda window: 0.5))
+    config = Config(dict(train_dataloader=dict(batch_size=8)))
+    monkeypatch.setattr('mmseg.labelling.distill.student_config', lambda *_: config)
+    monkeypatch.setattr(
+        'mmseg.labelling.distill.train', lambda *_, **__: SimpleNamespace(message_hub=hub)
+    )
+    listed = tmp_path / 'train.txt'
+    listed.write_text('photo.jpg\n' * photos)
+    assert _iterations_in(dict(minutes=minutes), tmp_path, dict(train=listed), 'cpu') == expected
 
 
 def test_photos_become_a_student_and_a_report(photos, tmp_path, capsys):

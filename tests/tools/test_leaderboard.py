@@ -177,7 +177,7 @@ def test_scenes_become_a_folder_to_distill(tmp_path, monkeypatch):
     assert len(list(asked['photos'].iterdir())) == 4 and len(asked['classes']) == 14
     teacher = load_config(asked['teacher']).model
     assert teacher.post.type == 'PAMR' and teacher.class_weight.tau == 1.0
-    assert asked['iterations'] == 600 and load_config(asked['student'])
+    assert asked['iterations'] == 300 and load_config(asked['student'])
 
 
 def test_the_kept_figures_are_whole():

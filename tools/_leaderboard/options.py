@@ -146,8 +146,8 @@ SWITCHES = {
 # on whole photos only. `student` names another config.
 WRITTEN_TRAINING = 'written once, balance, ResNet-10, 300 iterations'
 WRITTEN: Options = {'student': 'maskclip_plus_rn_resnet10.py', 'train_cfg.max_iters': 300}
-DISTILLED_TRAINING = '`maskclip distill` of 400 scenes, ResNet-10, 600 iterations'
-DISTILLED: Options = {**WRITTEN, 'distill': 400, 'train_cfg.max_iters': 600}
+DISTILLED_TRAINING = '`maskclip distill` of 400 scenes, ResNet-10, 300 iterations'
+DISTILLED: Options = {**WRITTEN, 'distill': 400}
 
 # Options of the same names with CLIP's ViT-B/16: a config, and `--cfg-options`.
 PLAIN = 'maskclip/maskclip_vit16_clip_numerics_520x520_pascal_context_59.py'

@@ -43,9 +43,9 @@ STUDENTS = """\
 
 On labels of the {tower}, from scratch: SegFormer-b0 (3.4 million parameters) for {iterations}
 iterations, which shows what a change is worth and not what a student can reach. The last two lines
-are of ResNet-10 under SegFormer's head (5.0 million): the student of `tools/miniature.py`, of 2,000
-scenes, and one of `maskclip distill`. In brackets the gain over the teacher. Trainings:
-[students.md](students.md).
+are of a ResNet-10's first three stages under SegFormer's head (1.3 million): the student of
+`tools/miniature.py`, of 2,000 scenes, and one of `maskclip distill`. In brackets the gain over the
+teacher. Trainings: [students.md](students.md).
 """
 PHOTOS = """\
 ## Real photos
