@@ -38,7 +38,7 @@ from mmseg.datasets.miniature import render
 from mmseg.models import build_mit
 
 SHORT = ['train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=1']
-PHOTOS, TRAIN = 40, 30
+PHOTOS, TRAIN = 40, 36
 
 
 def main() -> None:
