@@ -117,10 +117,11 @@ class Reproduction:
         return [*device, '--cfg-options', *overrides] if overrides else device
 
     def overrides_of(self, row: Row) -> list[str]:
-        """Return the `--cfg-options` of a row."""
+        """Return the `--cfg-options` of a row; a test alone has no `train_cfg`."""
         interval = row.iterations // VALIDATIONS
         rare = [f'train_cfg.val_interval={interval}'] if interval else []
-        return [*rare, *row.options, *self.overrides]
+        fitting = [x for x in self.overrides if row.iterations or not x.startswith('train_')]
+        return [*rare, *row.options, *fitting]
 
     def call(self, command: Sequence[Any], log: Path, *, quiet: bool = False) -> None:
         """Run a script of this checkout, with its output in a file and, unless quiet, here.
