@@ -132,6 +132,13 @@ def test_curves_go_on_where_a_run_was_resumed(tmp_path):
     assert shown(command) == 'python tools/test.py \'model.x={"a": 1}\''
 
 
+def test_a_test_gets_no_options_of_a_training(tmp_path):
+    options = ['train_cfg.max_iters=2', 'vocabulary=voc_20']
+    run = Reproduction(tmp_path, 'cpu', options)
+    assert run.overrides_of(GROUPS['maskclip'][0]) == ['vocabulary=voc_20']
+    assert run.overrides_of(GROUPS['plus'][0]) == ['train_cfg.val_interval=1000', *options]
+
+
 def test_a_student_is_tested_under_corruptions(tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(Reproduction, 'call', lambda self, command, log: called.append(command))
