@@ -254,7 +254,9 @@ def run_distill(argv: Sequence[str] | None = None) -> None:
         '--minutes', type=float, default=20.0, help='the most that the training may take'
     )
     parser.add_argument(
-        '--iterations', type=int, help='of the training, in place of what is enough'
+        '--iterations',
+        type=int,
+        help='of the training; default 8 passes over the photos, at least 300',
     )
     parser.add_argument('--held-out', type=float, default=0.1, help='share of the photos')
     parser.add_argument('--processes', type=int, default=1, help='that write labels')

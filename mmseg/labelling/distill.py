@@ -38,7 +38,8 @@ from .command import main as label
 from .distill_report import write_report
 
 PROBED = 8  # iterations whose time tells how many fit into the minutes
-PASSES, ENOUGH = 8, 300  # over the photos; iterations that any student gets, where they fit
+PASSES = 8  # over the photos in a training
+LEAST_ITERATIONS = 300  # of a training on few photos
 VALIDATIONS = 8  # of a training
 REVIEW_FORMATS = ('labelme', 'cvat', 'coco')
 KEPT = ('vocabulary', 'model', 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_scope')
@@ -80,7 +81,8 @@ def distill(
             its weights are missing.
         student: config file of a student; None for one that suits the device.
         minutes: the most that the training may take on this machine.
-        iterations: the length of the training, in place of what is enough within the minutes.
+        iterations: the length of the training; None for eight passes over the photos (at least
+            300 iterations), or as many as fit into the minutes.
         held_out: share of the photos that choose the checkpoint and that the report shows.
         processes: number of processes that write labels.
         masks: labels of some of the photos, see `read_labels`; the report tells IoU on them.
@@ -286,9 +288,9 @@ def _config_of(
 
 
 def _iterations_in(settings: Settings, root: Path, lists: Mapping[str, Path], device: str) -> int:
-    """Measure how many iterations fit into the minutes; take no more than learn the labels.
+    """Return the iterations of PASSES over the photos, or as many as fit into the minutes.
 
-    A student that goes on learns its teacher's errors too (docs/distill.md).
+    A longer training is worse: the student learns its teacher's errors (docs/distill.md).
     """
     with tempfile.TemporaryDirectory(dir=root) as folder:
         config = student_config(settings, root, lists, PROBED)
@@ -296,12 +298,12 @@ def _iterations_in(settings: Settings, root: Path, lists: Mapping[str, Path], de
         seconds = runner.message_hub.get_scalar('train/time').mean(PROBED // 2)
     fit = max(1, int(60 * settings['minutes'] / seconds))
     photos = len(lists['train'].read_text().splitlines())
-    enough = max(ENOUGH, PASSES * photos // config.train_dataloader.batch_size)
+    wanted = max(LEAST_ITERATIONS, PASSES * photos // config.train_dataloader.batch_size)
     print(
         f'{seconds:.2f} s an iteration: {fit} fit into {settings["minutes"]:g} minutes, '
-        f'{enough} are enough for {photos} photos'
+        f'{wanted} are wanted for {photos} photos'
     )
-    return min(fit, enough)
+    return min(fit, wanted)
 
 
 def student_config(

@@ -3,7 +3,7 @@
 python tests/tools/reproduce_stand_in.py FOLDER [--kill] [--like reproduction.json] [--rows ...]
 
 Other arguments go to tools/reproduce.py. --kill stops each of its commands once, after one to four
-lines of output, and starts the tool again. --like compares the figures with those of another run.
+lines of output, and starts the tool again. --like FILE fails where a figure is not that run's.
 Needs the golden weights in ../shared. Nothing comes from the internet: the release of Pascal
 Context is served from this machine, and the weights are files in FOLDER/pretrain.
 """
@@ -60,7 +60,9 @@ def main() -> None:
         print(f'killed {len(stopped)} times, at {sorted(set(stopped.values()))} lines of a command')
     figures = folder / 'work_dirs' / 'reproduction' / 'reproduction.json'
     if not code and args.like:
-        print('figures equal' if of_run(figures) == of_run(args.like) else 'FIGURES DIFFER')
+        mine, theirs = of_run(figures), of_run(args.like)
+        differ = [row for row in mine if mine[row] != theirs.get(row)]
+        sys.exit(f'other figures than {args.like}: {differ}' if differ else 0)
     sys.exit(code)
 
 
