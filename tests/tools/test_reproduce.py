@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -258,6 +259,17 @@ def pil_resize(image, size, interpolation):
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
+@pytest.fixture
+def free_space(monkeypatch):
+    """The disk's free bytes in this test, whatever this machine has: a list of one number."""
+    free = [10**12]
+    monkeypatch.setattr(
+        '_reproduce.plan.shutil.disk_usage', lambda folder: SimpleNamespace(free=free[0])
+    )
+    return free
+
+
+@pytest.mark.usefixtures('free_space')
 def test_a_run_is_measured_row_by_row_and_goes_on(pascal_context, tmp_path, monkeypatch, capsys):
     """The scripts run in this process; a row that fails does not stop the other."""
     (tmp_path / 'data' / 'VOCdevkit').mkdir(parents=True)
@@ -302,7 +314,9 @@ def test_a_run_is_measured_row_by_row_and_goes_on(pascal_context, tmp_path, monk
     assert 'is of other --cfg-options; choose another --work-dir' in capsys.readouterr().err
 
 
-def test_students_are_measured_without_the_check_list_of_maskclip(tmp_path, monkeypatch):
+def test_students_are_measured_without_the_check_list_of_maskclip(
+    free_space, tmp_path, monkeypatch, capsys
+):
     """Their configs have no text to compare; a second student fails and stops no other."""
     monkeypatch.chdir(tmp_path)
 
@@ -319,6 +333,11 @@ def test_students_are_measured_without_the_check_list_of_maskclip(tmp_path, monk
     monkeypatch.setattr(Reproduction, 'measure', measure)
     monkeypatch.setattr(Reproduction, 'describe', describe)
     monkeypatch.setattr(Reproduction, 'call', lambda self, command, log, *, quiet=False: None)
-    assert run_script('reproduce', '--rows', 'plus', '--yes', '--device', 'cpu') == 1
+    free_space[0] = 10**9
+    command = ['--rows', 'plus', '--yes', '--device', 'cpu']
+    assert run_script('reproduce', *command) == 1
+    assert 'has 1.0 GB free, this needs about 22.5; choose' in capsys.readouterr().err
+    free_space[0] = 10**12
+    assert run_script('reproduce', *command) == 1
     page = Path('work_dirs/reproduction/reproduction.md').read_text()
     assert page.count('20.00 (stand-in)') == 5
