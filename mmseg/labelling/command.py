@@ -228,10 +228,13 @@ def report(
             shards += result['shards']
             progress.note = f'{photos} photos'
             progress.update()
-    for folder in {str(out), *(os.path.dirname(label) for u in shared for _, label in u.pairs)}:
-        if os.path.isdir(folder):
-            sweep_parts(Path(folder))
-    done = sum(all(os.path.exists(label) for _, label in unit.pairs) for unit in units)
+    folders, done = {str(out)}, 0
+    for unit in units:
+        labels = [label for _, label in unit.pairs]
+        folders.update(map(os.path.dirname, labels))
+        done += all(map(os.path.exists, labels))
+    for folder in filter(os.path.isdir, folders):
+        sweep_parts(Path(folder))
     print(f'{photos} photos labelled; {done} of {len(units)} units are whole in {out}')
     unread = [f'{len(errors)} photos'] if errors else []
     if shards:
