@@ -12,7 +12,7 @@ from torch import Tensor
 from mmseg.errors import UserError
 from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, reason_of
-from mmseg.utils.images import label_image
+from mmseg.utils.images import LABEL_PNG, label_image
 from mmseg.visualization import blend, overlay_with_legend, shares_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Segmentation:
 
     def save_labels(self, path: str | Path) -> None:
         """Write the label PNG."""
-        write_image(self.label_image(), path)
+        write_image(self.label_image(), path, **LABEL_PNG)
 
     def save_scores(self, path: str | Path) -> None:
         """Write `scores` (C, h, w) float16 and `names` as .npz."""

@@ -15,7 +15,11 @@ MASK_MODES = ('L', 'P', 'I', 'I;16')  # Pillow's modes with one integer per pixe
 
 
 def read_photo(
-    path: str | Path, *, file: BinaryIO | None = None, max_pixels: int | None = None
+    path: str | Path,
+    *,
+    file: BinaryIO | None = None,
+    max_pixels: int | None = None,
+    at_least: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Read a photo as RGB and apply its EXIF orientation.
 
@@ -23,6 +27,8 @@ def read_photo(
         path: the file, or its name in messages if `file` holds the bytes.
         file: a binary file object; None opens `path`.
         max_pixels: refuse larger photos before decoding; None keeps Pillow's limit.
+        at_least: (long, short) sides in pixels that suffice. A JPEG is decoded at a half, a quarter
+            or an eighth if it keeps them (libjpeg's scaled inverse DCT). None decodes every pixel.
 
     Raises:
         UserError: the file is missing, truncated, too large or not a photo.
@@ -35,6 +41,9 @@ def read_photo(
                 f'the image {path} is {width}x{height}; at most {max_pixels / 1e6:g} megapixels '
                 'are read here'
             )
+        if at_least is not None:
+            long, short = sorted(at_least, reverse=True)
+            image.draft(None, (long, short) if width >= height else (short, long))
         return to_rgb(image)
 
     return read_image(path, convert, file)

@@ -15,12 +15,13 @@ from PIL import Image
 from pydantic import AfterValidator
 from torch import Tensor
 
+from mmseg.errors import UserError
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import UNLABELED, SegDataSample, ignore_label
 from mmseg.utils import Count, Fraction, NotNegative, Positive, validated
 
 from .pseudo_labels import CONFIDENCE
-from .reading import crop_for_prior, read_gray, read_mask, read_photo
+from .reading import crop_for_prior, photo_size, read_gray, read_mask, read_photo
 
 Results = dict[str, Any]
 Size = tuple[Count, Count]
@@ -35,15 +36,25 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 @TRANSFORMS.register_module()
 class LoadImage:
-    """Load the photo: img_path -> img (H, W, 3) uint8 RGB, ori_shape (H, W).
+    """Load the photo: img_path -> img (h, w, 3) uint8 RGB, ori_shape (H, W) of the file.
 
     Add `prior_crop` (S, S, 3) uint8 if the data set has a `prior_crop_size` S.
+
+    Args:
+        at_least: (long, short) sides in pixels that suffice, see `read_photo`: large JPEGs are
+            decoded in less time, to other pixels than those of the published pipeline. By default
+            h, w are H, W.
     """
 
+    @validated
+    def __init__(self, at_least: Size | None = None) -> None:
+        self.at_least = at_least
+
     def __call__(self, results: Results) -> Results:
-        photo = read_photo(results['img_path'])
+        path = results['img_path']
+        photo = read_photo(path, at_least=self.at_least)
         results['img'] = np.asarray(photo)
-        results['ori_shape'] = results['img'].shape[:2]
+        results['ori_shape'] = photo_size(path) if self.at_least else results['img'].shape[:2]
         if results.get('prior_crop_size'):
             results['prior_crop'] = crop_for_prior(photo, results['prior_crop_size'])
         return results
@@ -222,11 +233,16 @@ class RandomCrop:
         self.count_unlabeled = count_unlabeled
 
     def __call__(self, results: Results) -> Results:
+        shape = results['img'].shape[:2]
         for _ in range(11):
-            window = self._draw(results['img'].shape[:2], results['rng'])
+            window = self._draw(shape, results['rng'])
             if self.cat_max_ratio >= 1 or self._varied(results, window):
                 break
         for key in {'img', *LABEL_MAPS} & set(results):
+            if results[key].shape[:2] != shape:
+                raise UserError(
+                    'RandomCrop after LoadImage(at_least=...) needs a RandomResize first'
+                )
             results[key] = results[key][window]
         return results
 

@@ -16,7 +16,7 @@ from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from mmseg.utils import Progress, atomic_path, unique_names, validated
-from mmseg.utils.images import label_image
+from mmseg.utils.images import LABEL_PNG, label_image
 from mmseg.visualization import overlay_with_legend, panels
 
 Samples = Sequence[SegDataSample]
@@ -138,7 +138,7 @@ class LabelWriterHook(_OutputHook):
 
     def write(self, sample: SegDataSample, labels: np.ndarray) -> None:
         with atomic_path(self.target(sample, '.png')) as path:
-            label_image(labels, self.meta['palette']).save(path)
+            label_image(labels, self.meta['palette']).save(path, **LABEL_PNG)
         if self.save_scores:
             scores = sample.seg_logits.half().cpu().numpy()
             with atomic_path(self.target(sample, '.npz')) as path:

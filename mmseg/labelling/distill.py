@@ -26,12 +26,12 @@ from mmseg.engine import CONFIGS, device_of, find_config, load_config
 from mmseg.engine.shared_keys import MAKES_TARGET
 from mmseg.errors import UserError
 from mmseg.models.engines import EngineName, Precision
+from mmseg.preparation.masks import write_mask
 from mmseg.preparation.read_formats import read_labels
 from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, digest_file, output_dir, read_json, write_json
 from mmseg.utils.checkpoint import newest_checkpoint
-from mmseg.utils.images import label_image
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
 from .command import main as label
@@ -219,8 +219,7 @@ def _corrections(
             raise UserError(f'{path} corrects no photo: {photos} has none of that name')
     for photo, labels in read_labels(folder, paths, words, root=photos):
         name = Path(photo).relative_to(photos).with_suffix('.png')
-        with atomic_path(root / 'corrected' / name) as temporary:
-            label_image(labels, words.palette).save(temporary)
+        write_mask(root / 'corrected' / name, labels, words.palette)
         digests[str(name)] = hashlib.sha256(labels.tobytes()).hexdigest()
     return digests
 

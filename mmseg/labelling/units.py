@@ -27,6 +27,7 @@ from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.reading import list_photos, read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
+from mmseg.utils.images import LABEL_PNG
 
 from .shards import DamagedShard, photos_of
 
@@ -63,7 +64,7 @@ class PhotoUnit(NamedTuple):
             info.add_text(CONTENT, content)
             for name, image in _output_files(Path(target), labelled):
                 with atomic_path(name) as temporary:
-                    image.save(temporary, pnginfo=info)
+                    image.save(temporary, pnginfo=info, **LABEL_PNG)
 
         loaded = in_order(load, pairs, threads=THREADS, ahead=AHEAD)
         stream = labeller.stream(_readable(loaded, errors))
@@ -327,6 +328,6 @@ def _as_png(item: tuple[str, 'Labelled']) -> list[tuple[str, bytes]]:
     encoded = []
     for name, image in _output_files(Path(f'{key}.png'), labelled):
         buffer = io.BytesIO()
-        image.save(buffer, 'png')
+        image.save(buffer, 'png', **LABEL_PNG)
         encoded.append((str(name), buffer.getvalue()))
     return encoded

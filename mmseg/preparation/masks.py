@@ -28,7 +28,7 @@ from mmseg.utils import (
     reason_of,
     write_json,
 )
-from mmseg.utils.images import label_image
+from mmseg.utils.images import LABEL_PNG, label_image
 from mmseg.vocabularies import load_vocabulary
 
 UNLABELLED = 255
@@ -115,7 +115,7 @@ def convert_masks(
 def write_mask(path: str | Path, labels: Labels, palette: Palette) -> None:
     """Write (H, W) labels as a PNG, see `label_image`."""
     with atomic_path(path) as temporary:
-        label_image(labels, palette).save(temporary)
+        label_image(labels, palette).save(temporary, **LABEL_PNG)
 
 
 def read_labels(path: str | Path) -> Labels:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmseg.apis.test import require_data
 from mmseg.datasets import (
@@ -13,6 +13,7 @@ from mmseg.datasets import (
     PascalContextDataset,
     PascalContextDataset59,
     PascalVOCDataset,
+    RandomCrop,
     Resize,
     ResizeShortSide,
     SegDataset,
@@ -46,6 +47,26 @@ def test_from_files_to_inputs(photos):
     raw = np.asarray(Image.open(photos / 'SegmentationClass' / 'p1.png')).astype(int)
     expected = np.where((raw == 0) | (raw == 255), 255, raw - 1)
     assert np.array_equal(sample.gt_sem_seg, expected)
+
+
+def test_a_large_jpeg_is_decoded_at_the_size_that_suffices(tmp_path):
+    """A quarter's pixels are the means of 4 x 4; the labels keep the size of the file."""
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    photo, turned = Image.fromarray(coarse).resize((640, 480)), Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # by a quarter
+    photo.save(tmp_path / 'a.jpg', quality=95, exif=turned)
+    photo.save(tmp_path / 'a.png')
+    quarter, png = LoadImage(at_least=(150, 120)), dict(img_path=tmp_path / 'a.png')
+    results = quarter(dict(img_path=tmp_path / 'a.jpg'))
+    assert results['img'].shape == (160, 120, 3) and results['ori_shape'] == (640, 480)
+    whole = LoadImage()(dict(img_path=tmp_path / 'a.jpg'))['img'].astype(float)
+    means = whole.reshape(160, 4, 120, 4, 3).mean((1, 3))
+    assert np.abs(results['img'] - means).max() < 4
+    assert quarter(png)['img'].shape == (480, 640, 3)
+    assert LoadImage(at_least=(400, 100))(results)['img'].shape == (640, 480, 3)
+    quarter(results)['gt_sem_seg'] = np.zeros(results['ori_shape'], np.uint8)
+    with pytest.raises(UserError, match='needs a RandomResize first'):
+        RandomCrop(32)(results | dict(rng=np.random.default_rng(0)))
 
 
 @pytest.fixture
