@@ -64,7 +64,7 @@ def _fault(error: Exception) -> str:
     return f'it is damaged or cut off ({reason_of(error)})'
 
 
-# How a PNG of labels or of confidence is compressed: as runs, in a fifth of the default's time.
+# How a PNG of labels or of confidence is compressed: as runs, in half the default's time.
 LABEL_PNG: dict[str, Any] = dict(compress_type=zlib.Z_RLE)
 
 
