@@ -72,6 +72,7 @@ def measure(
 ) -> list[str]:
     """Measure all rows and run the check list; return the titles of rows that failed."""
     from _reproduce.checks import differences, facts_of, right_facts
+    from _reproduce.run import PHOTOS
 
     failed: list[str] = []
     found: dict[str, None] = {}
@@ -88,6 +89,9 @@ def measure(
         except UserError as error:
             print(f'{row.title}: {error}', file=sys.stderr, flush=True)
             failed.append(row.title)
+    photos = run.found['split']['photos']
+    if photos != PHOTOS[0]:
+        found[f'split: {photos} photos, the published list has {PHOTOS[0]}'] = None
     run.found['differences'] = list(found)
     run.save()
     return failed

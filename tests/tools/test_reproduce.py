@@ -305,6 +305,7 @@ def test_a_run_is_measured_row_by_row_and_goes_on(pascal_context, tmp_path, monk
     assert called == ['download_weights', 'pascal_context', 'test']  # the other row is there
     kept = json.loads(Path('work_dirs/reproduction/reproduction.json').read_text())
     assert kept['stand_in'] and kept['split']['photos'] == 2 and len(kept['rows']) == 2
+    assert kept['differences'][-1] == 'split: 2 photos, the published list has 5104'
     page = Path('work_dirs/reproduction/reproduction.md').read_text()
     assert page.count('(stand-in)') == 2
     assert run_script('reproduce', '--submit', 'work_dirs/reproduction/reproduction.json') == 1
