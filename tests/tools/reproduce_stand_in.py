@@ -47,6 +47,10 @@ def main() -> None:
     parser.add_argument('--kill', action='store_true')
     parser.add_argument('--like', type=Path)
     args, others = parser.parse_known_args()
+    if not (SHARED / 'golden').is_dir():
+        sys.exit(
+            f"error: {SHARED}/golden, which has the original's deterministic weights, is missing"
+        )
     folder = args.folder.resolve()
     write_weights(folder / 'pretrain')
     server = Server()

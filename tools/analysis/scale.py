@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.apis.command import documented_parser, run_command
+from mmseg.errors import UserError
 
 FOLDER = 1000  # shards of a folder
 
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument('--photos', type=int, default=5000)
     parser.add_argument('--turns', type=int, default=5, help='of one and of two processes')
     args = parser.parse_args()
+    if min(args.shards) < 1 or args.photos < 1000 or args.turns < 1:
+        raise UserError('--shards and --turns are numbers from 1 on, --photos from 1000 on')
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photo, shard, label = make_shard(folder)
