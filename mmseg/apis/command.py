@@ -4,6 +4,7 @@ import argparse
 import ast
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -32,6 +33,7 @@ REPORT = (
 def run_command(main: Callable[[], Any]) -> None:
     """Call `main()`; a UserError becomes one line on stderr and exit code 1, Ctrl-C code 130.
 
+    If the reader of its output leaves, as `head` does, it ends in silence, with code 141.
     Any other exception is a bug: its traceback, a line that asks for a report, and exit code 1.
     """
     # For PyTorch, not yet imported. Threads that spin long at barriers waste cores that others use
@@ -52,6 +54,8 @@ def run_command(main: Callable[[], Any]) -> None:
         if any(isinstance(link, KeyboardInterrupt) for link in chain):
             print('\nstopped', file=sys.stderr)
             sys.exit(130)
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            sys.exit(128 + signal.SIGPIPE)
         message = _user_error_text(chain)
         if message is None and isinstance(error, OSError):
             message = _refusal_of_the_system(error)
@@ -107,6 +111,16 @@ def _user_error_text(chain: Sequence[BaseException]) -> str | None:
     texts = [str(error) for error in chain if isinstance(error, UserError)]
     prefix = f'{UserError.__module__}.{UserError.__name__}: '
     return texts[-1].rsplit(prefix, 1)[-1].strip() if texts else None
+
+
+def _reader_has_left() -> bool:
+    """Tell whether nobody reads standard output any more, as after `| head`."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again
+    return True
 
 
 def _refusal_of_the_system(error: OSError) -> str | None:

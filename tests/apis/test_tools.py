@@ -287,6 +287,16 @@ def test_standard_output_on_a_full_device(main, monkeypatch, capsys):
     assert capsys.readouterr().err == expected
 
 
+def test_a_reader_that_leaves_is_no_bug(monkeypatch, capsys):
+    """As `| head` does: silence, and the code of a process that SIGPIPE ended."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, 'w') as pipe:
+        monkeypatch.setattr(sys, 'stdout', pipe)
+        assert run_main(lambda: print('x' * 100_000)) == 141
+    assert capsys.readouterr().err == ''
+
+
 def test_names_that_are_not_utf8_are_printed(monkeypatch, tmp_path):
     with open(tmp_path / 'out.txt', 'w', encoding='utf-8') as out:
         monkeypatch.setattr(sys, 'stdout', out)

@@ -100,17 +100,22 @@ def test_figures_of_stand_ins_say_so_in_every_row(found):
 @pytest.mark.parametrize(
     ('change', 'says'),
     [
-        (dict(schema=0), 'no schema 1'),
-        (dict(rows={}), 'it has no rows'),
+        (dict(schema=0), 'schema: Input should be 1'),
+        (dict(rows={}), 'rows: Dictionary should have at least 1 item'),
+        (dict(rows={KEY: {}}), f'rows.{KEY}: Dictionary should have at least 1 item'),
+        (dict(rows={KEY: {'0': 5}}), f'rows.{KEY}.0: Input should be an object'),
+        (dict(rows={KEY: {'x': result(20.0)}}), f'rows.{KEY}.x.[key]: String should match'),
         (dict(stand_in=True), 'its figures are of stand-ins'),
+        (dict(weights=None), 'weights: Input should be an object'),
         (dict(weights={'a.pt': '2' * 64}), "no weights have OpenAI's digest"),
-        (dict(split=dict(photos=40)), 'its split has not (5104, 5105) photos'),
+        (dict(split=dict(photos=40)), 'split.photos: Input should be 5104 or 5105'),
+        (dict(split=dict(photos=5104)), 'split.sha256: Field required'),
         (dict(rows={'mine': {'0': result(50.0)}}), "no row is named 'mine'"),
-        (dict(rows={KEY: {'0': result(101.0)}}), f'{KEY}, seed 0: mIoU 101.0'),
-        (dict(rows={KEY: {'0': dict(mIoU=20.0)}}), f'{KEY}, seed 0: photos is no int'),
+        (dict(rows={KEY: {'0': result(101.0)}}), f'rows.{KEY}.0.mIoU: Input should be less than'),
+        (dict(rows={KEY: {'0': dict(mIoU=20.0)}}), f'rows.{KEY}.0.photos: Field required'),
         (
             dict(rows={KEY: {'0': result(20.0) | dict(weights_sha256='x')}}),
-            f'{KEY}, seed 0: weights_sha256 is no sha256',
+            f'rows.{KEY}.0.weights_sha256: String should match',
         ),
     ],
 )
@@ -236,7 +241,7 @@ def test_each_of_six_faults_is_named(pascal_context, right, monkeypatch, tmp_pat
     root, options = pascal_context, []
     if fault == 'BGR':
         read = transforms.read_photo
-        monkeypatch.setattr(transforms, 'read_photo', lambda p: Image.fromarray(bgr(read(p))))
+        monkeypatch.setattr(transforms, 'read_photo', lambda p, **_: Image.fromarray(bgr(read(p))))
     elif fault == 'resize':  # PIL's bilinear, which averages
         monkeypatch.setattr(cv2, 'resize', pil_resize)
     elif fault == 'GELU':

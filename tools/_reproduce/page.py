@@ -1,22 +1,26 @@
 """Write what was found as a page of Markdown, a picture of the training curves, and docs/."""
 
+import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval, MinLen
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from mmseg.apis.record import mean_figures
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path, read_json, write_json
 
 from .rows import GROUPS, Row
-from .run import OPENAI, PHOTOS, ROOT, SCHEMA
+from .run import OPENAI, ROOT
 
 KEPT = ROOT / 'docs' / 'benchmarks' / 'reproduction.json'
 PAGE = ROOT / 'docs' / 'reproduction.md'
 README = ROOT / 'README.md'
-FIELDS = dict(mIoU=float, photos=int, command=str, weights_sha256=str, date=str, curve=list)
 TITLES = dict(
     maskclip='MaskCLIP',
     class_weight='MaskCLIP with the class weight',
@@ -24,6 +28,39 @@ TITLES = dict(
     peers='Readouts, in the 336-slide protocol',
     teachers='Students of other readouts',
 )
+Digest = Annotated[str, StringConstraints(pattern='^[0-9a-f]{64}$')]
+Seed = Annotated[str, StringConstraints(pattern='^[0-9]+$')]
+
+
+class Result(TypedDict):
+    """A row's figures of one seed."""
+
+    mIoU: Annotated[float, Interval(gt=0, lt=100)]
+    photos: int
+    command: str
+    weights_sha256: Digest
+    environment: dict[str, str]
+    date: str
+    curve: list[tuple[int, float]]
+
+
+class Split(TypedDict):
+    """The val split: the published list, or all photos that the release marks."""
+
+    photos: Literal[5104, 5105]
+    sha256: Digest
+
+
+class Submission(TypedDict):
+    """What a reproduction.json of real figures has, among other things."""
+
+    schema: Literal[1]
+    stand_in: Literal[False]
+    weights: dict[str, Digest]
+    split: Split
+    rows: Annotated[dict[str, Annotated[dict[Seed, Result], MinLen(1)]], MinLen(1)]
+
+
 HEAD = """\
 # Reproduction
 
@@ -162,9 +199,10 @@ def submit(path: Path) -> None:
     """
     found = read_json(path)
     rows = checked(found, path)
+    page = page_of(found)
     write_json(KEPT, found)
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(page_of(found))
+        temporary.write_text(page)
     readme = with_table(README.read_text(), mean_figures(KEPT))
     with atomic_path(README) as temporary:
         temporary.write_text(readme)
@@ -174,27 +212,24 @@ def submit(path: Path) -> None:
 
 
 def checked(found: Any, path: Path) -> list[str]:
-    """Return the keys of the rows of a file that is whole and real."""
+    """Return the keys of the rows of a file that is whole and real.
 
-    def require(good: Any, what: str) -> None:
-        if not good:
-            raise UserError(f'{path}: {what}')
-
-    require(isinstance(found, dict) and found.get('schema') == SCHEMA, f'no schema {SCHEMA}')
-    require(found.get('rows'), 'it has no rows')
-    require(not found.get('stand_in', True), 'its figures are of stand-ins')
-    require(OPENAI in found.get('weights', {}).values(), "no weights have OpenAI's digest")
-    require(found.get('split', {}).get('photos') in PHOTOS, f'its split has not {PHOTOS} photos')
-    known = {row.key: row for rows in GROUPS.values() for row in rows}
-    for key, results in found['rows'].items():
-        require(key in known, f'no row is named {key!r}')
-        for seed, result in results.items():
-            for field, kind in FIELDS.items():
-                good = isinstance(result.get(field), kind)
-                require(good, f'{key}, seed {seed}: {field} is no {kind.__name__}')
-            require(0 < result['mIoU'] < 100, f'{key}, seed {seed}: mIoU {result["mIoU"]}')
-            digest = re.fullmatch('[0-9a-f]{64}', result['weights_sha256'])
-            require(digest, f'{key}, seed {seed}: weights_sha256 is no sha256')
+    Raises:
+        UserError: the first thing that is not as `Submission` says, or that is not known.
+    """
+    if isinstance(found, dict) and found.get('stand_in'):
+        raise UserError(f'{path}: its figures are of stand-ins')
+    try:
+        TypeAdapter(Submission).validate_json(json.dumps(found), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f'{path}: {".".join(map(str, first["loc"]))}: {first["msg"]}') from error
+    known = {row.key for rows in GROUPS.values() for row in rows}
+    for key in found['rows']:
+        if key not in known:
+            raise UserError(f'{path}: no row is named {key!r}')
+    if OPENAI not in found['weights'].values():
+        raise UserError(f"{path}: no weights have OpenAI's digest")
     return list(found['rows'])
 
 
