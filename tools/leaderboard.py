@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmseg.apis.command import documented_parser, run_command
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import output_dir, write_text
 
 if TYPE_CHECKING:
     from _leaderboard.page import Findings
@@ -46,8 +46,7 @@ def main() -> None:
     head = introduction(args.seeds, args.scenes, args.results)
     parts = [head, scenes, photos_part(args), published()]
     output_dir(Path(args.out).parent)
-    with atomic_path(args.out) as temporary:
-        temporary.write_text('\n'.join(part for part in parts if part))
+    write_text(args.out, '\n'.join(part for part in parts if part))
     print(f'written: {args.out}')
 
 

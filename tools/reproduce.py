@@ -20,7 +20,7 @@ from _reproduce.rows import GROUPS, Row, rows_of
 
 from mmseg.apis.command import add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir
+from mmseg.utils import output_dir, write_text
 
 if TYPE_CHECKING:
     from _reproduce.run import Reproduction
@@ -104,8 +104,7 @@ def write_page(run: 'Reproduction', rows: Sequence[Row]) -> None:
     picture = run.work_dir / 'curves.png'
     drawn = draw_curves(rows, run.found, picture)
     page = run.work_dir / 'reproduction.md'
-    with atomic_path(page) as temporary:
-        temporary.write_text(page_of(run.found, picture.name if drawn else None))
+    write_text(page, page_of(run.found, picture.name if drawn else None))
     print(f'written: {run.path}, {page}')
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, in_checkout, nearest, read_json
+from mmseg.utils import in_checkout, nearest, read_json, write_text
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 DOCUMENT, SPEEDS = DOCS / 'teachers.md', DOCS / 'benchmarks' / 'teachers.json'
@@ -333,8 +333,7 @@ def main() -> None:
     if args.markdown:
         if args.words:
             raise UserError('--markdown writes the page of all models; leave out WORDS')
-        with atomic_path(DOCUMENT) as path:
-            path.write_text(document(teachers([])))
+        write_text(DOCUMENT, document(teachers([])))
         print(DOCUMENT)
         return
     head = ('model', 'family', 'M', 'patch', 'size', 'can', 'licence', 'tags')

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmseg.datasets.reading import list_photos
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir, path_below, reason_of
+from mmseg.utils import Progress, output_dir, path_below, reason_of, write_text
 from mmseg.utils.json_stream import json_elements
 from mmseg.vocabularies import Vocabulary, load_vocabulary
 
@@ -43,9 +43,8 @@ def convert(json: str | Path, photos: str | Path, out: str | Path) -> None:
                 write_mask(path_below(folder, name, photos), labels, words.palette)
                 pixels, masks = pixels + counts, masks + 1
             progress.update()
-    with atomic_path(folder / CLASSES) as temporary:
-        lines = [f'{x}: {prompts[0]}\n' for x, prompts in zip(words.labels, words.prompts)]
-        temporary.write_text(''.join(lines), encoding='utf-8')
+    lines = [f'{x}: {prompts[0]}\n' for x, prompts in zip(words.labels, words.prompts)]
+    write_text(folder / CLASSES, ''.join(lines))
     print(f'{masks} masks of {len(listed)} photos, and {CLASSES}, written to {folder}')
     labelled = max(pixels[: len(words)].sum(), 1)
     for name, count in zip(words.labels, pixels):

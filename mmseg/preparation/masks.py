@@ -27,6 +27,7 @@ from mmseg.utils import (
     read_image,
     reason_of,
     write_json,
+    write_text,
 )
 from mmseg.utils.images import LABEL_PNG, label_image
 from mmseg.vocabularies import load_vocabulary
@@ -188,8 +189,7 @@ def write_list(path: str | Path, names: Iterable[str]) -> None:
         is_text = name.encode(errors='replace').decode() == name
         if not is_text or [line.strip() for line in name.splitlines()] != [name]:
             raise UserError(f'{path} cannot hold {name!r}: a name is one line; rename the file')
-    with atomic_path(path) as temporary:
-        temporary.write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
+    write_text(path, ''.join(f'{name}\n' for name in names))
 
 
 def read_list(path: str | Path) -> list[str]:

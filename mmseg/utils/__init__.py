@@ -20,6 +20,7 @@ from .files import (
     sweep_parts,
     unique_names,
     write_json,
+    write_text,
 )
 from .images import read_image
 from .progress import Progress
@@ -74,5 +75,6 @@ __all__ = [
     'unique_names',
     'validated',
     'write_json',
+    'write_text',
     'describe_file',
 ]

@@ -173,9 +173,13 @@ def read_json(path: str | Path) -> Any:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file, whole or not at all; what is no UTF-8 becomes JSON's own escape."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + '\n'
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + '\n', 'backslashreplace')
+
+
+def write_text(path: str | Path, text: str, errors: str = 'strict') -> None:
+    """Write a file of UTF-8, whole or not at all; `errors` as for `str.encode`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
+        temporary.write_text(text, encoding='utf-8', errors=errors)
 
 
 def unique_names(paths: Sequence[Path]) -> dict[str, str]:

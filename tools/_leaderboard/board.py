@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, output_dir, read_json
+from mmseg.utils import output_dir, read_json, write_json
 
 from .options import (
     COMBINATION,
@@ -92,8 +92,7 @@ class Board:
             values, path = self.kept[member], self._path(member)
             if key not in values:
                 values[key] = make(member)
-                with atomic_path(path) as temporary:
-                    temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + '\n')
+                write_json(path, dict(sorted(values.items())))
                 print(f'{path.stem}: {values[key]:6.2f}  {key}', flush=True)
         return [self.kept[member][key] for member in self.members]
 

@@ -29,7 +29,7 @@ from mmseg.labelling.command import main as label
 from mmseg.labelling.distill import distill
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from mmseg.utils import atomic_path, output_dir, read_json
+from mmseg.utils import atomic_path, output_dir, read_json, write_json
 
 from .options import MEASURED, PROXY, VIEWS
 
@@ -285,5 +285,4 @@ def measure_speeds(path: Path, choices: Mapping[str, tuple[str, Sequence[str]]])
         speeds[name] = report['results'][0]['rate']['median']
         speeds['when'] = f'{cpu}, {machine["date"]}, torch {machine["PyTorch"]}'
         print(f'{name}: {speeds[name]:.2f} photos/s', flush=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(speeds, indent=1) + '\n')
+        write_json(path, speeds)

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from mmseg.apis.record import mean_figures
 from mmseg.errors import UserError
-from mmseg.utils import atomic_path, read_json, write_json
+from mmseg.utils import read_json, write_json, write_text
 
 from .rows import GROUPS, Row
 from .run import OPENAI, ROOT
@@ -201,11 +201,8 @@ def submit(path: Path) -> None:
     rows = checked(found, path)
     page = page_of(found)
     write_json(KEPT, found)
-    with atomic_path(PAGE) as temporary:
-        temporary.write_text(page)
-    readme = with_table(README.read_text(), mean_figures(KEPT))
-    with atomic_path(README) as temporary:
-        temporary.write_text(readme)
+    write_text(PAGE, page)
+    write_text(README, with_table(README.read_text(), mean_figures(KEPT)))
     print(f'{len(rows)} rows are whole; written: {KEPT}, {PAGE}, {README}')
     print('next: python tools/analysis/model_zoo.py > docs/model_zoo.md, and')
     print('python tools/leaderboard.py; then open a pull request with what changed')

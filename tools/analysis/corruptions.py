@@ -16,7 +16,7 @@ from typing import Any
 
 from mmseg.apis.command import add_config_arguments, add_device, documented_parser, run_command
 from mmseg.errors import UserError
-from mmseg.utils import Progress, atomic_path, output_dir, read_json, write_json
+from mmseg.utils import Progress, output_dir, read_json, write_json, write_text
 
 CLEAN = 'clean'
 
@@ -36,8 +36,7 @@ def main() -> None:
     root = output_dir(args.work_dir or default_work_dir(config) / 'corruptions')
     found = evaluate_all(config, args.checkpoint, args.severities, root, args.device)
     table = table_of(found, args.severities)
-    with atomic_path(root / 'corruptions.md') as temporary:
-        temporary.write_text(table)
+    write_text(root / 'corruptions.md', table)
     draw(found, args.severities, root / 'corruptions.png')
     print(f'{table}\nwritten to {root}')
 
