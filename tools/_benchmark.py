@@ -17,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -32,6 +32,7 @@ from mmseg.engine import (
     SegRunner,
     SegTestLoop,
     device_of,
+    forget_weights,
     init_processes,
     keep_freed_memory,
     load_config,
@@ -281,12 +282,9 @@ class Test:
                 stack.enter_context(patch.object(*part))
             if self.plain:
                 stack.enter_context(plain_pytorch(self.model))
-                stack.enter_context(patch.object(self.model, 'labels', self.plain_labels))
+                plain = partial(plain_labels, self.model)
+                stack.enter_context(patch.object(self.model, 'labels', plain))
             yield
-
-    def plain_labels(self, logits: Tensor, size: tuple[int, int], image: Tensor) -> Tensor:
-        """Stand for `Segmentor.labels`."""
-        return plain_labels(self.model, logits[None], tuple(image.shape[1:]), size)
 
     def split(self) -> dict[str, float]:
         """Return milliseconds per photo of each stage and of the rest, all in this process."""
@@ -352,15 +350,14 @@ def plain_pytorch(model: nn.Module) -> Iterator[None]:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def plain_labels(
-    model: Any, scores: Tensor, input_size: tuple[int, int], photo_size: tuple[int, int]
-) -> Tensor:
-    """Label a photo by two whole resizings: scores (1, Q, h, w) -> labels (H, W)."""
+def plain_labels(model: Any, logits: Tensor, size: tuple[int, int], image: Tensor) -> Tensor:
+    """Label as `Segmentor.labels`, by two whole resizings: (Q, h, w), (3, h', w') -> (H, W)."""
     stride = None if model.resize_twice else model.score_stride
-    padded = [cells * stride for cells in scores.shape[2:]] if stride else input_size
-    scores = F.interpolate(scores, size=padded, mode='bilinear', align_corners=False)
-    scores = scores[:, :, : input_size[0], : input_size[1]]
-    scores = F.interpolate(scores, size=photo_size, mode='bilinear', align_corners=False)
+    height, width = image.shape[1:]
+    padded = [cells * stride for cells in logits.shape[1:]] if stride else (height, width)
+    scores = F.interpolate(logits[None], size=padded, mode='bilinear', align_corners=False)
+    scores = scores[:, :, :height, :width]
+    scores = F.interpolate(scores, size=size, mode='bilinear', align_corners=False)
     return model.scoring.by_class(scores.softmax(dim=1)).argmax(dim=1)[0]
 
 
@@ -430,7 +427,7 @@ def _runner(path: str, args: Namespace, folder: Path, size: int | None) -> SegRu
     """Build the runner of a config's test, or of its training without validation."""
     config = load_config(path, args.cfg_options)
     if args.random_weights:
-        _forget_weights(config)
+        forget_weights(config)
     if args.train and args.engines:
         raise UserError('--engines are of tests: leave out --train')
     config.work_dir = str(folder)
@@ -456,20 +453,6 @@ def _runner(path: str, args: Namespace, folder: Path, size: int | None) -> SegRu
     else:
         loader.dataset.indices = args.number
     return SegRunner.from_cfg(config)
-
-
-def _forget_weights(config: Config) -> None:
-    """Use random towers, students from scratch, and text by one short sentence a class."""
-    for model in filter(None, (config.model, config.model.get('teacher'))):
-        parts, texts = [model.backbone], [model.decode_head] if model.type == 'MaskClip' else []
-        weight = model.get('class_weight')
-        if weight:
-            parts += filter(None, [weight.get('prior_encoder')])
-            texts.append(weight)
-        for part in parts:
-            part.pretrained = 'random' if part.type == 'CLIPDenseExtractor' else False
-        for part in texts:
-            part.text = dict(templates='name')
 
 
 def _draw_photos(

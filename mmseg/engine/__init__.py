@@ -1,7 +1,7 @@
 """mmengine's training and test, and the configs that describe them."""
 
 from .check_config import check_config
-from .config import CONFIGS, find_config, load_config, resolve_config
+from .config import CONFIGS, find_config, forget_weights, load_config, resolve_config
 from .hooks import LabelWriterHook, ProgressHook, SegVisualizationHook
 from .launch import allow_tf32, device_of, end_processes, init_processes, keep_freed_memory
 from .optimizer import (
@@ -52,6 +52,7 @@ __all__ = [
     'device_of',
     'end_processes',
     'find_config',
+    'forget_weights',
     'init_processes',
     'keep_freed_memory',
     'load_config',

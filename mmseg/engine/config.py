@@ -222,3 +222,22 @@ def from_mmseg_0(options: Mapping[str, Any]) -> dict[str, Any]:
                 break
         renamed[key] = value
     return renamed
+
+
+def forget_weights(config: Config) -> None:
+    """Replace, in place, a model's files by random towers, students from scratch, and short texts.
+
+    For what does not depend on the values of weights, such as speed, memory and counts.
+    """
+    for model in filter(None, (config.model, config.model.get('teacher'))):
+        parts, texts = [model.backbone], [model.decode_head] if model.type == 'MaskClip' else []
+        parts += filter(None, [model.backbone.get('proxy')])
+        weight = model.get('class_weight')
+        if weight:
+            parts += filter(None, [weight.get('prior_encoder')])
+            texts.append(weight)
+        for part in parts:
+            is_student = part is model.backbone and model.type != 'MaskClip'
+            part.pretrained = False if is_student else 'random'
+        for part in texts:
+            part.text = dict(templates='name')

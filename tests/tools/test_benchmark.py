@@ -190,12 +190,13 @@ def test_plain_labels_of_synonyms_are_the_models():
     from mmseg.models.postprocess import Scoring
     from mmseg.models.resize import photo_matrices
 
-    scores = torch.randn(1, 5, 4, 5, generator=torch.manual_seed(0))
+    logits = torch.randn(5, 4, 5, generator=torch.manual_seed(0))
+    image = torch.empty(3, 29, 37)
     scoring = Scoring((0, 0, 1, 2, 2))
     model = SimpleNamespace(scoring=scoring, resize_twice=False, score_stride=8)
-    matrices = photo_matrices(scores[0], (29, 37), input_size=(29, 37), stride=8)
-    expected = scoring.labels(scores[0], *matrices)
-    assert (plain_labels(model, scores, (29, 37), (29, 37)) == expected).float().mean() > 0.999
+    matrices = photo_matrices(logits, (29, 37), input_size=(29, 37), stride=8)
+    expected = scoring.labels(logits, *matrices)
+    assert (plain_labels(model, logits, (29, 37), image) == expected).float().mean() > 0.999
 
 
 def plain_pseudo_labels(target, scores, candidates, *, threshold, scale):

@@ -6,12 +6,11 @@ python tools/analysis/model_zoo.py --index > model-index.yml      # for OpenMMLa
 Parameters are counted on networks of random weights; figures are in PUBLISHED and MEASURED below.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from mmseg.apis.command import documented_parser, run_command
-from mmseg.vocabularies import load_vocabulary
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FOLDERS = {
@@ -52,7 +51,6 @@ RESULTS = """    Results:
         Metrics:
           mIoU: {}"""
 MEASURED = CONFIGS.parent / 'docs' / 'benchmarks' / 'reproduction.json'  # of tools/reproduce.py
-WIDTHS = dict(r50=1024, vit16=512, siglip2=768, pe_core=1024, mobileclip2=512)  # of the text
 HEAD = """# Model zoo
 
 Every leaf config, with OpenAI's RN50 or ViT-B/16 unless its name says another CLIP. mIoU in per
@@ -77,23 +75,19 @@ def main() -> None:
     if parser.parse_args().index:
         print(model_index())
         return
-    import torch
-
     from mmseg.apis.record import mean_figures
 
     print(HEAD)
-    torch.manual_seed(0)
     measured = mean_figures(MEASURED)
-    with tempfile.TemporaryDirectory() as folder:
-        for group, title in FOLDERS.items():
-            print(f'## {title}: `configs/{group}/`\n')
-            print('| leaf | trained | in all | published | measured |\n|---|---|---|---|---|')
-            for path in sorted((CONFIGS / group).glob('*.py')):
-                trained, whole = parameters(path, Path(folder))
-                mine = f'{measured[path.stem]:.2f}' if path.stem in measured else ''
-                figures = PUBLISHED.get(path.stem, ''), mine
-                print(f'| `{path.stem}` | {trained} | {whole} | {" | ".join(figures)} |')
-            print()
+    for group, title in FOLDERS.items():
+        print(f'## {title}: `configs/{group}/`\n')
+        print('| leaf | trained | in all | published | measured |\n|---|---|---|---|---|')
+        for path in sorted((CONFIGS / group).glob('*.py')):
+            trained, whole = parameters(path)
+            mine = f'{measured[path.stem]:.2f}' if path.stem in measured else ''
+            figures = PUBLISHED.get(path.stem, ''), mine
+            print(f'| `{path.stem}` | {trained} | {whole} | {" | ".join(figures)} |')
+        print()
 
 
 def model_index() -> str:
@@ -110,46 +104,28 @@ def model_index() -> str:
     return '\n'.join(lines)
 
 
-def parameters(path: Path, folder: Path) -> tuple[str, str]:
+def parameters(path: Path) -> tuple[str, str]:
     """Count the parameters of a leaf in millions: to train, and in all."""
-    from mmseg.engine import load_config
+    import torch
+
+    from mmseg.engine import forget_weights, load_config
     from mmseg.models import count_parameters
     from mmseg.models.frozen import frozen_modules
     from mmseg.registry import MODELS
 
+    def text_of(clip: Any, vocabulary: Any, *_: Any, **__: Any) -> torch.Tensor:
+        """Stand for embeddings, whose tokenizers may have to be fetched."""
+        return torch.ones(len(vocabulary), clip.embed_dim)
+
     config = load_config(path)
-    model = config.model
-    text = str(text_file(folder, config, path.stem))
-    clip = model.teacher if 'teacher' in model else model
-    clip.backbone.pretrained, clip.decode_head.text = 'random', dict(file=text)
-    if clip.backbone.get('proxy'):
-        clip.backbone.proxy.pretrained = 'random'
-    for weight in (model.get('class_weight'), clip.get('class_weight')):
-        if weight:
-            weight.text = dict(file=str(text_file(folder, config, 'vit16')))
-            if weight.get('prior_encoder'):
-                weight.prior_encoder.pretrained = 'random'
-            else:
-                weight.text = dict(file=text)
-    if 'teacher' in model:
-        model.backbone.pretrained = False
-        counts = count_parameters(MODELS.build(model))
+    forget_weights(config)
+    with patch('mmseg.models.build.text_embeddings', text_of):
+        built = MODELS.build(config.model)
+    if 'teacher' in config.model:
+        counts = count_parameters(built)
         return f'{counts.trained / 1e6:.2f}', f'{counts.original / 1e6:.2f}'
-    built = MODELS.build(model)
     parts = [built, *(module for _, module in frozen_modules(built))]
     return '0', f'{sum(p.numel() for part in parts for p in part.parameters()) / 1e6:.2f}'
-
-
-def text_file(folder: Path, config: Any, name: str) -> Path:
-    """Write random unit rows for the leaf's classes, as wide as its CLIP's text."""
-    import torch
-    import torch.nn.functional as F
-
-    rows = len(load_vocabulary(config.get('vocabulary', 'voc_20')))
-    width = next(width for tower, width in WIDTHS.items() if tower in name)
-    path = folder / f'{rows}x{width}.pth'
-    torch.save(F.normalize(torch.randn(rows, width), dim=1), path)
-    return path
 
 
 if __name__ == '__main__':

@@ -40,16 +40,14 @@ def estimates(path: str, batch: int, crop: int) -> Iterator[tuple[str, dict[str,
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from mmseg.engine import load_config
+    from mmseg.engine import forget_weights, load_config
     from mmseg.registry import MODELS
 
     config = load_config(path)
     if config.model.type != 'MaskClipPlus':
         raise UserError(f'{path} trains no student (model.type MaskClipPlus)')
-    labeller = config.model.teacher
-    labeller.update(class_weight=None, decode_head=dict(text=dict(templates='name')))
-    labeller.backbone.pretrained, config.model.backbone.pretrained = 'random', False
-    config.model.class_weight = None
+    config.model.class_weight = config.model.teacher.class_weight = None
+    forget_weights(config)
     model, fake = MODELS.build(config.model).train(), FakeTensorMode()
     teacher = bytes_of(model.teacher)
     move(model, fake)
