@@ -10,7 +10,7 @@ from mmseg.utils import path_below, validated
 from mmseg.vocabularies import load_vocabulary
 
 from .base import PhotoDataset, VocabularySource
-from .reading import list_photos
+from .reading import list_photos, read_list
 
 MOST_LISTED = 10  # missing files that a message names
 
@@ -108,14 +108,7 @@ class SegDataset(PhotoDataset):
 
 
 def _read_split(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f'the split list {path} cannot be read; prepare the data set as the '
-            'README says, or set data_root'
-        ) from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = read_list(path)
     if not names:
         raise UserError(f'the split list {path} is empty')
     if double := [name for name, count in Counter(names).items() if count > 1]:

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from mmseg.errors import UserError
 from mmseg.structures import ignore_label
-from mmseg.utils import read_image
+from mmseg.utils import read_image, reason_of
 from mmseg.utils.images import SUFFIXES
 
 MASK_MODES = ('L', 'P', 'I', 'I;16')  # Pillow's modes with one integer per pixel
@@ -131,6 +131,22 @@ def _require_shape(mask: np.ndarray, path: str | Path, shape: tuple[int, int]) -
         raise UserError(
             f'the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its photo {shape[1]}x{shape[0]}'
         )
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Read the names of a split list, one a line.
+
+    Raises:
+        UserError: the file is missing, or no text.
+    """
+    try:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f'the split list {path} cannot be read ({reason_of(error)}); prepare the data set as '
+            'docs/dataset_prepare.md says, or name its folder (data_root)'
+        ) from error
 
 
 def list_photos(root: str | Path) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmseg.datasets import ReleasedDataset
-from mmseg.datasets.reading import photo_size
+from mmseg.datasets.reading import photo_size, read_list
 from mmseg.errors import UserError
 from mmseg.utils import (
     Progress,
@@ -25,7 +25,6 @@ from mmseg.utils import (
     output_dir,
     path_below,
     read_image,
-    reason_of,
     write_json,
     write_text,
 )
@@ -190,18 +189,6 @@ def write_list(path: str | Path, names: Iterable[str]) -> None:
         if not is_text or [line.strip() for line in name.splitlines()] != [name]:
             raise UserError(f'{path} cannot hold {name!r}: a name is one line; rename the file')
     write_text(path, ''.join(f'{name}\n' for name in names))
-
-
-def read_list(path: str | Path) -> list[str]:
-    """Read the names of a split list, one a line."""
-    try:
-        lines = Path(path).read_text(encoding='utf-8').splitlines()
-        return [line.strip() for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f'the split list {path} cannot be read ({reason_of(error)}); is this the root of a '
-            'data set that was unpacked and, for --verify, prepared?'
-        ) from error
 
 
 class Layout(NamedTuple):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from mmseg.datasets import PascalContextDataset
+from mmseg.datasets.reading import read_list
 from mmseg.errors import UserError
 from mmseg.utils import path_below, reason_of
 from mmseg.utils.json_stream import json_elements
@@ -21,7 +22,6 @@ from .masks import (
     convert_masks,
     layout_of,
     mat_labels,
-    read_list,
     start_masks,
     verify,
     write_list,
@@ -67,10 +67,7 @@ def prepare(
         json: the release's JSON; default root/trainval_merged.json.
         mat: a folder of .mat files to read instead of the JSON.
         lists: with `mat`: a folder of train.txt and val.txt; default those of VOC 2010.
-        only_verify: write nothing.
-        partial: accept any number of photos.
-        overwrite: write masks anew.
-        processes: default the cores of this machine.
+        only_verify, partial, overwrite, processes: see `mmseg.preparation.releases.prepare`.
 
     Raises:
         UserError: something is missing or wrong; it is printed before.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmseg.datasets import PascalVOCDataset
+from mmseg.datasets.reading import read_list
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
@@ -16,7 +17,6 @@ from .masks import (
     layout_of,
     mat_labels,
     read_labels,
-    read_list,
     verify,
     write_list,
     write_mask,
