@@ -1,16 +1,16 @@
 """Photograph the web page in a Chromium: docs/images/app.png, and app_phone.png on a phone.
 
-python tools/analysis/screenshots.py [--photo PHOTO] [--classes WORDS] [options of demo/app.py]
+python tools/analysis/screenshots.py [--out DIR]
 
 It starts and ends the page. It needs playwright and a Chromium (Debian: apt-get install chromium).
-docs/images shows the miniature, without options.
+docs/images shows the miniature, which the page has where no CLIP was fetched.
 """
 
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,20 +19,18 @@ from mmseg.errors import UserError
 from mmseg.utils import atomic_path, output_dir
 
 ROOT = Path(__file__).resolve().parents[2]
+PHOTO = ROOT / 'demo' / 'scenes' / 'heart.png'
+WORDS = 'ring, grass, heart, sand, sky, brick'
 WINDOWS = {'app.png': (1400, 900), 'app_phone.png': (390, 844)}  # width, height
 
 
 def main() -> None:
     parser = documented_parser(__doc__)
-    parser.add_argument('--photo', type=Path, default=ROOT / 'demo' / 'scenes' / 'heart.png')
-    parser.add_argument('--classes', default='ring, grass, heart, sand, sky, brick')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'images', help='a folder')
-    args, options = parser.parse_known_args()
-    if not args.photo.is_file():
-        raise UserError(f'no such photo: {args.photo}')
+    out = parser.parse_args().out
     browser = find_chromium()
-    with running_page(options) as address:
-        for path in photograph(address, browser, args.photo, args.classes, args.out):
+    with running_page() as address:
+        for path in photograph(address, browser, PHOTO, WORDS, out):
             print(f'written to {path}')
 
 
@@ -49,11 +47,11 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def running_page(options: Sequence[str]) -> Iterator[str]:
+def running_page() -> Iterator[str]:
     """Start demo/app.py on a free port, yield its address, and end it."""
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, str(ROOT / 'demo' / 'app.py'), *options, '--port', str(port)]
+    command = [sys.executable, str(ROOT / 'demo' / 'app.py'), '--port', str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
         assert page.stdout is not None
         try:
