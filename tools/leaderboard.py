@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmseg.apis.command import documented_parser, run_command
-from mmseg.utils import output_dir, write_text
+from mmseg.utils import output_dir, read_json, write_text
 
 if TYPE_CHECKING:
     from _leaderboard.page import Findings
@@ -36,13 +36,15 @@ def main() -> None:
     parser.add_argument('--speeds', action='store_true', help='measure these too (ten minutes)')
     parser.add_argument('--out', default='docs/leaderboard.md')
     args = parser.parse_args()
-    from _leaderboard.measure import TOWERS, measure_speeds, speeds_of
+    from _leaderboard.measure import TOWERS, measure_speeds
     from _leaderboard.options import SPEEDS
     from _leaderboard.page import introduction, page_of_scenes, published
 
+    speed_file = output_dir(args.results) / 'speed.json'
     if args.speeds:
-        measure_speeds(output_dir(args.results) / 'speed.json', SPEEDS)
-    scenes = page_of_scenes([found_on(args, tower) for tower in TOWERS], speeds_of(args.results))
+        measure_speeds(speed_file, SPEEDS)
+    speeds = read_json(speed_file) if speed_file.is_file() else {}
+    scenes = page_of_scenes([found_on(args, tower) for tower in TOWERS], speeds)
     head = introduction(args.seeds, args.scenes, args.results)
     parts = [head, scenes, photos_part(args), published()]
     output_dir(Path(args.out).parent)

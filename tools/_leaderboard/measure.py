@@ -257,12 +257,6 @@ def mean_similarity(tower: str, seed: int, folder: Path) -> str:
     return str(path)
 
 
-def speeds_of(results: str | Path) -> dict[str, Any]:
-    """Read {option: photos/s}, and a date under 'when'; {} if not measured."""
-    path = Path(results) / 'speed.json'
-    return read_json(path) if path.is_file() else {}
-
-
 def measure_speeds(path: Path, choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
     """Write a JSON of {name: photos/s} by tools/benchmark.py, of photos of 500 x 375, and 'when'.
 
