@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -93,23 +94,33 @@ def _start_worker(parent: int) -> None:
 
 
 def convert_masks(
-    function: Callable[[Any], None],
+    labels_of: Callable[..., Labels],
     jobs: Iterable[tuple],
+    palette: Palette,
     *,
     overwrite: bool = False,
     processes: int | None = None,
 ) -> None:
-    """Write masks by function(job); each job ends in the path of its mask.
+    """Write masks of labels_of(*arguments).
 
     Args:
-        function, processes: see `in_parallel`.
+        labels_of: defined at module level, so that other processes can import it.
+        jobs: (*arguments, path of the mask) each.
+        palette: of the masks.
         overwrite: write masks again that are there.
+        processes: see `in_parallel`.
     """
     jobs = [job for job in jobs if overwrite or not job[-1].is_file()]
     for folder in {job[-1].parent for job in jobs}:
         output_dir(folder)
-    for _ in in_parallel(function, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
+    convert = partial(_convert, labels_of, palette)
+    for _ in in_parallel(convert, jobs, len(jobs), 'masks', processes=processes, unit='mask'):
         pass
+
+
+def _convert(labels_of: Callable[..., Labels], palette: Palette, job: tuple) -> None:
+    *arguments, target = job
+    write_mask(target, labels_of(*arguments), palette)
 
 
 def write_mask(path: str | Path, labels: Labels, palette: Palette) -> None:

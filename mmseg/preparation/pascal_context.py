@@ -1,7 +1,7 @@
 """Pascal Context: masks of 0 to 59 and split lists, from the release's JSON or its .mat files."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +17,7 @@ from mmseg.utils.json_stream import json_elements
 from mmseg.vocabularies import load_vocabulary
 
 from .archives import fetch_release, unpack
-from .masks import (
-    Layout,
-    convert_masks,
-    layout_of,
-    mat_labels,
-    start_masks,
-    verify,
-    write_list,
-    write_mask,
-)
+from .masks import Layout, convert_masks, layout_of, mat_labels, start_masks, verify, write_list
 
 INSIDE = 'VOCdevkit/VOC2010/'
 PHOTOS = ['http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar']
@@ -79,18 +70,17 @@ def prepare(
             raise UserError(f"{root} has no JPEGImages; name VOC 2010's folder, or use --download")
         source = mat or json or root / 'trainval_merged.json'
         plan = _from_mat(layout, mat, lists) if mat else _from_json(layout, source)
-        function, jobs, splits, shortfalls = plan
+        labels_of, jobs, splits, shortfalls = plan
         start_masks(layout, source, overwrite=overwrite)
-        convert_masks(function, jobs, processes=processes)
+        convert_masks(labels_of, jobs, VALUES.palette, processes=processes)
         for split, names in splits.items():
             write_list(layout.list(split), sorted(names))
     expected = None if partial else EXPECTED
     verify(layout, SPLITS, expected=expected, processes=processes, shortfalls=shortfalls)
 
 
-# A function of one job, its jobs (each ends in the mask's path), the names of each split, and the
-# missing files.
-Plan = tuple[Callable[[Any], None], list[tuple], dict[str, list[str]], list[str]]
+# Arguments of `convert_masks`, the names of each split, and the missing files.
+Plan = tuple[Callable[..., Any], list[tuple], dict[str, list[str]], list[str]]
 
 
 def _from_json(layout: Layout, path: Path) -> Plan:
@@ -104,12 +94,7 @@ def _from_json(layout: Layout, path: Path) -> Plan:
             jobs.append((photo, segments[key], layout.mask(photo.name)))
         elif photo.phase in splits:
             shortfalls.append(f'{photo.name} ({photo.phase}) has no annotation; it is in no list')
-    return _paint_one, jobs, splits, shortfalls
-
-
-def _paint_one(job: Sequence[Any]) -> None:
-    photo, segments, target = job
-    write_mask(target, paint(photo, segments), VALUES.palette)
+    return paint, jobs, splits, shortfalls
 
 
 def _from_mat(layout: Layout, mat: Path, lists: Path | None) -> Plan:
@@ -126,12 +111,7 @@ def _from_mat(layout: Layout, mat: Path, lists: Path | None) -> Plan:
         splits[split] = [name for name in names if name in files]
     named = {name for names in splits.values() for name in names}
     jobs = [(files[name], layout.mask(name)) for name in sorted(named)]
-    return _convert_one, jobs, splits, shortfalls
-
-
-def _convert_one(job: Sequence[Path]) -> None:
-    source, target = job
-    write_mask(target, read_mat(source), VALUES.palette)
+    return read_mat, jobs, splits, shortfalls
 
 
 class Photo(NamedTuple):

@@ -17,17 +17,7 @@ from mmseg.datasets import (
 from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
-from .masks import (
-    UNLABELLED,
-    Layout,
-    Palette,
-    convert_masks,
-    layout_of,
-    read_labels,
-    verify,
-    write_list,
-    write_mask,
-)
+from .masks import UNLABELLED, Layout, convert_masks, layout_of, read_labels, verify, write_list
 
 
 class Release(NamedTuple):
@@ -127,8 +117,8 @@ def prepare(
             if release.table is not None:
                 masks = layout.root / layout.ann_dir
                 sources = [masks / f'{x}{release.source_suffix}' for x in names]
-                jobs = [(s, release.table, palette, layout.mask(x)) for s, x in zip(sources, names)]
-                convert_masks(_recode, jobs, overwrite=overwrite, processes=processes)
+                jobs = [(s, release.table, layout.mask(x)) for s, x in zip(sources, names)]
+                convert_masks(_recoded, jobs, palette, overwrite=overwrite, processes=processes)
             write_list(layout.list(split), names)
     expected = None if partial else release.expected
     verify(layout, list(release.folders), expected=expected, processes=processes)
@@ -146,6 +136,5 @@ def _names(release: Release, layout: Layout, folder: str) -> list[str]:
     return [str(path.relative_to(root)).removesuffix(layout.img_suffix) for path in paths]
 
 
-def _recode(job: tuple[Path, NDArray[np.uint8], Palette, Path]) -> None:
-    source, table, palette, target = job
-    write_mask(target, table[read_labels(source)], palette)
+def _recoded(source: Path, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return table[read_labels(source)]

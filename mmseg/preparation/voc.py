@@ -1,6 +1,5 @@
 """PASCAL VOC 2012: its masks, and SBD's as the augmented training set."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,7 @@ from mmseg.errors import UserError
 from mmseg.vocabularies import load_vocabulary
 
 from .archives import fetch_release, unpack
-from .masks import (
-    Layout,
-    convert_masks,
-    layout_of,
-    mat_labels,
-    read_labels,
-    verify,
-    write_list,
-    write_mask,
-)
+from .masks import Layout, convert_masks, layout_of, mat_labels, read_labels, verify, write_list
 
 INSIDE = 'VOCdevkit/VOC2012/'
 ARCHIVES = ['http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar']
@@ -70,14 +60,12 @@ def _augment(
     files |= {name: original.mask(name) for name in read_list(original.list('train'))}
     names = sorted(set(files) - set(read_list(original.list('val'))))
     jobs = [(files[name], augmented.mask(name)) for name in names]
-    convert_masks(_convert, jobs, overwrite=overwrite, processes=processes)
+    convert_masks(_labels_of, jobs, VALUES.palette, overwrite=overwrite, processes=processes)
     write_list(augmented.list('trainaug'), names)
 
 
-def _convert(job: Sequence[Path]) -> None:
-    source, target = job
-    labels = read_sbd(source) if source.suffix == '.mat' else read_labels(source)
-    write_mask(target, labels, VALUES.palette)
+def _labels_of(path: Path) -> np.ndarray:
+    return read_sbd(path) if path.suffix == '.mat' else read_labels(path)
 
 
 def read_sbd(path: Path) -> np.ndarray:
