@@ -85,7 +85,7 @@ def crop_for_prior(photo: Image.Image, size: int) -> np.ndarray:
 
 
 def read_mask(
-    path: str | Path, shape: tuple[int, int], *, num_classes: int, reduce_zero_label: bool
+    path: str | Path, shape: tuple[int, int], *, num_classes: int, reduce_zero_label: bool = False
 ) -> np.ndarray:
     """Read a mask: file -> (H, W) labels in 0..C-1 or `ignore_label`.
 

@@ -126,9 +126,7 @@ class LoadPseudoLabels:
         if path is None:
             return results
         shape, number = results['ori_shape'], results['num_classes']
-        results['pseudo_sem_seg'] = read_mask(
-            path, shape, num_classes=number, reduce_zero_label=False
-        )
+        results['pseudo_sem_seg'] = read_mask(path, shape, num_classes=number)
         confidence = Path(path).with_suffix(CONFIDENCE)
         if confidence.is_file():
             results['pseudo_confidence'] = read_gray(confidence, shape)

@@ -130,9 +130,7 @@ def _png_reader(path: Path, vocabulary: Vocabulary) -> Reader:
         png = path / f'{name_of(file)}.png'
         if not png.is_file():
             return None
-        return read_mask(
-            png, photo_size(photo), num_classes=len(vocabulary), reduce_zero_label=False
-        )
+        return read_mask(png, photo_size(photo), num_classes=len(vocabulary))
 
     return read
 

@@ -99,8 +99,7 @@ def write_labels(
     def photos() -> Iterator[LabelledPhoto]:
         with Progress(len(pairs), f'write {file_format}', unit='photo') as progress:
             for photo, png in pairs:
-                size, classes = photo_size(photo), len(vocabulary)
-                labels = read_mask(png, size, num_classes=classes, reduce_zero_label=False)
+                labels = read_mask(png, photo_size(photo), num_classes=len(vocabulary))
                 yield LabelledPhoto(Path(photo), file_below(photo, root), labels)
                 progress.update()
 

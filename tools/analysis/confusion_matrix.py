@@ -58,7 +58,7 @@ def count(dataset: Any, folder: Path) -> np.ndarray:
         if 'gt_sem_seg' not in sample:
             raise UserError('the data set has no masks to compare with')
         file, truth = folder / f'{names[str(path)]}.png', sample.gt_sem_seg
-        labels = read_mask(file, truth.shape, num_classes=size, reduce_zero_label=False)
+        labels = read_mask(file, truth.shape, num_classes=size)
         if labels.max() >= size:
             raise UserError(f'{file} has pixels of no class; compare labels without a threshold')
         total += confusion_matrix(torch.from_numpy(labels), truth, size).numpy()
