@@ -22,7 +22,7 @@ from _leaderboard.measure import (
     student_of,
     train_student,
     trained_proxy,
-    with_proxy,
+    with_files,
 )
 from _leaderboard.options import (
     DISTILLED,
@@ -150,7 +150,7 @@ def test_a_proxy_is_trained_once_a_seed_and_stands_for_its_place(tmp_path):
     file = trained_proxy(0, tmp_path, **few)
     written = Path(file).stat().st_mtime_ns
     options = proxyclip(gain=10.0)
-    found = with_proxy(0, of_teacher(options), tmp_path)
+    found = with_files('vit', 0, of_teacher(options), tmp_path)
     assert found['model.teacher.backbone.proxy']['pretrained'] == file
     assert options['model.backbone.proxy']['pretrained'] == PROXY
     assert 0 <= measure_scenes('vit', 0, options, 'test', 2, folder=tmp_path) <= 100

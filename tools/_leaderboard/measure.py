@@ -65,7 +65,7 @@ def measure_scenes(
 
 def config_of(tower: str, seed: int, options: Options, folder: Path) -> Config:
     """Load the config of a seed's MaskCLIP, with the seed's files."""
-    options = with_means(tower, seed, with_proxy(seed, options, folder), folder)
+    options = with_files(tower, seed, options, folder)
     weights = {'model.backbone.pretrained': weights_of(tower, seed, folder)}
     return load_config(base_of(tower), {**options, **weights})
 
@@ -114,7 +114,7 @@ def train_student(
         settings = {k: v for k, v in settings.items() if '.teacher' not in k}
         settings['pseudo_labels'] = folder_of_labels
     else:
-        settings = with_means(tower, seed, with_proxy(seed, settings, folder), folder)
+        settings = with_files(tower, seed, settings, folder)
         settings['model.teacher.backbone.pretrained'] = weights_of(tower, seed, folder)
     with tempfile.TemporaryDirectory(dir=folder) as work_dir:
         config = load_config(leaf, settings)
@@ -183,20 +183,13 @@ def weights_of(tower: str, seed: int, folder: Path) -> str:
     return str(path)
 
 
-def with_proxy(seed: int, options: Options, folder: Path) -> Options:
-    """Return options with the weights of the seed's proxy, where they have a proxy."""
+def with_files(tower: str, seed: int, options: Options, folder: Path) -> Options:
+    """Return options with the seed's proxy and mean cosines in place of PROXY and MEASURED."""
     changed = dict(options)
     for key, value in options.items():
         if key.endswith('.proxy') and value['pretrained'] == PROXY:
             changed[key] = {**value, 'pretrained': trained_proxy(seed, folder)}
-    return changed
-
-
-def with_means(tower: str, seed: int, options: Options, folder: Path) -> Options:
-    """Return options with the seed's mean cosines, where its class weight subtracts them."""
-    changed = dict(options)
-    for key, value in options.items():
-        if key.endswith('class_weight') and value.get('mean_similarity') == MEASURED:
+        elif key.endswith('class_weight') and value.get('mean_similarity') == MEASURED:
             changed[key] = {**value, 'mean_similarity': mean_similarity(tower, seed, folder)}
     return changed
 
