@@ -75,8 +75,8 @@ def labels_of(sample: Mapping[str, Any], num_classes: int) -> np.ndarray:
 
 def fitted(picture: np.ndarray, size: int) -> np.ndarray:
     """Fit (H, W, 3) into (size, size, 3) on grey; its aspect ratio stays."""
-    image = ImageOps.contain(Image.fromarray(picture), (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(ImageOps.pad(image, (size, size), color=(128, 128, 128)))
+    image, grey = Image.fromarray(picture), (128, 128, 128)
+    return np.asarray(ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, grey))
 
 
 def title(sample: Mapping[str, Any]) -> str:

@@ -162,23 +162,12 @@ def tips_teacher(name: str) -> Teacher:
     repository = f'google/{name.lower()}'
     tags = (f'hf:{repository}',)
     is_here = isinstance(try_to_load_from_cache(repository, 'model.safetensors'), str)
-    tower = tips_tower(name.removeprefix('TIPSv2-'))
-    return Teacher(name, *tower, 'apache-2.0', tags, tags if is_here else ())
-
-
-@functools.cache
-def tips_tower(size: str) -> Tower:
-    """Describe an image tower of TIPSv2 as `image_tower` does."""
-    from mmseg.clip.towers import build_tower
-
     family = 'ViT, class token'
     try:
-        visual = visual_of(f'TIPSv2-{size}')
-    except UserError as error:
-        return family, 0.0, 0, 0, (), str(error)
-    millions = sum(p.numel() for p in visual.parameters()) / 1e6
-    can = ('prior', 'readouts')
-    return family, millions, build_tower(visual).stride, visual.image_size, can, ''
+        tower = describe_tower(visual_of(name), family)
+    except UserError as error:  # transformers is not installed
+        tower = family, 0.0, 0, 0, (), str(error)
+    return Teacher(name, *tower, 'apache-2.0', tags, tags if is_here else ())
 
 
 def visual_of(name: str) -> Any:
@@ -228,11 +217,15 @@ def gflop_of(name: str) -> float:
 @functools.cache
 def image_tower(vision: str, dim: int) -> Tower:
     """Describe an image tower of open_clip, of its settings as JSON."""
+    visual = clip_visual(vision, dim)
+    return describe_tower(visual, f'{network_of(visual)}, {pool_of(visual)}')
+
+
+def describe_tower(visual: Any, family: str) -> Tower:
+    """Describe an image tower, and say why if it is not supported."""
     from mmseg.clip.towers import build_tower
     from mmseg.clip.vit import TimmViT, ViTTower
 
-    visual = clip_visual(vision, dim)
-    family = f'{network_of(visual)}, {pool_of(visual)}'
     millions = sum(p.numel() for p in visual.parameters()) / 1e6
     size = visual.image_size if isinstance(visual.image_size, int) else max(visual.image_size)
     try:

@@ -44,7 +44,6 @@ def test_tips(name, millions):
 
 def test_tips_without_transformers(monkeypatch):
     monkeypatch.setitem(sys.modules, 'transformers', None)
-    monkeypatch.setattr(teachers, 'tips_tower', teachers.tips_tower.__wrapped__)
     found = teachers.teacher('TIPSv2-b14')
     assert not found.stride and "pip install 'maskclip-plus[transformers]'" in found.reason
 

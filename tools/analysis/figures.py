@@ -15,6 +15,7 @@ import numpy as np
 
 from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
+from mmseg.utils import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,14 +43,6 @@ def main() -> None:
     print(f'written to {out}')
 
 
-def new_axes(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
-    """Create a figure and an array of axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout='constrained')
-    return figure, figure.subplots(rows, columns, **options)
-
-
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Read the records of a file of tools/benchmark.py."""
     try:
@@ -60,7 +53,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def draw_scaling(results: Path) -> 'Figure':
     """Draw how cost grows with the input's size, the number of classes and of photos."""
-    figure, axes = new_axes(1, 3, (12, 3.8))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.8), layout='constrained')
+    axes = figure.subplots(1, 3)
     for (name, (x_label, y_label, files)), axis in zip(SCALING.items(), axes):
         records = [record for path in sorted(results.glob(files)) for record in read_records(path)]
         if not records:
@@ -94,9 +90,12 @@ def _cost(name: str, record: Mapping[str, Any]) -> tuple[float, float, float]:
 
 def draw_fast_path(results: Path) -> 'Figure':
     """Draw the losses of one training with the fast kernels and with plain PyTorch."""
-    kept = json.loads((results / 'fast_path.json').read_text())
+    from matplotlib.figure import Figure
+
+    kept = read_json(results / 'fast_path.json')
     fast, plain = kept['loss_fast'], kept['loss_plain']
-    figure, (above, below) = new_axes(2, 1, (7, 5), sharex=True, height_ratios=(3, 1))
+    figure = Figure(figsize=(7, 5), layout='constrained')
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot(fast, '0.75', linewidth=0.8)
     above.plot(plain, '0.75', linewidth=0.8, label='each iteration')
     for losses, name, style in ((plain, 'plain PyTorch', 'C0-'), (fast, 'fast path', 'C1--')):
