@@ -244,9 +244,9 @@ def mean_similarity(tower: str, seed: int, folder: Path) -> str:
         names = [data.get_data_info(i)['img_path'] for i in range(UNLABELLED_SCENES)]
         images = torch.from_numpy(np.stack([data.draw(name).image for name in names]))
         embeddings = model.backbone.embed(images.permute(0, 3, 1, 2).float())
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = model.decode_head.conv_seg.embeddings
-        np.save(path, (embeddings @ text.T).mean(dim=0).numpy())
+        with atomic_path(path) as temporary:
+            np.save(temporary, (embeddings @ text.T).mean(dim=0).numpy())
     return str(path)
 
 
