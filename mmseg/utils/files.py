@@ -27,6 +27,8 @@ PART = re.compile(
     r'\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{6})[0-9a-f]{8}\.part(\.[^.]+)?'
 )
 DAY = 86400
+UMASK = os.umask(0o077)  # what new files are not allowed; it can only be read by setting it
+os.umask(UMASK)
 
 
 def _machine() -> str:
@@ -67,6 +69,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if temporary.is_file():  # safetensors lets its owner alone read a file
+            temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
     except UserError:
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
+from safetensors.numpy import save_file
 
 from mmseg.datasets import SegDataset
 from mmseg.datasets.reading import photo_size, read_gray, read_mask, read_photo
@@ -109,6 +110,14 @@ def test_the_photos_of_a_folder_that_was_packed_from_inside(tmp_path):
     with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
         tar.add(tmp_path / 'folder', '.')
     assert [(key, name) for key, name, _ in photos_of(tmp_path / 'a.tar')] == [('a', './a.png')]
+
+
+def test_others_may_read_what_safetensors_wrote(tmp_path):
+    """As every new file of this process: labels in a shared folder need their text beside them."""
+    (tmp_path / 'new').touch()
+    with atomic_path(tmp_path / 'a.safetensors') as temporary:
+        save_file({'a': np.ones(1)}, temporary)
+    assert (tmp_path / 'a.safetensors').stat().st_mode == (tmp_path / 'new').stat().st_mode
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
