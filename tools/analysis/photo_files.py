@@ -1,9 +1,9 @@
 """Measure what files cost: decode photos, write labels. Without a network.
 
-python tools/analysis/photo_files.py [--sizes 500x375 4000x3000] [--workers 2]
+python tools/analysis/photo_files.py [--sizes 500x375 4000x3000] [--at-least 520] [--workers 2]
 
 For each size: milliseconds of CPU a photo to decode a JPEG, wholly and at the size that suffices
-for an input of 520 pixels (`LoadImage(at_least=(520, 520))`), to write the PNG of its labels, by
+(`LoadImage(at_least=(520, 520))`), to write the PNG of its labels, by
 runs and as Pillow does by default, and photos/s of a data loader alone, both ways.
 """
 
@@ -22,12 +22,13 @@ from mmseg.apis.command import documented_parser, run_command
 from mmseg.errors import UserError
 from mmseg.utils.images import LABEL_PNG, label_image
 
-INPUT, COPIES = 520, 48
+COPIES = 48  # of a photo
 
 
 def main() -> None:
     parser = documented_parser(__doc__)
     parser.add_argument('--sizes', nargs='+', default=['500x375', '4000x3000'], metavar='WxH')
+    parser.add_argument('--at-least', type=int, default=520, help='pixels that suffice')
     parser.add_argument('--workers', type=int, default=2, help='processes of the data loader')
     args = parser.parse_args()
     sizes = [size_of(text) for text in args.sizes]
@@ -37,7 +38,10 @@ def main() -> None:
     print('|---|---|---|---|---|---|---|')
     for text, size in zip(args.sizes, sizes):
         with tempfile.TemporaryDirectory() as folder:
-            print(f'| {text} | {" | ".join(measure(folder, size, args.workers))} |', flush=True)
+            print(
+                f'| {text} | {" | ".join(measure(folder, size, args.at_least, args.workers))} |',
+                flush=True,
+            )
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -48,7 +52,7 @@ def size_of(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def measure(folder: str, size: tuple[int, int], workers: int) -> list[str]:
+def measure(folder: str, size: tuple[int, int], at_least: int, workers: int) -> list[str]:
     """Measure photos of one size, in a folder without any: the cells of a row."""
     from mmseg.datasets import LoadImage
 
@@ -56,14 +60,14 @@ def measure(folder: str, size: tuple[int, int], workers: int) -> list[str]:
     labels = write_photo(photo, size)
     for i in range(1, COPIES):
         Path(folder, f'{i}.jpg').symlink_to(photo)
-    whole, enough = LoadImage(), LoadImage(at_least=(INPUT, INPUT))
+    whole, enough = LoadImage(), LoadImage(at_least=(at_least, at_least))
     times = [
         cpu_ms(lambda: whole(dict(img_path=photo))),
         cpu_ms(lambda: enough(dict(img_path=photo))),
         cpu_ms(lambda: labels.save(io.BytesIO(), 'png', **LABEL_PNG)),
         cpu_ms(lambda: labels.save(io.BytesIO(), 'png')),
     ]
-    rates = [photos_per_second(folder, load, workers) for load in (whole, enough)]
+    rates = [photos_per_second(folder, load, at_least, workers) for load in (whole, enough)]
     return [f'{ms:.1f} ms' for ms in times] + [f'{rate:.1f} photos/s' for rate in rates]
 
 
@@ -90,13 +94,13 @@ def cpu_ms(function: Callable[[], Any], repeats: int = 10) -> float:
     return float(np.median(times))
 
 
-def photos_per_second(folder: str, load: Any, workers: int) -> float:
+def photos_per_second(folder: str, load: Any, size: int, workers: int) -> float:
     """Read, resize and pack a folder of photos by a data loader whose workers run already."""
     from torch.utils.data import DataLoader
 
     from mmseg.datasets import ImageFolderDataset, PackSegInputs, Resize
 
-    pipeline = [load, Resize((INPUT, INPUT)), PackSegInputs()]
+    pipeline = [load, Resize((size, size)), PackSegInputs()]
     data = ImageFolderDataset(data_root=folder, vocabulary=['a', 'b'], pipeline=pipeline)
     loader: DataLoader[Any] = DataLoader(data, None, num_workers=workers, persistent_workers=True)
     for _ in range(2):  # workers start in the first pass, and stay
