@@ -3,8 +3,8 @@
 python tools/analysis/photo_files.py [--sizes 500x375 4000x3000] [--at-least 520] [--workers 2]
 
 For each size: milliseconds of CPU a photo to decode a JPEG, wholly and at the size that suffices
-(`LoadImage(at_least=(520, 520))`), to write the PNG of its labels, by
-runs and as Pillow does by default, and photos/s of a data loader alone, both ways.
+(`LoadImage(at_least=(520, 520))`), to write the PNG of its labels, by runs and as Pillow does by
+default, and photos/s of a data loader alone, which decodes both ways and resizes.
 """
 
 import io
@@ -38,10 +38,8 @@ def main() -> None:
     print('|---|---|---|---|---|---|---|')
     for text, size in zip(args.sizes, sizes):
         with tempfile.TemporaryDirectory() as folder:
-            print(
-                f'| {text} | {" | ".join(measure(folder, size, args.at_least, args.workers))} |',
-                flush=True,
-            )
+            cells = measure(folder, size, args.at_least, args.workers)
+        print(f'| {text} | {" | ".join(cells)} |', flush=True)
 
 
 def size_of(text: str) -> tuple[int, int]:
