@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmseg.structures import ignore_label
 from mmseg.utils.tensors import bincount
 
 
@@ -26,21 +25,13 @@ class Scores(NamedTuple):
     present: Tensor
 
 
-def confusion_matrix(
-    pred: Tensor, truth: Tensor, num_classes: int, *, ignore_index: int | None = None
-) -> Tensor:
+def confusion_matrix(pred: Tensor, truth: Tensor, num_classes: int) -> Tensor:
     """Count pixels: two label maps of one shape -> (C, C) int64, truth x prediction.
 
-    Counts stay on the device, and the call does not synchronise with an accelerator.
-
-    Args:
-        ignore_index: label of the truth that is not counted, as all labels beyond the classes are
-            not; None for `ignore_label`.
+    Labels of the truth beyond the classes are not counted. Counts stay on the device, and the call
+    does not synchronise with an accelerator.
     """
-    ignore_index = ignore_label(num_classes) if ignore_index is None else ignore_index
     rows = truth.flatten().int().clamp(max=num_classes)  # ignored pixels fall into row C
-    if ignore_index < num_classes:
-        rows = torch.where(rows == ignore_index, num_classes, rows)
     index, bins = rows * num_classes + pred.flatten(), (num_classes + 1) * num_classes
     on_cpu = index.device.type == 'cpu'
     counts = torch.bincount(index, minlength=bins) if on_cpu else bincount(index, bins)

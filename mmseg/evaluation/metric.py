@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mmseg.errors import UserError
 from mmseg.registry import METRICS
-from mmseg.utils import validated
 
 from .functional import Scores, confusion_matrix, name_the_same, scores_of, zero_shot_scores
 
@@ -35,9 +34,9 @@ class ConfusionMetric(BaseMetric):
     def num_classes(self) -> int:
         return len(self.dataset_meta['classes'])
 
-    def add(self, pred: Tensor, truth: Tensor, ignore_index: int | None = None) -> None:
+    def add(self, pred: Tensor, truth: Tensor) -> None:
         """Count pixels of one shape into the confusion matrix."""
-        matrix = confusion_matrix(pred, truth, self.num_classes, ignore_index=ignore_index)
+        matrix = confusion_matrix(pred, truth, self.num_classes)
         self.confusion = matrix if self.confusion is None else self.confusion + matrix
 
     def reduce(self) -> Scores:
@@ -57,17 +56,9 @@ class ConfusionMetric(BaseMetric):
 
 @METRICS.register_module()
 class IoUMetric(ConfusionMetric):
-    """Compute mIoU, mAcc, mPrec, aAcc and the values per class.
+    """Compute mIoU, mAcc, mPrec, aAcc and the values per class."""
 
-    Args:
-        ignore_index: see `confusion_matrix`.
-    """
-
-    @validated
-    def __init__(self, ignore_index: int | None = None) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
-        self.scores: Scores | None = None  # of the last `evaluate`, for a table per class
+    scores: Scores | None = None  # of the last `evaluate`, for a table per class
 
     def process(self, data_batch: Any, data_samples: Sequence[Sample]) -> None:
         """Add the samples' `pred_sem_seg` against `gt_sem_seg`, all photos in one count."""
@@ -81,7 +72,7 @@ class IoUMetric(ConfusionMetric):
             torch.cat([sample[key].flatten() for sample in data_samples])
             for key in ('pred_sem_seg', 'gt_sem_seg')
         )
-        self.add(pred, truth, self.ignore_index)
+        self.add(pred, truth)
 
     def evaluate(self, size: int) -> dict[str, float | None]:
         """Return the named metrics of all photos, and keep their `scores`."""
