@@ -291,7 +291,7 @@ class Test:
         clock, pipeline = Clock(self.runner.cfg.device), self.dataset.pipeline
         stages = ['decode', *['decode'] * self.plain, *['transform'] * len(pipeline.transforms)]
         timed = [clock.stage(name)(step) for name, step in zip(stages, pipeline.transforms)]
-        network = {'query_logits_of_samples': 'network', 'labels': 'upsample + argmax'}
+        network = {'query_logits': 'network', 'labels': 'upsample + argmax'}
         with (
             self.way(),
             patch.object(pipeline, 'transforms', timed),

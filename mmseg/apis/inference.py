@@ -153,7 +153,7 @@ class Segmenter:
     def _labels(self, network: Any, photo: Photo) -> Tensor:
         image = as_photo(photo)
         tensor, crop = self.network_input(network, image)
-        (logits,) = network.query_logits([tensor], None if crop is None else [crop])
+        (logits,) = network.query_logits([tensor], crop)
         return network.labels(logits, image.size[::-1], tensor)
 
     def _assemble(self, words: Words) -> Any:
@@ -187,7 +187,7 @@ class Segmenter:
     def network_input(self, network: Any, photo: Image.Image) -> tuple[Tensor, Tensor | None]:
         """Resize a photo to (3, H, W) float on the device, and crop it for the class weight.
 
-        The crop (3, S, S) is None for a network that needs none.
+        The crop (1, 3, S, S) is None for a network that needs none.
         """
         results: dict[str, Any] = dict(img=np.asarray(photo))
         for transform in self.transforms:
@@ -197,7 +197,7 @@ class Segmenter:
         if network.prior_crop != 'clip':
             return image, None
         crop = torch.from_numpy(np.array(crop_for_prior(photo, self.crop_size)))
-        return image, crop.permute(2, 0, 1).to(self.device)
+        return image, crop.permute(2, 0, 1)[None].to(self.device)
 
 
 class ExportedSegmenter(Segmenter):
@@ -339,7 +339,7 @@ def _segment_one(
 ) -> Segmentation:
     photo, network = as_photo(image), model.network(words)
     tensor, crop = model.network_input(network, photo)
-    (logits,) = network.query_logits([tensor], None if crop is None else [crop], windows)
+    (logits,) = network.query_logits([tensor], crop, windows)
     scores = network.to_input_grid(logits, tensor.shape[1:], windows).float()
     labels, best = network.labels_and_confidence(logits, photo.size[::-1], tensor, windows)
     probability = best.cpu().numpy()

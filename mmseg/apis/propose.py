@@ -109,7 +109,7 @@ def _mean_posterior(
             except UserError as error:
                 print(f'skipped: {error}', file=sys.stderr)
                 continue
-            embedding = weight.embed((image if crop is None else crop)[None], network.backbone)
+            embedding = weight.embed(image[None] if crop is None else crop, network.backbone)
             posterior = (weight.cosines(embedding)[0].float() / TAU).softmax(dim=0)
             total.index_add_(0, groups, posterior.cpu())
             read += 1

@@ -90,12 +90,13 @@ class Labeller:
         """Label (key, photo) pairs of one size."""
         inputs = [self.model.network_input(self.network, photo) for _, photo in pairs]
         images = [image for image, _ in inputs]
-        crops = [crop for _, crop in inputs if crop is not None] or None
+        crops = [crop for _, crop in inputs if crop is not None]
+        prior_crop = torch.cat(crops) if crops else None
         if self.one_view:
-            outputs = self.network.query_logits(images, crops)
+            outputs = self.network.query_logits(images, prior_crop)
         else:
             outputs = mean_probabilities(
-                self.network, images, crops, scales=self.scales, flip=self.flip
+                self.network, images, prior_crop, scales=self.scales, flip=self.flip
             )
         width, height = pairs[0][1].size
         return [
@@ -128,7 +129,7 @@ class Labeller:
 def mean_probabilities(
     network: Any,
     images: Sequence[Tensor],
-    prior_crops: Sequence[Tensor] | None = None,
+    prior_crop: Tensor | None = None,
     *,
     scales: Sequence[float],
     flip: bool,
@@ -138,7 +139,7 @@ def mean_probabilities(
     Args:
         network: a Segmentor.
         images: (3, H, W) each, RGB in 0..255.
-        prior_crops: (3, S, S) each, input of the class weight, the same for all scales.
+        prior_crop: (N, 3, S, S), input of the class weight, the same for all scales.
         scales: multiples of the input's size.
         flip: also average over the mirror image at each scale.
 
@@ -154,21 +155,21 @@ def mean_probabilities(
         scaled = batch
         if size != (height, width):
             scaled = F.interpolate(batch, size, mode='bilinear', antialias=True)
-        total, count = total + _probabilities(network, scaled, prior_crops, grid), count + 1
+        total, count = total + _probabilities(network, scaled, prior_crop, grid), count + 1
         if flip:
-            mirrored = _probabilities(network, scaled.flip(3), prior_crops, grid)
+            mirrored = _probabilities(network, scaled.flip(3), prior_crop, grid)
             total, count = total + mirrored.flip(3), count + 1
     return total / count
 
 
 def _probabilities(
-    network: Any, images: Tensor, prior_crops: Sequence[Tensor] | None, grid: tuple[int, int]
+    network: Any, images: Tensor, prior_crop: Tensor | None, grid: tuple[int, int]
 ) -> Tensor:
     """Return (N, C, *grid) over the input without its padding."""
     height, width = images.shape[2:]
     stride = network.score_stride or (WINDOW_CELL if network.windows else None)
     probabilities = []
-    for logits in network.query_logits(list(images), prior_crops):
+    for logits in network.query_logits(list(images), prior_crop):
         scores = network.to_input_grid(logits, (height, width)).float()
         if network.scoring.scale is not None:  # else they are probabilities already
             scores = (scores * network.scoring.scale).softmax(dim=0)

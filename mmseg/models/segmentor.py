@@ -83,7 +83,7 @@ class Segmentor(BaseModel):
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples or [], **context)
-        logits = self.query_logits_of_samples(inputs, data_samples)
+        logits = self.query_logits(inputs, self.stacked_crops(data_samples or ()))
         grids = [self.to_input_grid(x, image.shape[1:]) for x, image in zip(logits, inputs)]
         if mode == 'tensor':
             return grids
@@ -92,34 +92,27 @@ class Segmentor(BaseModel):
             sample.pred_sem_seg = self.labels(query_logits, sample.ori_shape, image)
         return data_samples
 
-    def query_logits_of_samples(
-        self, images: Sequence[Tensor], samples: Sequence[SegDataSample] | None = None
-    ) -> list[Tensor]:
-        """Compute `query_logits` of images whose samples hold the prior crops."""
-        crops = [s.prior_crop for s in samples or ()] if self.prior_crop == 'clip' else None
-        return self.query_logits(images, crops)
-
     def query_logits(
         self,
         images: Sequence[Tensor],
-        prior_crops: Sequence[Tensor] | None = None,
+        prior_crop: Tensor | None = None,
         windows: Windows | None = None,
     ) -> list[Tensor]:
-        """Compute per-query logits: [(3, H, W)], [(3, S, S)] or None -> [(Q, m, n)]
+        """Compute per-query logits: [(3, H, W)], (N, 3, S, S) or None -> [(Q, m, n)]
 
         They lie on the grid of the input, or of all its windows side by side. `to_input_grid` and
         `labels` read them. Inputs of one shape share a pass, windows of one shape too; no result
         depends on the batch.
 
         Args:
-            prior_crops: for a class weight with the crop 'clip'.
+            prior_crop: for a class weight with the crop 'clip'.
             windows: None for those of the model.
 
         Raises:
             UserError: windows smaller than a patch.
         """
         windows = self.check_windows(windows or self.windows)
-        embeddings = self.image_embeddings(images, prior_crops, windows)
+        embeddings = self.image_embeddings(images, prior_crop, windows)
         refine = partial(self.refine, one_photo=True)
         return tiled_logits(self.window_logits, refine, images, embeddings, windows)
 
@@ -150,10 +143,7 @@ class Segmentor(BaseModel):
         return self.scoring.by_class(self.batch_logits(image, prior_crop))
 
     def image_embeddings(
-        self,
-        images: Sequence[Tensor],
-        prior_crops: Sequence[Tensor] | None,
-        windows: Windows | None,
+        self, images: Sequence[Tensor], prior_crop: Tensor | None, windows: Windows | None
     ) -> Tensor | None:
         """Embed photos for the class weight: -> (N, D), each shared by its windows.
 
@@ -161,7 +151,7 @@ class Segmentor(BaseModel):
         of the network embeds.
         """
         if self.prior_crop == 'clip':
-            return self.embed(None if prior_crops is None else torch.stack(list(prior_crops)))
+            return self.embed(prior_crop)
         if self.class_weight is None or windows is None:
             return None
         return torch.cat([self.class_weight.embed(x[None], self.backbone) for x in images])
@@ -207,14 +197,14 @@ class Segmentor(BaseModel):
         self,
         logits: Tensor,
         photo_size: Sequence[int],
-        image: Tensor | Sequence[int],
+        image: Tensor,
         windows: Windows | None = None,
     ) -> Tensor:
         """Label a photo: (Q, m, n) of `query_logits` -> (H, W), post-processed.
 
         Args:
             photo_size: (H, W).
-            image: (3, H, W), the input; or its size, without post-processing.
+            image: (3, H, W), the input.
             windows: of the logits; None for those of the model.
         """
         return self._label(logits, photo_size, image, windows)[0]
@@ -223,7 +213,7 @@ class Segmentor(BaseModel):
         self,
         logits: Tensor,
         photo_size: Sequence[int],
-        image: Tensor | Sequence[int],
+        image: Tensor,
         windows: Windows | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `labels`, with the probability of each label: -> (H, W), (H, W) float32
@@ -235,33 +225,26 @@ class Segmentor(BaseModel):
         return labels, self.scoring.confidence(labels, *photo_logits)
 
     def _label(
-        self,
-        logits: Tensor,
-        photo_size: Sequence[int],
-        image: Tensor | Sequence[int],
-        windows: Windows | None,
+        self, logits: Tensor, photo_size: Sequence[int], image: Tensor, windows: Windows | None
     ) -> tuple[Tensor, ...]:
         """-> (H, W) labels, the logits, and the matrices to the photo unless PAMR resized"""
-        pixels = image if isinstance(image, Tensor) else None
-        if len(self.post) and pixels is None:
-            raise TypeError('post-processing needs the input itself, not its size')
         matrices = photo_matrices(
             logits,
             photo_size,
-            input_size=image.shape[1:] if isinstance(image, Tensor) else image,
+            input_size=image.shape[1:],
             stride=self.score_stride,
             twice=self.resize_twice,
             windows=windows or self.windows,
         )
         photo_logits = logits, *matrices
         for part in self.post:
-            if part.acts_on == 'scores' and pixels is not None:
-                guide = _resized(self.normalised(pixels), photo_size)
+            if part.acts_on == 'scores':
+                guide = _resized(self.normalised(image), photo_size)
                 photo_logits = (part(resize(*photo_logits)[None], guide)[0],)
         labels = self.scoring.labels(*photo_logits)
         for part in self.post:
-            if part.acts_on == 'labels' and pixels is not None:
-                labels = part(labels, _resized(pixels, photo_size)[0])
+            if part.acts_on == 'labels':
+                labels = part(labels, _resized(image, photo_size)[0])
         return labels, *photo_logits
 
     def normalised(self, image: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ def test_labels_with_their_probability(gpu, maskclip, kind):
         with torch.inference_mode():
             images = [torch.zeros(3, 48, 64, device=DEVICE)]
             (maps,) = model.query_logits(images)
-            for found in model.labels_and_confidence(maps, (75, 90), (48, 64)):
+            for found in model.labels_and_confidence(maps, (75, 90), images[0]):
                 assert found.shape == (75, 90) and found.device == DEVICE
             mean_probabilities(model, images, scales=(0.75, 1.0), flip=True)
 
