@@ -8,8 +8,6 @@ temporary folder that is deleted at the end.
 """
 
 import argparse
-import base64
-import io
 import json
 import os
 import random
@@ -28,6 +26,7 @@ from PIL import Image
 from mmseg.apis.command import add_config_options, add_device, add_engine, run_command
 from mmseg.apis.guard import Guard
 from mmseg.errors import UserError
+from mmseg.utils.images import data_url
 from mmseg.vocabularies import distinct_palette
 
 if TYPE_CHECKING:
@@ -122,13 +121,6 @@ def shown_size(size: tuple[int, int]) -> tuple[int, int]:
     """Scale (W, H) so that the longer side is at most SHOWN."""
     scale = min(1.0, SHOWN / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def data_url(image: Image.Image, image_format: str, **options: Any) -> str:
-    """Encode a PIL image as 'data:image/...;base64,...'."""
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return f'data:image/{image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 
 def example_scene() -> np.ndarray:

@@ -1,6 +1,5 @@
 """The result of segmenting one photo: labels, scores, pictures, files."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from torch import Tensor
 from mmseg.errors import UserError
 from mmseg.structures import ignore_label
 from mmseg.utils import atomic_path, reason_of
-from mmseg.utils.images import LABEL_PNG, label_image
+from mmseg.utils.images import LABEL_PNG, encoded, label_image
 from mmseg.visualization import blend, overlay_with_legend, shares_of
 
 if TYPE_CHECKING:
@@ -79,9 +78,7 @@ class Segmentation:
 
     def _repr_png_(self) -> bytes:
         """Return the overlay as PNG, for notebooks."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.overlay()).save(buffer, format='png')
-        return buffer.getvalue()
+        return encoded(Image.fromarray(self.overlay()), 'png')
 
     def __repr__(self) -> str:
         shares = shares_of(self.labels, len(self.names))

@@ -4,7 +4,6 @@ The library reads the configs, weights, tokenizers and preprocessing. `DualEncod
 tower, and `ImageTower` is what `towers.build_tower` wraps.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import in_checkout, reason_of
+from mmseg.utils import hub_errors, in_checkout
 from mmseg.utils.checkpoint import require_finite_state
 from mmseg.utils.tensors import RGB
 
@@ -156,15 +155,10 @@ def _quiet(source: str) -> Iterator[None]:
 
     had_bar = library.is_progress_bar_enabled()
     library.disable_progress_bar()
-    logging.disable(logging.ERROR)
+    cure = f'check the name, or offline name a folder with its files as {PREFIX}FOLDER'
     try:
-        yield
-    except Exception as error:  # transformers and the hub client have many
-        raise UserError(
-            f'{source} could not be loaded ({reason_of(error)}); check the name, or offline name a '
-            f'folder with its files as {PREFIX}FOLDER'
-        ) from error
+        with hub_errors(f'{source} could not be loaded', cure):
+            yield
     finally:
-        logging.disable(logging.NOTSET)
         if had_bar:
             library.enable_progress_bar()

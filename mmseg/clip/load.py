@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import in_checkout, nearest
+from mmseg.utils import hub_errors, in_checkout, nearest
 from mmseg.utils.checkpoint import misfit, require_finite_state
 from mmseg.utils.tensors import RGB
 
@@ -231,20 +231,13 @@ def _from_tag(name: str, tag: str, config: Mapping[str, Any]) -> LoadedCLIP:
     known = {} if from_hub else open_clip.get_pretrained_cfg(cleaned, tag)
     address = known.get('hf_hub', '').strip('/') or known.get('url') or name
     print(f'weights {name}:{tag}: from {address}, or its cache', file=sys.stderr, flush=True)
-    try:
-        logging.disable(logging.ERROR)  # the hub client repeats every retry, twice
+    file = f'pretrain/{name.removesuffix("-quickgelu")}.pt'
+    cure = f'put the file at {file} or' if tag == 'openai' else 'fetch the file elsewhere and'
+    problem = f'the weights {name}:{tag} could not be fetched from {address}'
+    with hub_errors(problem, f'offline, {cure} set pretrained to a file'):
         network: Any = open_clip.create_model(
             name, None if from_hub else tag, force_quick_gelu=bool(known.get('quick_gelu'))
         )
-    except Exception as error:  # the hub client's errors have no common type
-        file = f'pretrain/{name.removesuffix("-quickgelu")}.pt'
-        cure = f'put the file at {file} or' if tag == 'openai' else 'fetch the file elsewhere and'
-        raise UserError(
-            f'the weights {name}:{tag} could not be fetched from {address}; offline, {cure} '
-            'set pretrained to a file'
-        ) from error
-    finally:
-        logging.disable(logging.NOTSET)
     require_finite_state(network.state_dict(), f'{name}:{tag} holds', 'use other weights')
     preprocess = open_clip.get_model_preprocess_cfg(network)
     return LoadedCLIP(

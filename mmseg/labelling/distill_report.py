@@ -1,7 +1,5 @@
 """The report of `maskclip distill`: one HTML file that opens anywhere."""
 
-import base64
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from mmseg.datasets.reading import read_gray, read_mask
 from mmseg.evaluation import confusion_matrix, scores_of
 from mmseg.preparation.read_formats import read_labels
 from mmseg.utils import Progress, atomic_path, path_below
+from mmseg.utils.images import data_url
 from mmseg.visualization import blend
 
 SHOWN = 24  # photos, the least sure first
@@ -155,12 +154,10 @@ def _models(
 
 
 def _jpeg(panels: Sequence[np.ndarray]) -> str:
-    """Put equal pictures side by side, as base64 of a JPEG."""
+    """Put equal pictures side by side, as the URL of a JPEG."""
     height, width = panels[0].shape[:2]
     scale = PANEL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
     small = [np.asarray(Image.fromarray(panel).resize(size, how)) for panel in panels]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(small, axis=1)).save(buffer, 'jpeg', quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return data_url(Image.fromarray(np.concatenate(small, axis=1)), 'jpeg', quality=85)

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmseg.apis.inference import RESIZING
-from mmseg.clip.text_files import stored_text
+from mmseg.clip.text_files import stored_text, write_text_embeddings
 from mmseg.datasets.pseudo_labels import RECORD
 from mmseg.engine.shared_keys import TEXT
 from mmseg.errors import UserError
 from mmseg.models.frozen import frozen_modules
 from mmseg.models.text_classifier import class_rows
-from mmseg.utils import atomic_path, digest_file, write_json
+from mmseg.utils import digest_file, write_json
 from mmseg.utils.tensors import digest_state
 
 from .units import content_of
@@ -116,8 +115,7 @@ def keep_record(out: Path, record: Mapping[str, Any], text: Tensor) -> None:
             'or remove them'
         )
     if rows is None:
-        with atomic_path(out / TEXT) as temporary:
-            save_file({'text': text}, temporary)
+        write_text_embeddings(out / TEXT, text)
     if old is None:
         write_json(out / RECORD, record)
 

@@ -27,7 +27,7 @@ from mmseg.datasets.pseudo_labels import CONFIDENCE
 from mmseg.datasets.reading import list_photos, read_photo
 from mmseg.errors import UserError
 from mmseg.utils import atomic_path
-from mmseg.utils.images import LABEL_PNG
+from mmseg.utils.images import LABEL_PNG, encoded
 
 from .shards import DamagedShard, photos_of
 
@@ -325,9 +325,5 @@ def _readable(
 def _as_png(item: tuple[str, 'Labelled']) -> list[tuple[str, bytes]]:
     """Encode a (key, Labelled) as [(name, bytes)]."""
     key, labelled = item
-    encoded = []
-    for name, image in _output_files(Path(f'{key}.png'), labelled):
-        buffer = io.BytesIO()
-        image.save(buffer, 'png', **LABEL_PNG)
-        encoded.append((str(name), buffer.getvalue()))
-    return encoded
+    files = _output_files(Path(f'{key}.png'), labelled)
+    return [(str(name), encoded(image, 'png', **LABEL_PNG)) for name, image in files]

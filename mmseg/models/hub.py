@@ -1,16 +1,13 @@
 """Students on the Hugging Face hub or in a folder: safetensors, config.json, a model card."""
 
-import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, constants, hf_hub_download
 
 from mmseg.errors import UserError
-from mmseg.utils import output_dir, read_json, reason_of, write_json
+from mmseg.utils import hub_errors, output_dir, read_json, write_json
 from mmseg.vocabularies import load_vocabulary
 
 from .student_file import require_description, write_student
@@ -73,7 +70,8 @@ class HubStudent(ModelHubMixin):
         """
         self._described()
         card = dict(name=repo_id) | (options.pop('model_card_kwargs', None) or {})
-        with _hub_errors(f'{repo_id} cannot be pushed to {constants.ENDPOINT}'):
+        problem = f'{repo_id} cannot be pushed to {constants.ENDPOINT}'
+        with hub_errors(problem, 'check the name, the token and the connection'):
             return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
@@ -114,25 +112,12 @@ def fetch_student(name: str | Path, **options: Any) -> tuple[dict[str, Any], Pat
             f'student {name}: from {constants.ENDPOINT}, or its cache', file=sys.stderr, flush=True
         )
         problem = f'{name} is neither here nor can it be fetched from {constants.ENDPOINT}'
-        with _hub_errors(problem):
+        with hub_errors(problem, 'check the name and the connection'):
             files = [
                 Path(hf_hub_download(str(name), file, **options)) for file in (CONFIG, WEIGHTS)
             ]
     config, weights = files
     return require_description(read_json(config), f'{name}/{CONFIG}'), weights
-
-
-@contextmanager
-def _hub_errors(problem: str) -> Iterator[None]:
-    try:
-        logging.disable(logging.ERROR)  # the hub client repeats every retry
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # the hub client's errors have no common type
-        raise UserError(f'{problem}: {reason_of(error)}') from error
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def card_of(description: dict[str, Any], name: str = 'FOLDER', license: str = 'other') -> ModelCard:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmseg.errors import UserError
 
 from .describe import describe_file, shown
-from .files import in_checkout, reason_of
+from .files import hub_errors, in_checkout, reason_of
 
 State = Mapping[str, Tensor]
 DTYPES = (
@@ -303,13 +303,9 @@ def create_with_weights(model: str, **options: Any) -> nn.Module:
         options['pretrained_cfg_overlay'] = dict(file=str(file))
     else:
         print(f'weights {model}: from timm, or its cache', file=sys.stderr, flush=True)
-    try:
+    cure = 'fetch the file elsewhere and set pretrained to it'
+    with hub_errors(f'the weights of {model} could not be fetched', cure):
         network = timm.create_model(model, pretrained=True, **options)
-    except Exception as error:  # the hub client's errors have no common type
-        raise UserError(
-            f'the weights of {model} could not be fetched ({reason_of(error)}); fetch the file '
-            'elsewhere and set pretrained to it'
-        ) from error
     subject = f'{model} of timm has'
     require_finite_state(network.state_dict(), subject, 'set pretrained to another file')
     return network

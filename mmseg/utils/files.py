@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -50,6 +51,24 @@ def reason_of(error: BaseException) -> str:
     """Put an exception of the system or of a library into one line."""
     text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__
     return shown(text.splitlines()[0], 200)
+
+
+@contextmanager
+def hub_errors(problem: str, cure: str) -> Iterator[None]:
+    """Silence the logs of a hub's client, which repeat every retry; tell its error in one line.
+
+    Raises:
+        UserError: 'problem (reason); cure'.
+    """
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # the clients' errors have no common type
+        raise UserError(f'{problem} ({reason_of(error)}); {cure}') from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager

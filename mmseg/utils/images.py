@@ -1,5 +1,7 @@
 """Open image files of photo formats, whatever their suffix, and make images of labels."""
 
+import base64
+import io
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -62,6 +64,19 @@ def _fault(error: Exception) -> str:
     if getattr(error, 'errno', None) or isinstance(error, MemoryError):
         return reason_of(error)
     return f'it is damaged or cut off ({reason_of(error)})'
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    """Encode an image as the bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def data_url(image: Image.Image, image_format: str, **options: Any) -> str:
+    """Encode an image as 'data:image/...;base64,...'."""
+    data = base64.b64encode(encoded(image, image_format, **options)).decode()
+    return f'data:image/{image_format};base64,{data}'
 
 
 # How a PNG of labels or of confidence is compressed: as runs, in half the default's time.

@@ -112,7 +112,7 @@ def test_pushed_and_fetched_from_a_hub(hub, folder, tmp_path):
         '1 of 1 photos segmented; written to segmented',
     ]
     for name, line in zip(('me/nothing', 'me/..'), lines[2:], strict=True):
-        assert line.startswith(f'{name} is neither here nor can it be fetched from {address}: ')
+        assert line.startswith(f'{name} is neither here nor can it be fetched from {address} (')
     path, key, body = hub.posted[0]
     assert path == '/api/repos/create' and key == 'Bearer secret' and b'private' in body
     pushed = {name: content for (repo, name), content in hub.files.items() if repo == 'me/shapes'}
