@@ -1,14 +1,7 @@
 """MaskCLIP and its students: modules that take tensors and modules, and their builders."""
 
 from .backbones.build import build_mit, build_timm_backbone
-from .build import (
-    build_class_weight,
-    build_extractor,
-    build_head,
-    build_maskclip,
-    build_maskclip_plus,
-    build_text,
-)
+from .build import build_class_weight, build_extractor, build_maskclip, build_maskclip_plus
 from .class_weight import ClassWeight, reweight
 from .clip_pretraining import ClipPretraining, contrastive_loss
 from .count import count_parameters
@@ -42,12 +35,10 @@ __all__ = [
     'Windows',
     'build_class_weight',
     'build_extractor',
-    'build_head',
     'build_maskclip',
     'build_maskclip_plus',
     'build_masked_autoencoder',
     'build_mit',
-    'build_text',
     'build_timm_backbone',
     'contrastive_loss',
     'count_parameters',

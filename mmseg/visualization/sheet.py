@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from .fonts import MIN_SIZE, legible
 
 INK, PAPER = (32, 32, 32), (255, 255, 255)
+GAP = 4  # pixels between pictures
 
 
 def margin_of(size: int) -> int:
@@ -37,15 +38,12 @@ def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.pad(picture, missing, constant_values=255)
 
 
-def contact_sheet(
-    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, scale: int = 1, gap: int = 4
-) -> np.ndarray:
+def contact_sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> np.ndarray:
     """Arrange rows of equally large pictures under one title per column -> (H', W', 3)."""
     lines: list[np.ndarray] = []
     for i, row in enumerate(rows):
-        pictures = [picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in row]
-        height, width = pictures[0].shape[:2]
-        framed = [fit(picture, height + gap, width + gap) for picture in pictures]
+        height, width = row[0].shape[:2]
+        framed = [fit(picture, height + GAP, width + GAP) for picture in row]
         if i == 0:
             framed = [titled(picture, title) for picture, title in zip(framed, titles)]
             widest = max(picture.shape[1] for picture in framed)
@@ -53,9 +51,7 @@ def contact_sheet(
     return np.concatenate(lines, axis=0)
 
 
-def grid(
-    cells: Sequence[np.ndarray], titles: Sequence[str], *, columns: int, gap: int = 6
-) -> np.ndarray:
+def grid(cells: Sequence[np.ndarray], titles: Sequence[str], *, columns: int) -> np.ndarray:
     """Arrange (H, W_i, 3) pictures in a grid, each under its shortened title -> (H', W', 3)."""
     widest = max(cell.shape[1] for cell in cells)
     lines = []
@@ -63,7 +59,7 @@ def grid(
         row = []
         for cell, title in zip(cells[first:][:columns], titles[first:][:columns]):
             framed = titled(cell, shortened(title, widest))
-            row.append(fit(framed, len(framed) + gap, widest + gap))
+            row.append(fit(framed, len(framed) + GAP, widest + GAP))
         lines.append(beside(row))
     widest = max(line.shape[1] for line in lines)
     return np.concatenate([fit(line, len(line), widest) for line in lines], axis=0)

@@ -3,17 +3,14 @@
 from .feedback import patch_classes
 from .last_block import NO_GUIDANCE, Guidance, read_last_block
 from .presets import PRESETS, readout_of
-from .switches import Feedback, Layers, Readout, Repair, SelfSelf, blocks_needed
+from .switches import Feedback, Readout, blocks_needed
 
 __all__ = [
     'NO_GUIDANCE',
     'PRESETS',
     'Feedback',
     'Guidance',
-    'Layers',
     'Readout',
-    'Repair',
-    'SelfSelf',
     'blocks_needed',
     'patch_classes',
     'read_last_block',
