@@ -6,7 +6,7 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 
 from mmseg.clip import LoadedCLIP, load_clip
@@ -15,7 +15,6 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import Settings
 
 from .build import builds
-from .data_preprocessor import SegDataPreprocessor
 
 
 class ClipPretraining(BaseModel):
@@ -25,7 +24,7 @@ class ClipPretraining(BaseModel):
     """
 
     def __init__(self, clip: LoadedCLIP, /) -> None:
-        super().__init__(data_preprocessor=SegDataPreprocessor())
+        super().__init__(data_preprocessor=BaseDataPreprocessor(non_blocking=True))
         self.clip: Any = clip.model
         self.context = clip.text_cfg.get('context_length', 77)
         for name in ('mean', 'std'):

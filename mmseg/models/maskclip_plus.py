@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from mmseg.errors import UserError
 from mmseg.structures import UNLABELED, SegDataSample, ignore_label
 from mmseg.utils import Count, Fraction, NotNegative, validated
-from mmseg.utils.tensors import channel_statistics
+from mmseg.utils.tensors import channel_statistics, stack_padded
 
 from .class_weight import ClassWeight
-from .data_preprocessor import stack_padded
 from .decode_heads import DecodeHead
 from .frozen import FrozenOwner
 from .hub import HubStudent

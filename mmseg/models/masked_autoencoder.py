@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -13,7 +13,6 @@ from mmseg.clip import ProxyViT, load_proxy
 from mmseg.utils import Count, Fraction, validated
 
 from .build import builds
-from .data_preprocessor import SegDataPreprocessor
 
 
 class MaskedAutoencoder(BaseModel):
@@ -30,7 +29,7 @@ class MaskedAutoencoder(BaseModel):
     def __init__(
         self, proxy: ProxyViT, /, *, patch: Count, side: Count, keep: Fraction = 0.25
     ) -> None:
-        super().__init__(data_preprocessor=SegDataPreprocessor())
+        super().__init__(data_preprocessor=BaseDataPreprocessor(non_blocking=True))
         width, heads = proxy.vit.embed_dim, proxy.vit.blocks[0].attn.num_heads
         self.proxy, self.patch, self.side, self.keep = proxy, patch, side, keep
         self.enter = nn.Linear(width, width)

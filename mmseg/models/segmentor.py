@@ -4,14 +4,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.structures import SegDataSample
 
 from .class_weight import ClassWeight
-from .data_preprocessor import SegDataPreprocessor
 from .postprocess import Scoring
 from .resize import Windows, mean_on_grid, photo_matrices, resize, tiled_logits
 
@@ -43,7 +42,7 @@ class Segmentor(BaseModel):
         scoring: Scoring | None = None,
         post: Sequence[nn.Module] = (),
     ) -> None:
-        super().__init__(data_preprocessor=SegDataPreprocessor())
+        super().__init__(data_preprocessor=BaseDataPreprocessor(non_blocking=True))
         self.class_weight = class_weight
         self.score_stride, self.resize_twice = score_stride, resize_twice
         self.windows = self.check_windows(windows)

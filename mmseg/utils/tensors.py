@@ -4,7 +4,7 @@ import functools
 import hashlib
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -60,6 +60,21 @@ def kept_on_device(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     on_device.cache_clear = keep.cache_clear  # type: ignore[attr-defined]
     return on_device
+
+
+def stack_padded(images: Sequence[Tensor], fill: Tensor, *, least: int | None = None) -> Tensor:
+    """Pad at the right and bottom: [(..., H_i, W_i)], (..., 1, 1) -> (N, ..., H, W)
+
+    Args:
+        fill: value of the padding. Filled with a network's mean, an image is 0 there once it is
+            normalised.
+        least: H and W are those of the largest image, and at least this.
+    """
+    height, width = (max(least or 0, *(image.shape[d] for image in images)) for d in (-2, -1))
+    batch = fill.expand(len(images), *fill.shape[:-2], height, width).clone()
+    for row, image in zip(batch, images):
+        row[..., : image.shape[-2], : image.shape[-1]] = image
+    return batch
 
 
 @kept_on_device

@@ -34,13 +34,13 @@ from mmseg.models import (
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.models.backbones.mit import HEADS, REDUCTIONS, SIZES
 from mmseg.models.checkpoints import _from_hub, from_original, to_mmseg
-from mmseg.models.data_preprocessor import stack_padded
 from mmseg.models.decode_heads import DecodeHead
 from mmseg.models.losses import distance
 from mmseg.models.maskclip_plus import MaskClipPlus
 from mmseg.models.phase import within
 from mmseg.structures import SegDataSample
 from mmseg.utils.checkpoint import read_state
+from mmseg.utils.tensors import stack_padded
 
 
 def rng(seed=0):
