@@ -14,18 +14,11 @@ def share_of(part: str, launcher: str) -> tuple[int, int]:
     Raises:
         UserError: a malformed part, or a launcher that did not start this process.
     """
-    (index, parts), (rank, world) = _parse_part(part), rank_of(launcher)
-    return index * world + rank, parts * world
-
-
-def _parse_part(part: str) -> tuple[int, int]:
-    """Parse '2/8' -> (1, 8), '' -> (0, 1)."""
-    if not part:
-        return 0, 1
-    first, slash, parts = part.partition('/')
-    if not (slash and first.isdigit() and parts.isdigit() and 1 <= int(first) <= int(parts)):
+    first, _, parts = (part or '1/1').partition('/')
+    if not (first.isdigit() and parts.isdigit() and 1 <= int(first) <= int(parts)):
         raise UserError(f'--part is like 2/8, a part from 1 on and their number, not {part}')
-    return int(first) - 1, int(parts)
+    rank, world = rank_of(launcher)
+    return (int(first) - 1) * world + rank, int(parts) * world
 
 
 def rank_of(launcher: str) -> tuple[int, int]:

@@ -29,7 +29,7 @@ def count_parameters(model: MaskClipPlus) -> ParameterCounts:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     teacher = _numel(model.frozen.get('teacher'))
     encoder = _numel(None if weight is None else weight.frozen.get('encoder'))
-    spare = classifier.num_classes * (head.channels + 1) if head.spare_in_original else 0
+    spare = len(classifier.embeddings) * (head.channels + 1) if head.spare_in_original else 0
     return ParameterCounts(trained, teacher, encoder, trained + teacher + spare)
 
 

@@ -62,16 +62,11 @@ class Scoring:
                     f"called 'background'; set it to 0, or use one with it, such as voc_21"
                 )
 
-    def num_classes(self, queries: int) -> int:
-        """Return the number of classes of so many queries."""
-        return queries if self.groups is None else max(self.groups) + 1
-
     def by_class(self, logits: Tensor) -> Tensor:
         """Take the best query of each class: (..., Q, h, w) -> (..., C, h, w)"""
         if self.groups is None:
             return logits
-        counts = Counter(self.groups)
-        sizes = [counts[c] for c in range(self.num_classes(len(self.groups)))]
+        sizes = list(Counter(self.groups).values())  # in the order of the classes
         return torch.stack([part.amax(dim=-3) for part in logits.split(sizes, dim=-3)], dim=-3)
 
     def labels(
@@ -87,7 +82,8 @@ class Scoring:
             chunks = self._best(logits, down, across)
             counts = [bincount(label.flatten(), len(logits)) for label, _, _ in chunks]
             dropped = self._too_small(torch.stack(counts).sum(dim=0))
-        dtype = torch.uint8 if self.num_classes(len(logits)) <= 256 else torch.int16
+        classes = len(logits) if self.groups is None else max(self.groups) + 1
+        dtype = torch.uint8 if classes <= 256 else torch.int16
         labels = []
         for label, best, chunk in self._best(logits, down, across, dropped):
             if self.prob_thd and self.background is not None:

@@ -36,11 +36,6 @@ class TextClassifier(nn.Module):
             self.learned = nn.Parameter(torch.randn(len(learned), embeddings.shape[1]))
             self.register_buffer('learned_ids', torch.tensor(list(learned)), persistent=False)
 
-    @property
-    def num_classes(self) -> int:
-        """C"""
-        return len(self.embeddings)
-
     def forward(self, features: Tensor) -> Tensor:
         """Classify each position: (N, D, h, w) -> (N, C, h, w)"""
         if self.normalize:
