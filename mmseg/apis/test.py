@@ -201,7 +201,7 @@ def _report(runner: SegRunner, config: Config, values: dict[str, float], seconds
         metric=values,
         photos=photos,
         seconds=round(seconds, 2),
-        weights_sha256=weights_digest(runner.model),
+        weights_sha256=weights_digest(bare(runner.model)),
         frozen_sha256=frozen_digests(bare(runner.model)),
         environment=environment(config.device),
     )
