@@ -19,7 +19,7 @@ from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.engine.shared_keys import CLIP_SIZE
 from mmseg.errors import UserError
-from mmseg.models.build import build, build_maskclip, without_type
+from mmseg.models.build import build, without_type
 from mmseg.models.engines import Engine, EngineName, Precision
 from mmseg.models.maskclip_plus import MaskClipPlus
 from mmseg.models.postprocess import checksum, require_finite_scores
@@ -162,6 +162,7 @@ class Segmenter:
         unchanged = words.vocabulary == self.vocabulary and words.templates is None
         if not unchanged:
             head['text'] = _new_text(head['text'], words.templates)
+            config['scoring'] = _new_scoring(config.get('scoring'), words)
         if words.tau is not None:
             weight = weight or dict(text=head['text'])
             weight['tau'] = words.tau
@@ -169,20 +170,9 @@ class Segmenter:
             weight = without_type(weight)
             if not unchanged:
                 weight['text'] = _new_text(weight['text'], words.templates)
-        scoring = config.get('scoring')
-        return build_maskclip(
-            (self.clip, self.extractor),
-            self.prior_encoder,
-            words.background,
-            backbone=config['backbone'],
-            decode_head=head,
-            vocabulary=words.vocabulary,
-            class_weight=weight or None,
-            resize_twice=config.get('resize_twice', False),
-            windows=config.get('windows'),
-            scoring=scoring if unchanged else _new_scoring(scoring, words),
-            post=config.get('post'),
-        )
+        config |= dict(decode_head=head, vocabulary=words.vocabulary, class_weight=weight or None)
+        loaded = self.clip, self.extractor
+        return build(config, loaded, self.prior_encoder, words.background)
 
     def network_input(self, network: Any, photo: Image.Image) -> tuple[Tensor, Tensor | None]:
         """Resize a photo to (3, H, W) float on the device, and crop it for the class weight.
