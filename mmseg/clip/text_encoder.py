@@ -196,10 +196,7 @@ def _warn_of_foreign_scripts(clip: LoadedCLIP, prompts: Sequence[Sequence[str]])
         return
     foreign = [name for synonyms in prompts for name in synonyms if not all(map(_latin, name))]
     if foreign:
-        _warn_once(
-            'CLIP learned English words and may not know %s; name such classes in English',
-            ', '.join(map(repr, foreign[:5])),
-        )
+        _warn_once(', '.join(map(repr, foreign[:5])))
 
 
 def _latin(letter: str) -> bool:
@@ -208,8 +205,10 @@ def _latin(letter: str) -> bool:
 
 
 @functools.cache
-def _warn_once(message: str, words: str) -> None:
-    logger.warning(message, words)
+def _warn_once(names: str) -> None:
+    logger.warning(
+        'CLIP learned English words and may not know %s; name such classes in English', names
+    )
 
 
 def _cache_key(

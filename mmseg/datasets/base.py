@@ -56,12 +56,13 @@ class PhotoDataset(BaseDataset):
                 f'{type(self).__name__} needs data_root, a folder of photos; such as --cfg-options '
                 'test_dataloader.dataset.data_root=FOLDER; not None'
             )
-        self.vocabulary, self.prior_crop_size = load_vocabulary(vocabulary), prior_crop_size
+        self.vocabulary = words = load_vocabulary(vocabulary)
+        self.prior_crop_size = prior_crop_size
         self.pseudo_labels, self.seed, self.skip_bad = pseudo_labels, seed, skip_bad
-        self.unseen = self.vocabulary.ids(unseen or ())
+        self.unseen = words.ids(unseen or ())
         super().__init__(
             data_root=in_checkout(data_root),
-            metainfo=dict(**self.vocabulary.metainfo, unseen=self.unseen),
+            metainfo=dict(classes=words.labels, palette=words.palette, unseen=self.unseen),
             pipeline=list(pipeline),
             **kwargs,
         )

@@ -8,9 +8,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -103,11 +101,6 @@ class Vocabulary:
     def difference(self, labels: Sequence[str]) -> str:
         """Describe how other labels differ from these; see `label_difference`."""
         return label_difference(labels, self.labels, self.name)
-
-    @cached_property
-    def metainfo(self) -> dict[str, Any]:
-        """Labels and palette under the keys of mmengine's data sets."""
-        return dict(classes=self.labels, palette=self.palette)
 
 
 def label_difference(labels: Sequence[str], expected: Sequence[str], name: str) -> str:
