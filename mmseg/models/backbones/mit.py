@@ -99,14 +99,12 @@ class MixFFN(nn.Module):
 class Block(nn.Module):
     """Attention and Mix-FFN, each normalised before and added."""
 
-    def __init__(
-        self, dim: int, *, heads: int, reduction: int, drop_path: float, mlp_ratio: int = 4
-    ) -> None:
+    def __init__(self, dim: int, *, heads: int, reduction: int, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=EPS)
         self.attn = EfficientAttention(dim, heads=heads, reduction=reduction)
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
-        self.ffn = MixFFN(dim, mlp_ratio * dim)
+        self.ffn = MixFFN(dim, 4 * dim)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:

@@ -61,11 +61,11 @@ class ConvModule(nn.Module):
 
 
 class SeparableConvModule(nn.Module):
-    """A convolution within each channel, then one across channels, in mmsegmentation's names."""
+    """A 3x3 convolution within each channel, then one across them, in mmsegmentation's names."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, *, dilation: int = 1) -> None:
         super().__init__()
-        self.depthwise_conv = ConvModule(inputs, inputs, kernel, dilation=dilation, groups=inputs)
+        self.depthwise_conv = ConvModule(inputs, inputs, 3, dilation=dilation, groups=inputs)
         self.pointwise_conv = ConvModule(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
