@@ -9,7 +9,7 @@ from typing import Any
 from mmseg.errors import UserError
 from mmseg.utils import CHECKOUT
 
-from .units import PhotoUnit, TarUnit, Unit, label_unit
+from .units import Unit, label_unit
 
 
 def run_units(
@@ -40,10 +40,10 @@ def run_units(
         ray.init(runtime_env=dict(env_vars=dict(PYTHONPATH=path)), include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = 1 if ray.cluster_resources().get('GPU') and arguments['device'] != 'cpu' else 0
-    rows = [dict(type=type(unit).__name__, unit=json.dumps(unit)) for unit in units]
-    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+    indices = [*range(len(units))]  # `ray.data.range` would need a CPU beside the actors'
+    done = ray.data.from_items(indices, override_num_blocks=len(units)).map_batches(
         Worker,
-        fn_constructor_args=[arguments, os.getcwd()],
+        fn_constructor_args=[units, arguments, os.getcwd()],
         batch_size=1,
         num_gpus=gpus,
         compute=ray.data.ActorPoolStrategy(size=workers),
@@ -55,19 +55,13 @@ def run_units(
 class Worker:
     """An actor: a loaded model that labels unit after unit."""
 
-    def __init__(self, arguments: Mapping[str, Any], folder: str) -> None:
+    def __init__(self, units: Sequence[Unit], arguments: Mapping[str, Any], folder: str) -> None:
         from .command import make_labeller
 
         os.chdir(folder)
+        self.units = units
         self.labeller = make_labeller(Namespace(**arguments))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        units = [_parse_unit(*row) for row in zip(batch['type'], batch['unit'])]
+        units = [self.units[index] for index in batch['item']]
         return dict(result=[json.dumps(label_unit(unit, self.labeller)) for unit in units])
-
-
-def _parse_unit(unit_type: str, fields: str) -> Unit:
-    if unit_type == 'TarUnit':
-        return TarUnit(*json.loads(fields))
-    (pairs,) = json.loads(fields)
-    return PhotoUnit(tuple((photo, target) for photo, target in pairs))
