@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmseg.errors import UserError
-from mmseg.utils import Progress, cache_folder, reason_of
+from mmseg.utils import Progress, cache_folder, hub_errors
 from mmseg.utils.tensors import digest_state
 from mmseg.vocabularies import Vocabulary, resolve_templates
 
@@ -159,7 +159,11 @@ def _tokenizer(clip: LoadedCLIP) -> Any:
     """Build the CLIP's own tokenizer. Some are fetched from a hub."""
     import open_clip
 
-    try:
+    cure = (
+        'it needs `pip install transformers` and, the first time, a network; or name a file of '
+        'embeddings (text.file)'
+    )
+    with hub_errors(f'the tokenizer of {clip.name} could not be loaded', cure):
         if isinstance(clip.model, DualEncoder):
             return read_tokenizer(clip.source)
         if 'hf_tokenizer_name' in clip.text_cfg:
@@ -167,12 +171,6 @@ def _tokenizer(clip: LoadedCLIP) -> Any:
             return open_clip.tokenizer.HFTokenizer(clip.text_cfg['hf_tokenizer_name'], **kwargs)
         known = open_clip.get_model_config(clip.name) or clip.name.startswith('hf-hub:')
         return open_clip.get_tokenizer(clip.name) if known else open_clip.tokenize
-    except Exception as error:  # transformers and the hub client have many
-        raise UserError(
-            f'the tokenizer of {clip.name} could not be loaded ({reason_of(error)}); '
-            'it needs `pip install transformers` and, the first time, a network; or name a file of '
-            'embeddings (text.file)'
-        ) from error
 
 
 def unknown_words(clip: LoadedCLIP, sentences: Sequence[str]) -> list[str]:
