@@ -16,7 +16,7 @@ from mmseg.datasets.transforms import Resize
 from mmseg.engine import device_of
 from mmseg.errors import UserError
 from mmseg.models.postprocess import checksum, require_finite_scores
-from mmseg.utils import atomic_path, reason_of
+from mmseg.utils import atomic_path, library_errors
 from mmseg.utils.onnx_files import (
     Runner,
     onnx_runner,
@@ -232,7 +232,7 @@ def _tensorrt_runner(path: Path) -> Runner:
 
 
 def _write_program(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    try:
+    with library_errors('PyTorch cannot export this network for any size', 'use --format onnx'):
         program = torch.export.export(
             module,
             (_example(),),
@@ -240,11 +240,6 @@ def _write_program(module: nn.Module, path: Path, metadata: dict[str, str]) -> N
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         torch.export.save(program, path, extra_files=metadata)
-    except Exception as error:  # torch.export's errors have no common type
-        raise UserError(
-            f'PyTorch cannot export this network for any size ({reason_of(error)}); '
-            'use --format onnx'
-        ) from error
 
 
 def _program_runner(path: Path) -> Runner:

@@ -13,7 +13,7 @@ from mmseg.datasets.transforms import Resize, ResizeShortSide
 from mmseg.errors import UserError
 from mmseg.models.postprocess import Scoring
 from mmseg.models.segmentor import Segmentor
-from mmseg.utils import reason_of, require_setting
+from mmseg.utils import library_errors, reason_of, require_setting
 from mmseg.utils.onnx_files import Runner, onnx_runner, openvino_runner
 from mmseg.vocabularies import Vocabulary
 
@@ -46,11 +46,8 @@ class ExportedNetwork(Segmentor):
             UserError: it refuses this size, or gives something else than scores.
         """
         size = (len(image), self.num_classes, *image.shape[2:])
-        try:
+        with library_errors(f'the model cannot run on {size[3]}x{size[2]}', 'try another size'):
             (scores,) = self.run(image.cpu().numpy())
-        except Exception as error:  # the errors of runtimes have no common type
-            photo = f'{size[3]}x{size[2]}'
-            raise UserError(f'the model cannot run on {photo}: {reason_of(error)}') from error
         if scores.shape != size:
             raise UserError(f'the model gives scores {scores.shape}, not {size} as its classes')
         return torch.from_numpy(scores).to(image), None
@@ -66,12 +63,8 @@ def load_exported(path: Path, device: str) -> tuple[ExportedNetwork, Vocabulary,
         UserError: the runtime is not installed, or the file is damaged or of another project.
     """
     load = openvino_runner if path.suffix == '.xml' else onnx_runner
-    try:
+    with library_errors(f'{path} cannot be read as a model', 'export it again'):
         run, known = load(path, device)
-    except UserError:
-        raise
-    except Exception as error:  # the errors of runtimes have no common type
-        raise UserError(f'{path} cannot be read as a model: {reason_of(error)}') from error
     try:
         return _described(run, known, path.stem)
     except KeyError as error:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import UserError
 from mmseg.kernels import linear
-from mmseg.utils import Count, nearest, reason_of, validated
+from mmseg.utils import Count, library_errors, nearest, validated
 from mmseg.utils.checkpoint import create_with_weights, misfit, read_state
 from mmseg.utils.tensors import RGB, channel_statistics
 
@@ -229,14 +229,11 @@ def _create(model: str, fetch: bool) -> Any:
 def _load(vit: Any, model: str, file: str) -> None:
     """Load all weights of a ViT from a file; heads in the file are left out."""
     state = read_state(file)
-    try:
+    problem, cure = f'{file} does not fit the proxy {model}', 'name the model that it is of'
+    with library_errors(problem, cure):
         state = sys.modules[type(vit).__module__].checkpoint_filter_fn(state, vit)
-    except Exception as error:  # timm's, for weights of its own models
-        raise UserError(f'{file} does not fit the proxy {model}: {reason_of(error)}') from error
     state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
     if reason := misfit(vit.state_dict(), state):
-        raise UserError(
-            f'{file} does not fit the proxy {model} ({reason}); name the model that it is of'
-        )
+        raise UserError(f'{problem} ({reason}); {cure}')
     vit.load_state_dict(state)

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from mmseg.errors import UserError
 from mmseg.kernels import X86, is_plain
-from mmseg.utils import PACKAGE, atomic_path, cache_folder, reason_of
+from mmseg.utils import PACKAGE, atomic_path, cache_folder, library_errors, reason_of
 from mmseg.utils.onnx_files import (
     Runner,
     int8_settings,
@@ -208,13 +208,11 @@ class Engine:
             raise UserError(
                 f'{self} cannot run this network ({reason_of(cause)}); use the engine torch'
             ) from error
-        try:
+        with library_errors(f'{self} cannot load {path}', 'remove it'):
             if self.name == 'openvino':
                 run, known = openvino_runner(path, self.device, HINTS[self.precision])
             else:
                 run, known = onnx_runner(path, self.device)
-        except Exception as error:  # those of the runtimes have no common type
-            raise UserError(f'{self} cannot load {path} ({reason_of(error)}); remove it') from error
         if known.get('content') != _text(content):
             raise UserError(f'{path} is an export of other weights or settings; remove it')
         return run
@@ -259,14 +257,9 @@ class Part:
             with torch.autocast(kind, dtype, enabled=half):
                 return pytree.tree_map(lambda x: x.float(), self.function(image, *context))
         run = self._runner(image)
-        try:
+        problem = f'{engine} cannot run this network on {image.shape[3]} x {image.shape[2]} pixels'
+        with library_errors(problem, 'use the engine torch'):
             arrays = run(image.float().cpu().numpy())
-        except Exception as error:  # those of the runtimes have no common type
-            photo = f'{image.shape[3]} x {image.shape[2]} pixels'
-            raise UserError(
-                f'{engine} cannot run this network on {photo}: {reason_of(error)}; use the engine '
-                'torch'
-            ) from error
         tensors = [torch.from_numpy(array).to(image.device) for array in arrays]
         return pytree.tree_unflatten(tensors, self.structure)
 

@@ -54,19 +54,27 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextmanager
-def hub_errors(problem: str, cure: str) -> Iterator[None]:
-    """Silence the logs of a hub's client, which repeat every retry; tell its error in one line.
+def library_errors(problem: str, cure: str) -> Iterator[None]:
+    """Tell an error of a library whose errors have no common type in one line.
 
     Raises:
         UserError: 'problem (reason); cure'.
     """
-    logging.disable(logging.ERROR)
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # the clients' errors have no common type
+    except Exception as error:
         raise UserError(f'{problem} ({reason_of(error)}); {cure}') from error
+
+
+@contextmanager
+def hub_errors(problem: str, cure: str) -> Iterator[None]:
+    """As `library_errors`, without the logs of a hub's client, which repeat every retry."""
+    logging.disable(logging.ERROR)
+    try:
+        with library_errors(problem, cure):
+            yield
     finally:
         logging.disable(logging.NOTSET)
 

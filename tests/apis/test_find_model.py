@@ -113,7 +113,7 @@ def of_somebody(folder):
 @pytest.mark.parametrize(
     'name, words',
     [
-        ('junk.onnx', 'junk.onnx cannot be read as a model: '),
+        ('junk.onnx', r'junk.onnx cannot be read as a model \('),
         ('other.onnx', r"not written by this version of tools/export.py \(it lacks 'classes'\)"),
         ('wrong.onnx', 'palette must be a list, each item a list.*export it again'),
         ('gone.onnx', 'no such file: gone.onnx'),
