@@ -25,7 +25,7 @@ from PIL import Image
 
 from mmseg.apis.command import add_config_options, add_device, add_engine, run_command
 from mmseg.apis.guard import Guard
-from mmseg.errors import UserError
+from mmseg.errors import UserError, require_packages
 from mmseg.utils.images import data_url
 from mmseg.vocabularies import distinct_palette
 
@@ -225,10 +225,7 @@ def _about(base: 'Segmenter | None', student: 'Segmenter | None', miniature: boo
 
 def serve(args: argparse.Namespace) -> None:
     """Serve the page until it is stopped."""
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise UserError("the web page needs gradio: pip install 'maskclip-plus[demo]'") from error
+    require_packages('the web page', 'gradio', extra='demo')
     _check_address(args.host, args.port)
     base, student = load_models(args)
     miniature = base is not None and base.config.model.backbone.get('pretrained') == 'miniature'

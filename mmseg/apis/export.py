@@ -14,17 +14,10 @@ from torch import Tensor, nn
 
 from mmseg.datasets.transforms import Resize
 from mmseg.engine import device_of
-from mmseg.errors import UserError
+from mmseg.errors import UserError, require_packages
 from mmseg.models.postprocess import checksum, require_finite_scores
 from mmseg.utils import atomic_path, library_errors
-from mmseg.utils.onnx_files import (
-    Runner,
-    onnx_runner,
-    openvino_core,
-    openvino_runner,
-    require_packages,
-    write_onnx,
-)
+from mmseg.utils.onnx_files import Runner, onnx_runner, openvino_core, openvino_runner, write_onnx
 from mmseg.vocabularies import Vocabulary
 
 SIZES = ((2, 96, 128), (1, 161, 115))  # batch, height, width that a file is checked on: one odd

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.errors import UserError
+from mmseg.errors import UserError, require_packages
 from mmseg.utils import hub_errors, in_checkout
 from mmseg.utils.checkpoint import require_finite_state
 from mmseg.utils.tensors import RGB
@@ -134,17 +134,10 @@ def _require_family(config: Any, source: str) -> None:
 
 
 def import_transformers() -> Any:
-    """Import transformers, an option.
+    """Import transformers, an option."""
+    require_packages(PREFIX, 'transformers', extra='transformers')
+    import transformers
 
-    Raises:
-        UserError: it is missing.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise UserError(
-            f"{PREFIX} needs transformers: pip install 'maskclip-plus[transformers]'"
-        ) from error
     return transformers
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from mmseg.errors import UserError
+from mmseg.errors import UserError, require_packages
 from mmseg.registry import TRANSFORMS
 from mmseg.utils import validated
 
@@ -36,12 +36,9 @@ class Corrupt:
     def __init__(self, name: str, severity: Literal[1, 2, 3, 4, 5]) -> None:
         if name not in CORRUPTIONS:
             raise UserError(f'no corruption is named {name!r}; known: {", ".join(CORRUPTIONS)}')
-        try:
-            import imagecorruptions
-        except ImportError as error:
-            raise UserError(
-                'corruptions need a package: pip install imagecorruptions-imaug'
-            ) from error
+        require_packages('Corrupt', 'imagecorruptions', extra='corruptions')
+        import imagecorruptions
+
         self.name, self.severity, self.corrupt = name, severity, imagecorruptions.corrupt
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:

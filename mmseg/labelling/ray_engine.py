@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmseg.errors import UserError
+from mmseg.errors import require_packages
 from mmseg.utils import CHECKOUT
 
 from .units import Unit, label_unit
@@ -30,11 +30,9 @@ def run_units(
     """
     if not units:  # Ray Data has no job of no rows
         return
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise UserError("--scheduler ray needs Ray: pip install -e '.[ray]'") from error
+    require_packages('--scheduler ray', 'ray.data', extra='ray')
+    import ray
+
     if not ray.is_initialized():
         path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get('PYTHONPATH')])])
         ray.init(runtime_env=dict(env_vars=dict(PYTHONPATH=path)), include_dashboard=False)

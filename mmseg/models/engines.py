@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mmseg.errors import UserError
+from mmseg.errors import UserError, require_packages
 from mmseg.kernels import X86, is_plain
 from mmseg.utils import PACKAGE, atomic_path, cache_folder, library_errors, reason_of
 from mmseg.utils.onnx_files import (
@@ -32,7 +32,6 @@ from mmseg.utils.onnx_files import (
     openvino_precisions,
     openvino_runner,
     quantise,
-    require_packages,
     write_onnx,
 )
 from mmseg.utils.tensors import digest_state

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,28 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmseg.errors import UserError
+from mmseg.errors import require_packages
 
 # (N, 3, H, W) float32 -> the outputs of the network
 Runner = Callable[[np.ndarray], list[np.ndarray]]
 PERCENTILE = 99.999  # of the values of a layer's input that int8 covers; larger ones are cut off
 NO_DEVICE = ('CPU', 'Azure')  # of onnxruntime's providers
 LAYERS, ACTIVATIONS = ('Conv', 'Gemm', 'MatMul'), ('Relu', 'Clip')
-
-
-def require_packages(subject: str, *names: str, extra: str = 'export') -> None:
-    """Refuse to go on without the packages of an extra of this project.
-
-    Raises:
-        UserError: one is not installed.
-    """
-    for name in names:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise UserError(
-                f"{subject} needs {error.name or name}: pip install 'maskclip-plus[{extra}]'"
-            ) from error
 
 
 def write_onnx(

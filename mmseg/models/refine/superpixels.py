@@ -1,12 +1,11 @@
 """Majority vote in superpixels: labels that end where the photo's regions do."""
 
-import importlib
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmseg.errors import UserError
+from mmseg.errors import require_packages
 from mmseg.registry import MODELS
 from mmseg.utils import Count, validated
 
@@ -32,16 +31,18 @@ class Superpixels(nn.Module):
     ) -> None:
         super().__init__()
         self.segments, self.method = segments, method
-        _segmentation()
+        require_packages('Superpixels', 'skimage.segmentation', extra='superpixels')
 
     def forward(self, labels: Tensor, image: Tensor) -> Tensor:
         """Vote: (H, W) labels, (3, H, W) RGB in 0..255 -> (H, W) of the same type"""
+        from skimage import segmentation
+
         photo = image.clamp(0, 255).permute(1, 2, 0).cpu().double().numpy() / 255
         if self.method == 'slic':
-            segments = _segmentation().slic(photo, self.segments, start_label=0)
+            segments = segmentation.slic(photo, self.segments, start_label=0)
         else:
             least = max(1, labels.numel() // self.segments)
-            segments = _segmentation().felzenszwalb(photo, min_size=least)
+            segments = segmentation.felzenszwalb(photo, min_size=least)
         return majority(labels, torch.from_numpy(segments).to(labels.device))
 
 
@@ -51,10 +52,3 @@ def majority(labels: Tensor, segments: Tensor) -> Tensor:
     pairs = segments.long() * classes + labels.long()
     counts = pairs.flatten().bincount(minlength=(int(segments.max()) + 1) * classes)
     return counts.view(-1, classes).argmax(dim=1)[segments.long()].to(labels.dtype)
-
-
-def _segmentation() -> Any:
-    try:
-        return importlib.import_module('skimage.segmentation')
-    except ImportError as error:
-        raise UserError('superpixels need scikit-image: pip install scikit-image') from error
