@@ -1,6 +1,5 @@
 """Load a CLIP by the name of an architecture and a tag or file; or one of transformers."""
 
-import json
 import logging
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmseg.errors import UserError
-from mmseg.utils import hub_errors, in_checkout, nearest
+from mmseg.utils import hub_errors, in_checkout, nearest, read_json
 from mmseg.utils.checkpoint import misfit, require_finite_state
 from mmseg.utils.tensors import RGB
 
@@ -146,11 +145,7 @@ def _architecture(model: str | Mapping[str, Any]) -> tuple[dict[str, Any] | None
                     f'{nearest(model, open_clip.list_models())}; see open_clip.list_models()'
                 )
             return config, preprocess | _agreed_preprocess(model)
-        try:
-            description = json.loads(Path(model).read_text())
-        except (OSError, ValueError) as error:
-            message = f'{model} is no readable JSON description of a CLIP: {error}'
-            raise UserError(message) from error
+        description = read_json(model)
     else:
         description = dict(model)
     if lacking := {'embed_dim', 'vision_cfg', 'text_cfg'} - set(description):

@@ -260,7 +260,7 @@ def test_openai_archive(tmp_path, monkeypatch):
         ('ViT-B-16', 'openia', "no pretrained tag 'openia' .nearest: 'openai'"),
         ('ViT-B-16', 'pretrain/nowhere.pt', 'no weights file pretrain/nowhere.pt'),
         ('ViT-B-16', None, 'no weights are named'),
-        ('nowhere.json', 'random', 'no readable JSON'),
+        ('nowhere.json', 'random', 'nowhere.json cannot be read as JSON'),
     ],
 )
 def test_bad_names(model, pretrained, message):
