@@ -244,13 +244,11 @@ def load_models(args: argparse.Namespace) -> 'tuple[Segmenter | None, Segmenter 
     from mmseg.apis import init_model
     from mmseg.apis.find_model import find_model
     from mmseg.apis.segment_files import default_config
-    from mmseg.datasets.reading import list_photos
 
     if args.student and find_model(args.student).kind == 'config' and not args.student_checkpoint:
         raise UserError('--student needs its --student-checkpoint')
     name = args.model or default_config()
-    run = dict(engine=args.engine, precision=args.precision)
-    run['photos'] = list_photos(args.photos) if args.photos else ()
+    run = dict(engine=args.engine, precision=args.precision, photos=args.photos or ())
     model = init_model(name, args.checkpoint, args.device, args.cfg_options, **run)
     if model.is_student and args.student:
         raise UserError(f'{name} is a student too; name a MaskCLIP beside --student')

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg.clip import CLIPDenseExtractor
-from mmseg.datasets.reading import crop_for_prior, read_photo, to_rgb
+from mmseg.datasets.reading import crop_for_prior, list_photos, read_photo, to_rgb
 from mmseg.engine import allow_tf32, device_of, load_config
 from mmseg.engine.shared_keys import CLIP_SIZE
 from mmseg.errors import UserError
@@ -221,7 +221,7 @@ def init_model(
     *,
     engine: EngineName | None = None,
     precision: Precision | None = None,
-    photos: Sequence[Photo] = (),
+    photos: str | Path | Sequence[Photo] = (),
 ) -> Segmenter:
     """Load a model from anything that holds one.
 
@@ -239,14 +239,16 @@ def init_model(
         cfg_options: {key: value} of the config to override.
         engine: 'torch', 'onnxruntime' or 'openvino'; None for the config's (`test_cfg.engine`).
         precision: of `mmseg.models.engines.PRECISIONS`; None for the config's.
-        photos: of the kind to segment, which int8 is calibrated on and labels are compared on. A
-            few of them are read.
+        photos: of the kind to segment, or their folder; int8 is calibrated on them and labels are
+            compared on them. A few are read.
 
     Raises:
         UserError: a setting or file that cannot be used.
     """
     allow_tf32(False)
     device = device_of(device)
+    if isinstance(photos, (str, Path)):
+        photos = list_photos(photos)
     run: dict[str, Any] = dict(engine=engine, precision=precision, photos=photos)
     if not isinstance(config, (str, Path)):
         return Segmenter(config, device, checkpoint, **run)

@@ -104,6 +104,7 @@ def _mean_posterior(
     groups = torch.tensor(range(len(words)) if weight.groups is None else weight.groups)
     with Progress(len(photos), 'words', unit='photo') as progress:
         for photo in photos:
+            progress.update()
             try:
                 image, crop = model.network_input(network, as_photo(photo))
             except UserError as error:
@@ -113,7 +114,6 @@ def _mean_posterior(
             posterior = (weight.cosines(embedding)[0].float() / TAU).softmax(dim=0)
             total.index_add_(0, groups, posterior.cpu())
             read += 1
-            progress.update()
     if not read:
         raise UserError('no photo could be read, so no words can be proposed')
     return total / read, read

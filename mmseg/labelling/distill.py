@@ -21,12 +21,12 @@ from mmseg.apis.segment_files import AUTO, fetched_clip
 from mmseg.apis.train import train
 from mmseg.apis.words import Words, names_of
 from mmseg.datasets.pseudo_labels import CONFIDENCE
-from mmseg.datasets.reading import list_photos, photo_size, read_gray, read_mask
+from mmseg.datasets.reading import list_photos, photo_size, read_gray, read_list, read_mask
 from mmseg.engine import CONFIGS, device_of, find_config, load_config
 from mmseg.engine.shared_keys import MAKES_TARGET
 from mmseg.errors import UserError
 from mmseg.models.engines import EngineName, Precision
-from mmseg.preparation.masks import write_mask
+from mmseg.preparation.masks import write_list, write_mask
 from mmseg.preparation.read_formats import read_labels
 from mmseg.preparation.write_formats import write_labels
 from mmseg.structures import ignore_label
@@ -176,10 +176,9 @@ def _split(
         raise UserError(f'all {count} held-out photos are corrected by hand: hold out more')
     lists = {}
     for name, is_held in (('train', False), ('held_out', True)):
-        chosen = [p for p in paths if (p in held) == is_held]
         lists[name] = root / f'{name}.txt'
-        with atomic_path(lists[name]) as temporary:
-            temporary.write_text(''.join(f'{p.relative_to(photos)}\n' for p in chosen))
+        chosen = [p for p in paths if (p in held) == is_held]
+        write_list(lists[name], [str(p.relative_to(photos)) for p in chosen])
     return lists
 
 
@@ -296,7 +295,7 @@ def _iterations_in(settings: Settings, root: Path, lists: Mapping[str, Path], de
         runner = train(config, work_dir=folder, validate=False, device=device)
         seconds = runner.message_hub.get_scalar('train/time').mean(PROBED // 2)
     fit = max(1, int(60 * settings['minutes'] / seconds))
-    photos = len(lists['train'].read_text().splitlines())
+    photos = len(read_list(lists['train']))
     wanted = max(LEAST_ITERATIONS, PASSES * photos // config.train_dataloader.batch_size)
     print(
         f'{seconds:.2f} s an iteration: {fit} fit into {settings["minutes"]:g} minutes, '

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmseg.apis.inference import Segmenter, init_model, segment
 from mmseg.datasets.pseudo_labels import CONFIDENCE
-from mmseg.datasets.reading import read_gray, read_mask
+from mmseg.datasets.reading import read_gray, read_list, read_mask
 from mmseg.evaluation import confusion_matrix, scores_of
 from mmseg.preparation.read_formats import read_labels
 from mmseg.utils import Progress, atomic_path, path_below
@@ -48,7 +48,7 @@ def write_report(
     """
     student = init_model(root / 'config.py', root / 'student.safetensors', device)
     photos, num = Path(settings['photos']), len(student.vocabulary)
-    paths = [path_below(photos, x, held_out) for x in held_out.read_text().splitlines()]
+    paths = [path_below(photos, x, held_out) for x in read_list(held_out)]
     counts = {key: torch.zeros(num, num, dtype=torch.int64) for key in ('agree', 'teacher', 'own')}
     sure, rows = np.zeros(num), []
     truths = {}

@@ -217,6 +217,7 @@ def test_a_wrong_file_in_the_cache_is_one_line(config, files, tmp_path, monkeypa
             'the engine torch computes fp32, tf32, fp16 on this cpu, not bf16',
         ),
         (dict(engine='onnxruntime', precision='int8'), 'int8 is calibrated on photos, and none'),
+        (dict(engine='onnxruntime', photos='/nowhere'), 'no such photo or folder: /nowhere'),
         (
             dict(engine='onnxruntime', cfg_options=dict(readout='resclip')),
             'a readout with feedback',
