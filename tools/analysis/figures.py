@@ -1,9 +1,9 @@
 """Draw the committed figures of docs/ from the kept results in docs/benchmarks/.
 
-python tools/analysis/figures.py scaling      # docs/images/scaling.png
-python tools/analysis/figures.py fast_path    # docs/images/fast_path.png
+python tools/analysis/figures.py fast_path                    # docs/images/fast_path.png
+python tools/analysis/figures.py scaling --results DIR        # docs/images/scaling.png
 
---out names another picture, --results another folder of results.
+DIR is that of a CPU, where tools/analysis/measure.sh wrote. --out names another picture.
 """
 
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
-WAYS = dict(config='#0072B2', fast='#0072B2', baseline='#D55E00')  # 'fast' until 28 Nov 2026
+WAYS = dict(config='#0072B2', baseline='#D55E00')
 SCALING = dict(  # what grows: x axis, y axis, files
     size=('short side of the largest input, pixels', 'ms a photo, end to end', 'sizes.json'),
     classes=('classes', 'ms a photo, all but the network', 'classes_*.json'),
