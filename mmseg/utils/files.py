@@ -97,7 +97,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_file():  # safetensors lets its owner alone read a file
-            temporary.chmod(0o666 & ~UMASK)
+            with suppress(PermissionError):  # some file systems know no modes
+                temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
     except UserError:
         raise
