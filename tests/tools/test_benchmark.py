@@ -255,7 +255,7 @@ def test_scaling_is_drawn(tmp_path, capsys):
             rate=dict(low=1, median=2, high=4),
             beside_network_ms=dict(low=1, median=2, high=3),
         )
-        for way in ('fast', 'baseline')
+        for way in ('config', 'baseline')
         for size in (100, 200, 400)
     ]
     picture, files = tmp_path / 'p.png', ('sizes.json', 'classes_3.json', 'photos_3.json')
@@ -271,12 +271,15 @@ def test_scaling_is_drawn(tmp_path, capsys):
     assert 'holds no record in sizes.json' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('name, file', [('scaling', 'scaling'), ('fast_path', 'fast_path')])
-def test_committed_figures_are_drawn_again(name, file, tmp_path):
+@pytest.mark.parametrize(
+    ('name', 'folder'), [('scaling', 'AuthenticAMD_25_17_2_cores'), ('fast_path', '')]
+)
+def test_committed_figures_are_drawn_again(name, folder, tmp_path):
     from PIL import Image
 
-    assert run_script('analysis/figures', name, '--out', tmp_path / 'a.png') == 0
-    drawn, kept = Image.open(tmp_path / 'a.png'), Image.open(ROOT / f'docs/images/{file}.png')
+    results = ['--results', ROOT / 'docs' / 'benchmarks' / folder, '--out', tmp_path / 'a.png']
+    assert run_script('analysis/figures', name, *results) == 0
+    drawn, kept = Image.open(tmp_path / 'a.png'), Image.open(ROOT / f'docs/images/{name}.png')
     assert drawn.size == kept.size
     difference = np.asarray(drawn.convert('RGB')).astype(int) - np.asarray(kept.convert('RGB'))
     assert np.abs(difference).mean() < 4
