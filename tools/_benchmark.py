@@ -43,6 +43,7 @@ from mmseg.utils import output_dir
 from mmseg.utils.tensors import peak_memory
 from mmseg.vocabularies import load_vocabulary
 
+GOVERNOR = '/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor'
 FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'avx512_vnni', 'amx_bf16', 'amx_int8')
 BASELINE, CASE = 'baseline', ('config', 'size')
 TEST_STAGES = ('decode', 'transform', 'copy', 'network', 'upsample + argmax', 'metric')
@@ -80,16 +81,23 @@ def limits(size: int = 2048, seconds: float = 0.5) -> dict[str, float]:
     return dict(gflops=round(2 * size**3 / product / 1e9, 1), gb_s=round(moved / copied / 1e9, 1))
 
 
-def processor(path: str | Path = '/proc/cpuinfo') -> dict[str, str]:
-    """Describe the CPU: {'name', 'family', 'flags'}, the latter of FLAGS; {} but on Linux."""
+def processor(
+    path: str | Path = '/proc/cpuinfo', governor: str | Path = GOVERNOR
+) -> dict[str, str]:
+    """Describe the CPU: {'name', 'family', 'flags', 'governor'}; {} but on Linux.
+
+    The flags are those of FLAGS. A virtual machine does not show the governor of clock rates.
+    """
     try:
         lines = [line.partition(':') for line in Path(path).read_text().splitlines()]
     except OSError:
         return {}
+    clock = Path(governor)
     known = {key.strip(): value.strip() for key, _, value in lines}
     family = f'{known.get("cpu family", "?")}, model {known.get("model", "?")}'
     flags = ' '.join(flag for flag in FLAGS if flag in known.get('flags', '').split())
-    return dict(name=known.get('model name', ''), family=family, flags=flags)
+    rule = clock.read_text().strip() if clock.is_file() else 'not shown'
+    return dict(name=known.get('model name', ''), family=family, flags=flags, governor=rule)
 
 
 def busy_cores(seconds: float = 0.5) -> float:

@@ -144,8 +144,11 @@ def test_a_processor_by_hand(tmp_path):
         'vendor_id\t: A\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: EPYC\nflags\t\t: fpu avx2\n'
     )
     (tmp_path / 'cpuinfo').write_text(text)
+    (tmp_path / 'governor').write_text('performance\n')
     expected = dict(name='EPYC', family='25, model 17', flags='avx2')
-    assert processor(tmp_path / 'cpuinfo') == expected
+    found = processor(tmp_path / 'cpuinfo', tmp_path / 'governor')
+    assert found == expected | dict(governor='performance')
+    assert processor(tmp_path / 'cpuinfo', tmp_path / 'none')['governor'] == 'not shown'
     assert processor(tmp_path / 'none') == {}
 
 
