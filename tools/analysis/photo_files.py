@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument('--workers', type=int, default=2, help='processes of the data loader')
     args = parser.parse_args()
     sizes = [size_of(text) for text in args.sizes]
-    if not 1 <= args.workers <= COPIES // 2:
-        raise UserError(f'--workers is a number from 1 to {COPIES // 2}')
+    if not 1 <= args.workers <= COPIES // 2 or args.at_least < 1:
+        raise UserError(f'--workers is a number from 1 to {COPIES // 2}, --at-least from 1 on')
     print('| | decode | decode what suffices | write labels | as Pillow | loader | what suffices |')
     print('|---|---|---|---|---|---|---|')
     for text, size in zip(args.sizes, sizes):
